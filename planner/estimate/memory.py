@@ -1,0 +1,336 @@
+"""Live memory over one step: walk the operations forward and backward as autograd does, and keep the books by component.
+
+What is alive: persistent states (weights, gradients, optimizer), the tensors saved for backward, the temporaries of the running operation, gathered weights and
+buckets of data parallel. Equal blocks are walked once; the books of the others follow by a constant step, since every block adds the same bytes in forward and frees
+the same bytes in backward. Every storage is rounded to 512 bytes, as the CUDA caching allocator does (c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from planner.workload.graph import BYTES, Operation, Storage, Tensor
+from planner.workload.trace import Stretch, Workload
+
+ROUNDING = 512
+COMPONENTS = ("weights", "gradients", "optimizer", "activations", "logits", "workspace", "communication")
+_INDEX = {name: i for i, name in enumerate(COMPONENTS)}
+WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE, COMMUNICATION = range(len(COMPONENTS))
+
+
+def rounded(size: float) -> float:
+    """Size of a block that holds `size` bytes [bytes]."""
+    return -(-size // ROUNDING) * ROUNDING
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Books at one point of the step: live bytes by component, and where it is."""
+
+    phase: str
+    place: str
+    parts: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        return sum(self.parts)
+
+
+@dataclass(frozen=True)
+class Persistent:
+    """What is alive during the whole step [bytes]: by component, and how trained gradients are kept.
+
+    gradient_bytes: persistent bytes of one trained element's gradient · present: gradients exist before this micro step (accumulation) ·
+    gathered: bytes of one element of a gathered weight, None when weights are whole · gradient_share: fraction of the reduced gradient that stays on this rank.
+    """
+
+    books: tuple[float, ...]
+    gradient_bytes: float
+    present: bool = False
+    gathered: float | None = None
+    gradient_share: float = 1.0
+    sharded_gradients: bool = False
+
+
+@dataclass
+class _Buffer:
+    """Gradient memory that several tensors may share while it only passes through."""
+
+    size: float
+    category: int
+    users: int = 1
+
+
+@dataclass
+class Walk:
+    """Walks one micro step and records moments."""
+
+    workload: Workload
+    persistent: Persistent
+    live: list[float] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
+    _saved: dict[int, int] = field(default_factory=dict)
+    _storages: dict[int, Storage] = field(default_factory=dict)
+    _gradients: dict[int, _Buffer] = field(default_factory=dict)
+    _accumulated: set[str] = field(default_factory=set)
+    _last: dict[int, dict[int, int]] = field(default_factory=dict)
+
+    def run(self) -> list[Moment]:
+        """Moments of forward and backward, in order."""
+        self.live = list(self.persistent.books)
+        stretches = self.workload.stretches
+        self._gather_root(+1)
+        for stretch in stretches:
+            self._repeat(stretch, "forward", self._forward)
+        loss = stretches[-1].output
+        if loss.requires_grad:
+            self._gradients[id(loss)] = _Buffer(rounded(4), ACTIVATIONS)
+            self.live[ACTIVATIONS] += rounded(4)
+        for stretch in reversed(stretches):
+            self._repeat(stretch, "backward", self._backward)
+        self._gather_root(-1)
+        return self.moments
+
+    # -- equal blocks ------------------------------------------------------------------------------------------------------------------------------
+
+    def _repeat(self, stretch: Stretch, phase: str, walk: Callable[[Stretch], None]) -> None:
+        """Walk one of the equal blocks; shift its moments for the last (and some between), and the books by the change of all."""
+        start, before = len(self.moments), tuple(self.live)
+        walk(stretch)
+        if stretch.count == 1:
+            return
+        change = [a - b for a, b in zip(self.live, before, strict=True)]
+        one = self.moments[start:]
+        for repeat in _sampled(stretch.count):
+            shifted = [Moment(m.phase, m.place, tuple(v + repeat * c for v, c in zip(m.parts, change, strict=True))) for m in one]
+            self.moments.extend(shifted)
+        for i, c in enumerate(change):
+            self.live[i] += c * (stretch.count - 1)
+
+    def _note(self, phase: str, place: str, extra: float = 0.0) -> None:
+        parts = self.live if not extra else [*self.live[:WORKSPACE], self.live[WORKSPACE] + extra, *self.live[WORKSPACE + 1 :]]
+        self.moments.append(Moment(phase, place, tuple(parts)))
+
+    # -- storages ----------------------------------------------------------------------------------------------------------------------------------
+
+    def _allocate(self, storage: Storage) -> None:
+        self._storages[id(storage)] = storage
+        self.live[_INDEX[storage.category]] += rounded(storage.bytes)
+
+    def _free(self, storage: Storage) -> None:
+        if self._storages.pop(id(storage), None) is not None:
+            self.live[_INDEX[storage.category]] -= rounded(storage.bytes)
+
+    # -- forward -----------------------------------------------------------------------------------------------------------------------------------
+
+    def _forward(self, stretch: Stretch) -> None:
+        self._gather(stretch, +1)
+        if stretch.checkpointed and stretch.needs_backward and stretch.source is not None:
+            self._hold_saved(stretch.source.storage)
+            self._operations(stretch, "forward", keep=False, stop=len(stretch.operations), keeps_output=True)
+        else:
+            self._operations(stretch, "forward", keep=True, stop=len(stretch.operations), keeps_output=True)
+        self._gather(stretch, -1)
+
+    def _operations(self, stretch: Stretch, phase: str, *, keep: bool, stop: int, keeps_output: bool) -> None:
+        """Run operations forward. keep: tensors saved for backward stay alive."""
+        last = self._last_uses(stretch)
+        output = id(stretch.output.storage) if keeps_output else 0
+        operations = stretch.operations
+        for position in range(stop):
+            operation = operations[position]
+            for tensor in operation.outputs:
+                storage = tensor.storage
+                if storage.category != "weights" and id(storage) not in self._storages and (storage.bytes or not operation.inputs):
+                    self._allocate(storage)
+            if keep and operation.grads:
+                for tensor in operation.saved:
+                    if tensor.parameter is None:
+                        self._hold_saved(tensor.storage)
+            if operation.forward:
+                self._note(phase, operation.name, operation.temporary[0])
+            for tensor in (*operation.inputs, *operation.outputs):
+                storage = tensor.storage
+                key = id(storage)
+                if last.get(key) == position and key != output and not self._saved.get(key) and tensor.parameter is None:
+                    self._free(storage)
+        if stop < len(operations):  # recomputation ended early: what later operations would have freed
+            for operation in operations[:stop]:
+                for tensor in operation.outputs:
+                    if not self._saved.get(id(tensor.storage)) and id(tensor.storage) != id(stretch.output.storage):
+                        self._free(tensor.storage)
+
+    def _hold_saved(self, storage: Storage) -> None:
+        self._saved[id(storage)] = self._saved.get(id(storage), 0) + 1
+
+    def _drop_saved(self, storage: Storage) -> None:
+        key = id(storage)
+        count = self._saved.get(key, 0) - 1
+        if count > 0:
+            self._saved[key] = count
+        else:
+            self._saved.pop(key, None)
+            self._free(storage)
+
+    def _last_uses(self, stretch: Stretch) -> dict[int, int]:
+        known = self._last.get(id(stretch))
+        if known is None:
+            known = {}
+            for position, operation in enumerate(stretch.operations):
+                for tensor in (*operation.inputs, *operation.outputs):
+                    known[id(tensor.storage)] = position
+            self._last[id(stretch)] = known
+        return known
+
+    # -- backward ----------------------------------------------------------------------------------------------------------------------------------
+
+    def _backward(self, stretch: Stretch) -> None:
+        if not any(operation.grads for operation in stretch.operations):
+            return
+        self._gather(stretch, +1)
+        before = dict.fromkeys(self._accumulated)
+        stop = len(stretch.operations)
+        if stretch.checkpointed and stretch.source is not None:
+            stop -= stretch.skipped
+            self._operations(stretch, "recompute", keep=True, stop=stop, keeps_output=False)
+        for operation in reversed(stretch.operations):
+            if operation.grads:
+                self._differentiate(operation)
+        if stretch.checkpointed and stretch.source is not None:
+            self._drop_saved(stretch.source.storage)
+            self._free(stretch.output.storage)
+        if self.persistent.sharded_gradients:
+            self._reduce(stretch, set(self._accumulated) - set(before))
+        self._gather(stretch, -1)
+
+    def _differentiate(self, operation: Operation) -> None:
+        """One node of autograd: allocate the gradients of its inputs, then free its saved tensors and its own gradient."""
+        incoming = [b for t in operation.outputs if (b := self._gradients.pop(id(t), None)) is not None]
+        if not incoming and operation.outputs:
+            for tensor in operation.saved:
+                if tensor.parameter is None:
+                    self._drop_saved(tensor.storage)
+            return
+        if not operation.outputs:
+            return
+        passed = incoming[0]
+        for tensor in operation.inputs:
+            if tensor.requires_grad:
+                self._give(tensor, passed if operation.alias else None)
+        if operation.backward:
+            self._note("backward", operation.name, operation.temporary[1])
+        for tensor in operation.saved:
+            if tensor.parameter is None:
+                self._drop_saved(tensor.storage)
+        for buffer in incoming:
+            self._unuse(buffer)
+        self._settle()
+
+    def _give(self, tensor: Tensor, passed: _Buffer | None) -> None:
+        """Add a gradient of `tensor`: its own memory, or the incoming one passed on."""
+        if tensor.parameter is not None:
+            self._give_parameter(tensor, passed)
+            return
+        size = rounded(tensor.bytes)
+        same = passed is not None and passed.size == size
+        have = self._gradients.get(id(tensor))
+        category = _INDEX[tensor.storage.category]
+        if have is None:
+            if same:
+                assert passed is not None
+                passed.users += 1
+                self._gradients[id(tensor)] = passed
+            else:
+                self.live[category] += size
+                self._gradients[id(tensor)] = _Buffer(size, category)
+            return
+        # a second consumer: the new gradient is added into the first, in place when nobody else holds it
+        temporary = 0.0 if same else size
+        self.live[category] += temporary
+        if have.users > 1:
+            have.users -= 1
+            self.live[category] += size
+            self._gradients[id(tensor)] = _Buffer(size, category)
+        if temporary:
+            self._note("backward", "accumulate")
+            self.live[category] -= temporary
+
+    def _give_parameter(self, tensor: Tensor, passed: _Buffer | None) -> None:
+        parameter = tensor.parameter
+        assert parameter is not None
+        size = rounded(parameter.numel * BYTES[tensor.dtype])
+        kept = rounded(parameter.numel * self._gradient_bytes(tensor))
+        fresh = parameter.name not in self._accumulated and not self.persistent.present
+        if self.persistent.sharded_gradients:
+            if parameter.name not in self._accumulated:
+                self._accumulated.add(parameter.name)
+                self.live[GRADIENTS] += size
+            return
+        self._accumulated.add(parameter.name)
+        if fresh:
+            same = passed is not None and passed.size == size == kept
+            if not same:
+                self.live[GRADIENTS] += kept
+            if kept != size:
+                self._pending(size)
+            return
+        self._pending(size)
+
+    def _pending(self, size: float) -> None:
+        """A gradient that is added to a persistent one: its own memory lives until the operation is over."""
+        self.live[GRADIENTS] += size
+        self._transient = getattr(self, "_transient", 0.0) + size
+
+    def _settle(self) -> None:
+        size = getattr(self, "_transient", 0.0)
+        if size:
+            self.live[GRADIENTS] -= size
+            self._transient = 0.0
+
+    def _gradient_bytes(self, tensor: Tensor) -> float:
+        assert tensor.parameter is not None
+        return BYTES[tensor.dtype] if tensor.parameter.adapter else max(BYTES[tensor.dtype], self.persistent.gradient_bytes)
+
+    def _unuse(self, buffer: _Buffer) -> None:
+        buffer.users -= 1
+        if buffer.users == 0:
+            self.live[buffer.category] -= buffer.size
+
+    # -- data parallel -----------------------------------------------------------------------------------------------------------------------------
+
+    def _gathered_bytes(self, stretch: Stretch) -> float:
+        element = self.persistent.gathered
+        assert element is not None
+        return rounded(sum(p.numel * BYTES.get(p.dtype, element) for p in stretch.parameters))
+
+    def _gather_root(self, sign: int) -> None:
+        """Embeddings and head belong to the outermost unit of FSDP, which stays gathered through forward and backward."""
+        if self.persistent.gathered is None:
+            return
+        for stretch in self.workload.stretches:
+            if stretch.name != "block":
+                self.live[COMMUNICATION] += sign * self._gathered_bytes(stretch)
+
+    def _gather(self, stretch: Stretch, sign: int) -> None:
+        """A block's whole weights, and those of the next one prefetched beside."""
+        if self.persistent.gathered is None or stretch.name != "block":
+            return
+        self.live[COMMUNICATION] += sign * self._gathered_bytes(stretch) * (1 + self.workload.setting.stack.prefetch)
+
+    def _reduce(self, stretch: Stretch, names: set[str]) -> None:
+        """Gradients of a block are reduce-scattered when it is done: this rank keeps its share."""
+        trained = [p for p in stretch.parameters if p.name in names]
+        whole = sum(rounded(p.numel * BYTES[p.dtype]) for p in trained)
+        share = sum(rounded(p.numel * self.persistent.gradient_bytes * self.persistent.gradient_share) for p in trained)
+        self.live[COMMUNICATION] += share
+        self._note("backward", "reduce_scatter")
+        self.live[COMMUNICATION] -= share
+        self.live[GRADIENTS] -= whole
+        if not self.persistent.present:
+            self.live[GRADIENTS] += share
+
+
+def _sampled(count: int) -> list[int]:
+    """Which repeats of a block are drawn: the last always, three between when there are many."""
+    return sorted({round((count - 1) * f) for f in (0.25, 0.5, 0.75, 1.0)} - {0})

@@ -1,0 +1,72 @@
+"""Money, energy and carbon of a whole run, from its seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.catalog import DEFAULT_PUE, DEFAULT_PUE_SOURCE, find_grid, price_for
+from planner.errors import PlanError
+from planner.estimate.resolve import Resolved
+
+HOUR = 3600.0
+IDLE_SHARE = 0.3
+"""Board power when memory-bound or waiting, as a share of the limit: assumed; calibration measures power."""
+BUSY_SHARE = 0.9
+"""Board power in dense matrix products, as a share of the limit: assumed."""
+HOST_WATTS = 200.0
+"""Host, memory and network per accelerator [W]: assumed for an 8-GPU server that draws 10.2 kW with 8 × 700 W accelerators at load, less the fans' share."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """usd_per_gpu_hour with where it comes from; None when no price is known."""
+
+    usd_per_gpu_hour: float | None
+    provider: str
+    date: str
+    source: str
+
+
+def hourly_rate(resolved: Resolved) -> Rate:
+    """The user's price, or the catalog's. Raises `PlanError` for a provider that has no offer."""
+    choice = resolved.run.price
+    if choice.usd_per_gpu_hour is not None:
+        return Rate(choice.usd_per_gpu_hour, "your price", "", "given in the run")
+    if resolved.accelerator is None:
+        return Rate(None, "", "", "no price is known for a device outside the catalog")
+    name = resolved.accelerator.name.removesuffix(" (edited)")
+    offer = price_for(name, choice.provider, choice.spot)
+    if offer is None and choice.provider is not None:
+        raise PlanError("price.provider", choice.provider, f"has no {'spot ' if choice.spot else ''}offer for {name} in the catalog", "Give usd_per_gpu_hour, or leave it out.")
+    if offer is None:
+        return Rate(None, "", "", f"the dated catalog has no {'spot ' if choice.spot else ''}offer for {name}: give price.usd_per_gpu_hour")
+    return Rate(offer.usd_per_gpu_hour, offer.provider, offer.date.isoformat(), offer.source)
+
+
+@dataclass(frozen=True)
+class Power:
+    """Mean power of one accelerator [W], its host's share [W], PUE [1] and grid intensity [kg CO2e/kWh], each with its source."""
+
+    board_w: float | None
+    host_w: float
+    pue: float
+    pue_source: str
+    intensity: float
+    intensity_source: str
+
+
+def power(resolved: Resolved, matmul_share: float) -> Power:
+    """Power by operation mix: matrix products draw near the limit, memory-bound and waiting time far less.
+
+    matmul_share: fraction of the step spent in matrix products and attention [1].
+    """
+    energy = resolved.run.energy
+    limit = resolved.accelerator.tdp_w if resolved.accelerator is not None else None
+    board = None if limit is None else limit * (IDLE_SHARE + (BUSY_SHARE - IDLE_SHARE) * matmul_share)
+    if energy.kg_co2e_per_kwh is not None:
+        intensity, where = energy.kg_co2e_per_kwh, "given in the run"
+    else:
+        grid = find_grid(energy.country, "energy.country") if energy.country else find_grid()
+        intensity, where = grid.kg_co2e_per_kwh, f"{grid.country} {grid.year}: {grid.source}"
+    pue = energy.pue if energy.pue is not None else DEFAULT_PUE
+    return Power(board, HOST_WATTS, pue, "given in the run" if energy.pue is not None else DEFAULT_PUE_SOURCE, intensity, where)

@@ -1,0 +1,203 @@
+"""Seconds of one optimizer step: every kernel from the device profile, dispatch by the CPU, the optimizer, and the communication that is not hidden.
+
+A stretch (one block) takes max(Σ kernels, operators × dispatch): the GPU waits when the CPU cannot issue operators fast enough. Collectives of data parallel run
+beside the compute of the same stretch; what does not fit there is exposed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from planner.device import DeviceProfile
+from planner.device.collectives import Topology, collective_seconds
+from planner.estimate.constants import constant
+from planner.workload.graph import BYTES, Kernel, Operation
+from planner.workload.optimizers import Step
+from planner.workload.stacks import Stack
+from planner.workload.trace import Stretch, Workload
+
+Ledger = dict[tuple[str, str], float]
+"""(phase, kind) to seconds, or to FLOP."""
+
+
+@dataclass
+class StepTime:
+    """seconds and flops by (phase, kind) of one optimizer step on one rank; kernels: launches; collectives: total time of each, hidden or not [s]."""
+
+    seconds: Ledger = field(default_factory=lambda: defaultdict(float))
+    flops: Ledger = field(default_factory=lambda: defaultdict(float))
+    collectives: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    kernels: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """How data-parallel ranks share the work. sharding as in the run; gradient_bytes and weight_bytes of one element on the wire."""
+
+    dp: int
+    sharding: str
+    topology: Topology | None
+    weight_bytes: float
+    gradient_bytes: float
+
+
+class Clock:
+    """Times kernels on one device; equal kernels are looked up once."""
+
+    def __init__(self, profile: DeviceProfile, stack: Stack) -> None:
+        self.profile, self.stack = profile, stack
+        self._known: dict[tuple[object, ...], float] = {}
+        self.dispatch = profile.dispatch_seconds * stack.dispatch
+
+    def seconds(self, kernel: Kernel) -> float:
+        """Duration of one kernel on the device [s]."""
+        if kernel.kind == "matmul":
+            key: tuple[object, ...] = (kernel.m, kernel.n, kernel.k, kernel.batch, kernel.dtype, kernel.layout)
+        elif kernel.kind == "attention":
+            key = ("attention", kernel.layout, kernel.dtype, *kernel.extra.values())
+        else:
+            key = (kernel.kind, kernel.moved)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._evaluate(kernel)
+        return known
+
+    def _evaluate(self, kernel: Kernel) -> float:
+        profile = self.profile
+        if kernel.kind == "matmul":
+            return float(profile.matmul_seconds(kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=kernel.layout))  # type: ignore[arg-type]
+        if kernel.kind == "attention":
+            return float(profile.attention_seconds(**kernel.extra, dtype=kernel.dtype, backward=kernel.layout == "backward"))
+        kind = "elementwise" if kernel.kind == "dequantize" else kernel.kind
+        return float(profile.stream_seconds(kernel.moved, kind if kind in profile.stream.fractions else "elementwise"))
+
+
+@dataclass
+class _Part:
+    """GPU seconds of one stretch in one phase, by kind, and what the CPU needs to issue it."""
+
+    kinds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    flops: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    kernels: int = 0
+
+    def add(self, clock: Clock, operation: Operation, kernels: tuple[Kernel, ...] | list[Kernel]) -> None:
+        for kernel in kernels:
+            kind = "dequantize" if kernel.kind == "dequantize" else operation.kind
+            self.kinds[kind] += clock.seconds(kernel)
+            if kernel.flops:
+                self.flops[kind] += kernel.flops
+        self.kernels += len(kernels)
+
+    @property
+    def gpu(self) -> float:
+        return sum(self.kinds.values())
+
+
+def step_time(workload: Workload, clock: Clock, ranks: Ranks, accumulation: int, optimizer: Step, trained_bytes: float) -> StepTime:
+    """Time of one optimizer step of `accumulation` micro steps.
+
+    trained_bytes: bytes of the gradients that the optimizer reads on this rank [bytes].
+    """
+    result = StepTime()
+    for stretch in workload.stretches:
+        _stretch(result, stretch, clock, ranks, accumulation)
+    _gradient_exchange(result, workload, ranks, accumulation)
+    _optimizer(result, clock, optimizer, trained_bytes, ranks)
+    result.seconds["overhead", "loop"] += constant("fixed_step_seconds")
+    return result
+
+
+def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, accumulation: int) -> None:
+    """Add one stretch, `count` times, for every micro step."""
+    times = stretch.count * accumulation
+    backward_dispatch = constant("backward_dispatch")
+    forward, backward, recompute = _Part(), _Part(), _Part()
+    for operation in stretch.operations:
+        forward.add(clock, operation, operation.forward)
+        if operation.grads and stretch.needs_backward:
+            backward.add(clock, operation, operation.backward)
+    phases = [("forward", forward, clock.dispatch), ("backward", backward, clock.dispatch * backward_dispatch)]
+    if stretch.checkpointed and stretch.needs_backward:
+        for operation in stretch.operations[: len(stretch.operations) - stretch.skipped]:
+            recompute.add(clock, operation, operation.forward)
+        phases.insert(1, ("recompute", recompute, clock.dispatch))
+    gathers = ranks.sharding in ("zero3", "hsdp") and ranks.dp > 1
+    slowdown = constant("overlap_slowdown")
+    for phase, part, dispatch in phases:
+        if not part.kernels:
+            continue
+        busy = part.gpu
+        issue = part.kernels * dispatch
+        wire = _stretch_collectives(result, stretch, ranks, phase, times) if gathers and phase != "recompute" else 0.0
+        for kind, seconds in part.kinds.items():
+            result.seconds[phase, kind] += seconds * times
+        for kind, flops in part.flops.items():
+            result.flops[phase, kind] += flops * times
+        waiting = max(0.0, issue - busy)
+        result.seconds[phase, "launch"] += waiting * times
+        if wire:
+            span = busy + waiting
+            result.seconds["communication", "slowdown"] += slowdown * min(wire, span) * times
+            result.seconds["communication", "exposed"] += max(0.0, wire - span) * times
+        result.kernels += part.kernels * times
+
+
+def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase: str, times: float) -> float:
+    """Fully sharded: gather the weights before use in forward and again in backward; reduce-scatter the gradients after backward [s]."""
+    assert ranks.topology is not None
+    group = ranks.dp if ranks.sharding == "zero3" else min(ranks.dp, ranks.topology.gpus_per_node)
+    weights = sum(p.numel * BYTES.get(p.dtype, ranks.weight_bytes) for p in stretch.parameters)
+    gradients = sum(p.numel * ranks.gradient_bytes for p in stretch.parameters if p.trainable)
+    wire = collective_seconds("all_gather", weights, group, ranks.topology)
+    result.collectives["all_gather"] += wire * times
+    if phase == "backward" and gradients:
+        scatter = collective_seconds("reduce_scatter", gradients, group, ranks.topology)
+        result.collectives["reduce_scatter"] += scatter * times
+        wire += scatter
+        if ranks.sharding == "hsdp" and group < ranks.dp:
+            between = collective_seconds("all_reduce", gradients / group, ranks.dp // group, ranks.topology, stride=group)
+            result.collectives["all_reduce"] += between * times
+            wire += between
+    return wire
+
+
+def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accumulation: int) -> None:
+    """ddp, zero1, zero2: gradients are exchanged once per optimizer step, beside the last backward; updated weights are gathered after the step."""
+    if ranks.dp == 1 or ranks.sharding not in ("ddp", "zero1", "zero2"):
+        return
+    assert ranks.topology is not None
+    trained = sum(p.numel * s.count for s in workload.stretches for p in s.parameters if p.trainable)
+    size, bucket = trained * ranks.gradient_bytes, workload.setting.stack.bucket_bytes
+    if not size:
+        return
+    kind = "all_reduce" if ranks.sharding == "ddp" else "reduce_scatter"
+    count = max(1.0, size / bucket)
+    one = collective_seconds(kind, size / count, ranks.dp, ranks.topology)
+    wire = one * count
+    result.collectives[kind] += wire
+    span = sum(v for (phase, _), v in result.seconds.items() if phase in ("backward", "recompute")) / accumulation
+    hidden = min(wire - one, span)  # the last bucket has nothing left to hide behind
+    result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * hidden
+    result.seconds["communication", "exposed"] += wire - hidden
+    if ranks.sharding in ("zero1", "zero2"):
+        gather = collective_seconds("all_gather", trained * ranks.weight_bytes, ranks.dp, ranks.topology)
+        result.collectives["all_gather"] += gather
+        result.seconds["communication", "exposed"] += gather
+
+
+def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float, ranks: Ranks) -> None:
+    """Memory-bound update of this rank's share, after clipping by global norm where the stack clips."""
+    if not trained_bytes:
+        return
+    profile = clock.profile
+    passes = max(1.0, step.kernels)
+    busy = passes * float(profile.stream_seconds(step.moved / passes, "elementwise"))
+    result.seconds["optimizer", "update"] += max(busy, step.kernels * clock.dispatch)
+    if clock.stack.clips:
+        clip = float(profile.stream_seconds(trained_bytes, "reduction")) + float(profile.stream_seconds(2 * trained_bytes, "elementwise"))
+        result.seconds["optimizer", "clip"] += clip

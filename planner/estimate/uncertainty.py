@@ -1,0 +1,82 @@
+"""How far an estimate may be off: 90 % intervals from the errors on measured runs of the same class.
+
+``data/uncertainty.json`` holds, per class of runs, the range of measured / predicted that held 90 % of rows which were not used to
+make it (`planner.evidence.fit` writes it). A class joins the evidence that the device's curves stand on, the training stack and
+whether accelerators or machines communicate. The most specific class with enough rows speaks; without one the widest does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+Kind = Literal["time", "memory"]
+DATA: Final = Path(__file__).with_name("data") / "uncertainty.json"
+MIN_ROWS: Final = 30
+"""Fewer rows do not settle a 5 % and a 95 % quantile."""
+UNSEEN: Final[dict[Kind, tuple[float, float]]] = {"time": (0.5, 2.0), "memory": (0.8, 1.3)}
+"""measured / predicted where no measured run is alike: a stated judgement, wider than any fitted class, not a fit."""
+CURVES: Final = {"measured": "fitted", "calibrated": "fitted", "fitted": "fitted", "datasheet": "datasheet"}
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Multipliers of an estimate that hold 90 % of comparable measurements.
+
+    n: measured rows behind it, 0 for a stated judgement. median_error: median of |predicted - measured| / measured on held-out rows.
+    """
+
+    low_ratio: float
+    high_ratio: float
+    n: int
+    median_error: float | None
+    note: str
+    class_name: str = ""
+
+
+def class_names(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Classes that a run belongs to, the most specific first.
+
+    Arguments
+    ---------
+    facts: `basis` of the device's curves, `stack`, `gpus`, and where several machines take part `nodes`. Missing facts widen the class.
+    """
+    curves = CURVES.get(str(facts.get("basis")), "datasheet")
+    stack = facts.get("stack")
+    gpus, nodes = int(facts.get("gpus") or 1), int(facts.get("nodes") or 1)
+    scale = "one GPU" if gpus == 1 else "one node" if nodes == 1 else "several nodes"
+    names = [f"{stack} · {scale} · {curves}", f"{stack} · {scale}", f"{stack} · {curves}"] if stack else []
+    return (*names, f"{scale} · {curves}", curves)
+
+
+def interval(kind: Kind, facts: Mapping[str, Any]) -> Interval:
+    """The 90 % interval of an estimate.
+
+    Arguments
+    ---------
+    kind: "time" (step time) or "memory" (peak).
+    facts: see `class_names`.
+    """
+    table = _table().get(kind, {})
+    classes = table.get("classes", {})
+    for name in class_names(facts):
+        entry = classes.get(name)
+        if entry is not None and entry["n"] >= MIN_ROWS:
+            return _interval(name, entry)
+    low, high = UNSEEN[kind]
+    return Interval(low, high, 0, None, "no measured runs of this class: a wide interval by judgement, not by fit", "unseen")
+
+
+def _interval(name: str, entry: Mapping[str, Any]) -> Interval:
+    note = f"n = {entry['n']}, median error {100 * entry['median']:.1f} % on held-out published runs ({name})"
+    return Interval(float(entry["low"]), float(entry["high"]), int(entry["n"]), float(entry["median"]), note, name)
+
+
+@cache
+def _table() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(DATA.read_text(encoding="utf-8"))
+    return table

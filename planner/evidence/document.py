@@ -1,0 +1,110 @@
+"""docs/accuracy.md from the record of accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+TITLES: Final = {
+    "source": "By source",
+    "device": "By accelerator",
+    "method": "By method",
+    "stack": "By training stack",
+    "scale": "By scale",
+}
+_QUANTITIES: Final = {"tokens": "Tokens per second and accelerator", "memory": "Peak memory"}
+_LEAST: Final = 3
+"""Classes with fewer rows stand in the CSV only: a percentile of two is none."""
+
+
+def render(record: Mapping[str, Any]) -> str:
+    """The document. Everything in it comes from the record; it changes only when the record does."""
+    seen, unseen = record["in_sample"], record["held_out"]
+    lines = [
+        "# Accuracy",
+        "",
+        f"Every published run in `planner/evidence/data/measurements.csv`, predicted from its configuration alone and compared. "
+        f"{seen['rows']} rows, {seen['predicted']} predicted, {seen['skipped']} not yet covered. Generated {record['generated']} by "
+        f"`python -m planner.evidence.report`; the same figures for your own table: `python -m planner validate ROWS.csv`.",
+        "",
+        "Error is |predicted − measured| / measured; bias is the median of predicted / measured − 1. *Held out* means that no row of the same source, "
+        "model, accelerator and method took part in fitting what the prediction uses: five folds, whole groups together. *In interval* is the share of "
+        "held-out rows inside the 90 % interval. Utilisation that a source measured is never an input.",
+        "",
+    ]
+    for name, title in _QUANTITIES.items():
+        lines += _section(title, seen[name], unseen[name], record["quality_a"][name])
+    lines += _verdicts(seen["fit"])
+    if record["constants"]:
+        lines += _constants(record["constants"])
+    lines += _worst(record["worst"])
+    lines += _skipped(seen["skipped_reasons"])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _section(title: str, seen: Mapping[str, Any], unseen: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
+    if seen["all"] is None:
+        return [f"## {title}", "", "No row to compare.", ""]
+    lines = [f"## {title}", "", *_head("all"), _entry("all rows", seen["all"], unseen["all"])]
+    if told["all"] is not None:
+        lines.append(_entry("rows whose source tells everything (quality A)", told["all"], told["all"]))
+    lines.append("")
+    for grouping, heading in TITLES.items():
+        classes = seen[f"by_{grouping}"]
+        lines += [f"### {heading}", "", *_head(grouping)]
+        lines += [_entry(name, entry, unseen[f"by_{grouping}"].get(name)) for name, entry in classes.items() if entry["n"] >= _LEAST]
+        lines.append("")
+    return lines
+
+
+def _head(grouping: str) -> list[str]:
+    return [f"| {grouping} | rows | median | 90 % | bias | median held out | 90 % held out | in interval |", "|---|--:|--:|--:|--:|--:|--:|--:|"]
+
+
+def _entry(name: str, entry: Mapping[str, Any], held_out: Mapping[str, Any] | None) -> str:
+    held_out = held_out or {}
+    cells = [str(entry["n"]), *(_percent(entry[key]) for key in ("median", "p90"))]
+    cells += [_percent(entry["bias"], signed=True), *(_percent(held_out.get(key)) for key in ("median", "p90", "coverage"))]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _percent(value: float | None, signed: bool = False) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:+.1f} %" if signed else f"{100 * value:.1f} %"
+
+
+def _verdicts(fit: Mapping[str, int]) -> list[str]:
+    return [
+        "## Does it fit?",
+        "",
+        "| measured | rows | predicted the same |",
+        "|---|--:|--:|",
+        f"| ran | {fit['ran']} | {fit['ran_hits']} |",
+        f"| out of memory | {fit['out_of_memory']} | {fit['out_of_memory_hits']} |",
+        "",
+    ]
+
+
+def _constants(constants: Mapping[str, Any]) -> list[str]:
+    lines = ["## Fitted constants", "", "| constant | value | prior | from |", "|---|--:|--:|---|"]
+    lines += [f"| {name} | {entry['value']:.3g} | {entry['prior']:.3g} | {entry['from']} |" for name, entry in sorted(constants.items())]
+    return [*lines, ""]
+
+
+def _worst(worst: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    lines = ["## Worst rows", "", "The furthest off, one of each source and model. Ratio is predicted over measured.", ""]
+    for name, title in _QUANTITIES.items():
+        lines += [f"### {title}", "", "| row | model | accelerators | method | ratio | limited by | remark of the source |", "|---|---|---|---|--:|---|---|"]
+        for row in worst[name]:
+            cells = (row["id"], row["model"], f"{row['gpus']} × {row['gpu']}", row["method"], f"{row['ratio']:.2f}", row["limited_by"], row["remark"])
+            lines.append("| " + " | ".join("" if cell is None else str(cell).replace("|", "/") for cell in cells) + " |")
+        lines.append("")
+    return lines
+
+
+def _skipped(reasons: Mapping[str, int]) -> list[str]:
+    lines = ["## Not predicted", "", "| rows | reason |", "|--:|---|"]
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    lines += [f"| {count} | {reason.replace('|', '/')} |" for reason, count in ordered]
+    return [*lines, ""]

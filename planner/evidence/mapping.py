@@ -1,0 +1,228 @@
+"""From a measured row to the run file of the same configuration."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Literal, get_args
+
+from planner.catalog.accelerators import find_accelerator
+from planner.errors import PlanError
+from planner.evidence.architecture import Skip, model_of, module_names
+from planner.evidence.network import network_gbps
+from planner.evidence.rows import Row
+from planner.run import DtypeName, Method, WeightDtype
+from planner.units import GIB
+
+__all__ = ["Skip", "to_run"]
+
+Purpose = Literal["time", "memory"]
+
+STACKS: Final = {
+    "hf-trainer": "hf",
+    "peft": "hf",
+    "ms-swift": "hf",
+    "llama-factory": "hf",
+    "fsdp-qlora": "hf",
+    "pytorch": "hf",
+    "composer": "composer",
+    "torchtitan": "torchtitan",
+    "fms-fsdp": "torchtitan",
+    "xtuner": "torchtitan",
+    "megatron": "megatron",
+    "nemo": "megatron",
+    "nanotron": "nanotron",
+    "deepspeed": "deepspeed",
+    "litgpt": "litgpt",
+    "torchtune": "torchtune",
+    "maxtext": "maxtext",
+}
+"""Training software of the evidence to the stack that executes a step the same way."""
+
+_WEIGHTS: Final = {"gptq-int4": "nf4-dq"}
+"""4-bit GPTQ in groups of 128 keeps 4.16 bits a weight, double-quantised NF4 4.13."""
+_MEAN = re.compile(r"\bmean\b")
+_LONGEST = re.compile(r"\bcut at (\d+)\b")
+_PAIR = re.compile(r"(\w+)=([^\s;]+)")
+_METHOD_KEYS: Final = frozenset(
+    key for name, info in Method.model_fields.items() for key in (name, info.alias) if key and name not in ("name", "targets", "adapter_dtype")
+)
+_ALL_LINEAR: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_OFFLOADS: Final = frozenset({"none", "optimizer", "params", "optimizer+params", "activations"})
+
+
+def to_run(row: Row, purpose: Purpose = "time") -> dict[str, Any]:
+    """Mapping of a run file (see `planner.run.Run`) for a measured row.
+
+    Arguments
+    ---------
+    row: the measured configuration; measured results (rates, memory, utilisation) are never read.
+    purpose: where samples differ in length, time follows their mean and memory the longest: "memory" takes the length at which
+        samples were cut, where the row tells it.
+
+    Errors
+    ------
+    Skip: the columns do not determine a run.
+    """
+    if row.problem:
+        raise Skip(row.problem)
+    if not row.seq_len or row.seq_len < 1:
+        raise Skip("seq_len is blank")
+    model = model_of(row)
+    run: dict[str, Any] = {
+        "task": _choice(row.task, ("pretrain", "sft"), "task") or ("sft" if (row.method or "full") != "full" else "pretrain"),
+        "model": model,
+        "method": _method(row, model),
+        "optimizer": row.optimizer or "adamw",
+        "hardware": _hardware(row),
+        "parallel": _parallel(row),
+        "batch": _batch(row, purpose),
+        "activation_checkpointing": _choice(row.act_ckpt, ("none", "selective", "full"), "act_ckpt") or "none",
+        "offload": _choice(row.offload, tuple(_OFFLOADS), "offload") or "none",
+    }
+    if row.framework:
+        run["stack"] = _stack(row)
+    if precision := _precision(row):
+        run["precision"] = precision
+    if attention := _attention(row):
+        run["attention"] = attention
+    if row.arch == "encoder":
+        run["head"] = "masked-lm" if run["task"] == "pretrain" else "sequence-classification"
+    return run
+
+
+def compared_length(row: Row) -> Literal["exact", "mean"]:
+    """Whether every sample has `seq_len` tokens, or only their mean."""
+    return "mean" if row.packing_or_padding and _MEAN.search(row.packing_or_padding) else "exact"
+
+
+def _choice(value: str | None, allowed: tuple[str, ...], column: str) -> str | None:
+    if value is not None and value not in allowed:
+        raise Skip(f"{column}: {value!r} is none of {', '.join(sorted(allowed))}")
+    return value
+
+
+def _attention(row: Row) -> str | None:
+    """"flash" of the table is any fused kernel: before Ampere, where flash attention does not run, that is sdpa."""
+    attention = _choice(row.attention, ("eager", "sdpa", "flash"), "attention")
+    if attention != "flash" or row.gpu is None:
+        return attention
+    try:
+        capability = find_accelerator(row.gpu).compute_capability
+    except PlanError:
+        return attention
+    return "sdpa" if capability is not None and capability < 8.0 else attention
+
+
+def _stack(row: Row) -> str:
+    stack = STACKS.get((row.framework or "").lower())
+    if stack is None:
+        raise Skip(f"training software {row.framework!r} has no stack")
+    return f"{stack}-compile" if stack == "hf" and row.compile else stack
+
+
+def _method(row: Row, model: str | dict[str, Any]) -> dict[str, Any]:
+    method: dict[str, Any] = {"name": row.method or "full"}
+    if method["name"] == "full":
+        return method
+    for key, text in _PAIR.findall((row.peft_detail or "").replace("/", " ")):
+        if key in _METHOD_KEYS and (value := _number(text)) is not None:
+            method[key] = value
+    if row.lora_r:
+        method.pop("r", None)
+        method["rank"] = row.lora_r
+    elif "r" in method:
+        method["rank"] = method.pop("r")
+    if targets := _targets(row, model):
+        method["targets"] = targets
+    if row.adapter_dtype in ("fp32", "bf16", "fp16"):
+        method["adapter_dtype"] = row.adapter_dtype
+    if row.variant and "embedding and output layer trained in full" in row.variant:
+        method["modules_to_save"] = ["embed_tokens", module_names(model).get("lm_head", "lm_head")]
+    return method
+
+
+def _number(text: str) -> int | float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number == int(number) and abs(number) < 1e9 else number
+
+
+def _targets(row: Row, model: str | dict[str, Any]) -> str | list[str] | None:
+    told = row.lora_targets or dict(_PAIR.findall(row.peft_detail or "")).get("target_modules", "")
+    names = told.replace(",", " ").split()
+    if names == ["all-linear"]:
+        return "all-linear"
+    plain = [name for part in names for name in (_ALL_LINEAR if part == "all-linear" else (part,))]
+    here = module_names(model)
+    return list(dict.fromkeys(here.get(name, name) for name in plain)) or None
+
+
+def _precision(row: Row) -> dict[str, Any]:
+    compute = row.compute_dtype or {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}.get(row.weights_dtype or "")
+    if compute is None:
+        return {}
+    if compute not in get_args(DtypeName):
+        raise Skip(f"compute type {compute} is not covered")
+    sixteen_bit = "bf16" if compute == "fp8" else compute
+    weights = _WEIGHTS.get(row.weights_dtype or "", row.weights_dtype) or ("fp32" if compute == "tf32" else sixteen_bit)
+    if weights not in get_args(WeightDtype):
+        raise Skip(f"weights stored as {weights} are not covered")
+    casts = weights == "fp32" and compute in ("bf16", "fp16", "fp8")
+    return {
+        "weights": weights,
+        "compute": compute,
+        "autocast": casts if row.autocast is None else row.autocast,
+        "master_weights": bool(row.master_weights),
+    }
+
+
+def _gpus(row: Row) -> int:
+    return row.gpus or (row.dp or 1) * (row.tp or 1) * (row.pp or 1) * (row.cp or 1)
+
+
+def _replicas(row: Row) -> int:
+    return max(1, _gpus(row) // ((row.tp or 1) * (row.pp or 1) * (row.cp or 1)))
+
+
+def _hardware(row: Row) -> dict[str, Any]:
+    gpus = _gpus(row)
+    hardware: dict[str, Any] = {"gpus": gpus}
+    if row.gpu:
+        hardware["gpu"] = {"base": row.gpu, "usable_memory_bytes": round(row.gpu_mem_gib * GIB)} if row.gpu_mem_gib else row.gpu
+    if row.gpus_per_node:
+        hardware["gpus_per_node"] = min(row.gpus_per_node, gpus)
+    gbps = network_gbps(row.interconnect, row.gpus_per_node)
+    if gbps is not None:
+        hardware["network_gbps"] = gbps
+    return hardware
+
+
+def _parallel(row: Row) -> dict[str, Any]:
+    parallel: dict[str, Any] = {
+        "tp": row.tp or 1,
+        "pp": row.pp or 1,
+        "cp": row.cp or 1,
+        "ep": row.ep or 1,
+        "virtual_pp": row.virtual_pp or 1,
+        "sequence_parallel": bool(row.sequence_parallel),
+    }
+    if row.sharding and _replicas(row) > 1:
+        parallel["sharding"] = row.sharding
+    return parallel
+
+
+def _batch(row: Row, purpose: Purpose) -> dict[str, Any]:
+    length = round(row.seq_len or 0)
+    if purpose == "memory" and compared_length(row) == "mean" and (cut := _LONGEST.search(row.packing_or_padding or "")):
+        length = int(cut[1])
+    replicas = _replicas(row)
+    micro, accumulation, total = row.micro_batch, row.grad_accum, row.global_batch
+    if micro is None and total:
+        micro = total // (replicas * (accumulation or 1))
+    if not micro:
+        raise Skip("micro_batch is blank")
+    if accumulation is None:
+        accumulation = max(1, total // (micro * replicas)) if total else 1
+    return {"micro": micro, "accumulation": max(1, accumulation), "seq_len": length}

@@ -1,0 +1,125 @@
+"""The published runs most like a given one: what was really measured near it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from planner.catalog.accelerators import find_accelerator
+from planner.errors import PlanError
+from planner.estimate.result import Estimate
+from planner.evidence.mapping import STACKS
+from planner.evidence.rows import Row, rows
+
+WEIGHTS: Final = {"parameters": 1.0, "gpus": 0.5, "tokens": 0.25}
+"""Cost of a factor of two in parameters, in accelerators, and in tokens of a micro step."""
+OTHER_DEVICE: Final = 2.0
+OTHER_GENERATION: Final = 1.0
+OTHER_METHOD: Final = 1.5
+OTHER_STACK: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A measured row and its distance from the run in question (0 is the same in all that is compared)."""
+
+    row: Row
+    distance: float
+
+
+def run_facts(estimate: Estimate) -> dict[str, Any]:
+    """What `nearest` compares, from an estimate."""
+    run = estimate.run
+    gpu = run.hardware.gpu
+    return {
+        "parameters": estimate.parameters,
+        "gpu": gpu if isinstance(gpu, str) else (gpu or {}).get("base"),
+        "gpus": run.hardware.gpus,
+        "method": run.method.name,
+        "stack": run.stack,
+        "tokens": run.batch.micro * (run.batch.seq_len or 0) or None,
+    }
+
+
+def nearest(facts: Mapping[str, Any], k: int = 5) -> list[Neighbour]:
+    """The `k` measured runs nearest to a run, the nearest first; repeats of one configuration count once.
+
+    Arguments
+    ---------
+    facts: any of parameters [1], gpu (catalogue name), gpus, method, stack, tokens (of one micro step and replica); see `run_facts`.
+    """
+    wanted = _Point(
+        parameters=facts.get("parameters"),
+        gpu=facts.get("gpu"),
+        generation=_generation(facts.get("gpu")),
+        gpus=facts.get("gpus"),
+        method=facts.get("method"),
+        stack=facts.get("stack"),
+        tokens=facts.get("tokens"),
+    )
+    ranked = sorted((Neighbour(row, _distance(wanted, point)) for row, point in _points()), key=lambda n: (n.distance, n.row.id))
+    chosen: list[Neighbour] = []
+    seen: set[str] = set()
+    for neighbour in ranked:
+        if (key := neighbour.row.repeat_group or neighbour.row.id) not in seen:
+            seen.add(key)
+            chosen.append(neighbour)
+        if len(chosen) >= k:
+            break
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    parameters: float | None
+    gpu: str | None
+    generation: str | None
+    gpus: float | None
+    method: str | None
+    stack: str | None
+    tokens: float | None
+
+
+@cache
+def _points() -> tuple[tuple[Row, _Point], ...]:
+    found = []
+    for row in rows():
+        if row.outcome == "oom" or not row.params_b:
+            continue
+        point = _Point(
+            parameters=row.params_b * 1e9,
+            gpu=row.gpu,
+            generation=_generation(row.gpu),
+            gpus=row.gpus,
+            method=row.method,
+            stack=STACKS.get(row.framework or ""),
+            tokens=(row.micro_batch or 0) * (row.seq_len or 0) or None,
+        )
+        found.append((row, point))
+    return tuple(found)
+
+
+@cache
+def _generation(gpu: str | None) -> str | None:
+    try:
+        return find_accelerator(gpu).arch if gpu else None
+    except PlanError:
+        return None
+
+
+def _distance(a: _Point, b: _Point) -> float:
+    distance = sum(weight * _octaves(getattr(a, name), getattr(b, name)) for name, weight in WEIGHTS.items())
+    if a.gpu is not None and a.gpu != b.gpu:
+        distance += OTHER_GENERATION if a.generation is not None and a.generation == b.generation else OTHER_DEVICE
+    if a.method is not None and a.method != b.method:
+        distance += OTHER_METHOD
+    if a.stack is not None and a.stack != b.stack:
+        distance += OTHER_STACK
+    return distance
+
+
+def _octaves(a: float | None, b: float | None) -> float:
+    return abs(math.log2(a / b)) if a and b else 0.0

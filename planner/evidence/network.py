@@ -1,0 +1,43 @@
+"""Bandwidth of a machine's network from the words of a source."""
+
+from __future__ import annotations
+
+import re
+
+_RATE = re.compile(
+    r"(?:(?P<count>\d+)\s*x\s+)?(?P<words>(?:[A-Za-z][\w-]*\s+){0,4}?)"
+    r"(?P<rate>\d+(?:\.\d+)?)\s*(?P<unit>Gb/s|Gbps|Tb/s|GbE\b)"
+)
+_OMNI_PATH = re.compile(r"(?P<count>\d+)x\s+Omni-Path\s+(?P<rate>\d+)\b(?!\s*Gb)")
+_PER_NODE = re.compile(r"\((?P<count>\d+) per node\)")
+_NOT_TRAINING = ("storage", "management")
+
+
+def network_gbps(text: str | None, gpus_per_node: int | None = None) -> float | None:
+    """Bandwidth between machines [Gbit/s per machine], where the text states one.
+
+    Arguments
+    ---------
+    text: for example "NVLink/NVSwitch + 8x 200Gb/s HDR InfiniBand per node". Links inside the machine (GB/s) do not count, nor do
+        adapters that the text gives to storage or management.
+    gpus_per_node: accelerators in a machine, for texts that say "per GPU"; 8 when unknown.
+
+    >>> network_gbps("NVLink intra-node; 400 Gb/s RDMA per GPU inter-node", 8)
+    3200.0
+    >>> network_gbps("NVLink + 3.2 Tb/s EFA")
+    3200.0
+    """
+    if not text:
+        return None
+    best: float | None = None
+    for part in re.split(r"[;,]|\s\+\s", text):
+        if any(word in part.lower() for word in _NOT_TRAINING) or "intra:" in part:
+            continue
+        for found in (*_RATE.finditer(part), *_OMNI_PATH.finditer(part)):
+            rate = float(found["rate"]) * (1000 if found.groupdict().get("unit") == "Tb/s" else 1) * int(found["count"] or 1)
+            if "per GPU" in part:
+                rate *= gpus_per_node or 8
+            elif many := _PER_NODE.search(part):
+                rate *= int(many["count"])
+            best = rate if best is None else max(best, rate)
+    return best

@@ -1,0 +1,186 @@
+"""What the engine says about a measured row, on the scale on which the row was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from planner.catalog.accelerators import find_accelerator, normalise
+from planner.device.profile import DeviceProfile
+from planner.errors import PlanError
+from planner.estimate.result import Estimate
+from planner.evidence.mapping import Skip, compared_length, to_run
+from planner.evidence.rows import Row
+from planner.run import Run, parse_run
+from planner.units import GIB
+
+Engine = Callable[[Run, DeviceProfile | None], Estimate]
+ALLOCATED_KINDS: Final = frozenset({"allocated", "active"})
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Figures of one row. Time in seconds, memory in GiB as in the table; `skipped` says why there are none.
+
+    `memory_gib` and its interval are on the scale of the row's `mem_kind`: allocated, reserved, or reserved plus the driver's context.
+    """
+
+    skipped: str | None = None
+    stack: str | None = None
+    basis: str | None = None
+    step_time_s: float | None = None
+    tokens_per_s_gpu: float | None = None
+    tokens_low: float | None = None
+    tokens_high: float | None = None
+    allocated_gib: float | None = None
+    reserved_gib: float | None = None
+    memory_gib: float | None = None
+    memory_low_gib: float | None = None
+    memory_high_gib: float | None = None
+    fits: bool | None = None
+    limited_by: str | None = None
+    time_parts: dict[str, float] = field(default_factory=dict)
+    memory_parts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """The part of an estimate that scoring needs; the ledger of thousands of estimates would not fit in memory."""
+
+    stack: str
+    basis: str
+    step_time_s: float | None
+    step_interval_s: tuple[float, float] | None
+    tokens_per_s_gpu: float | None
+    allocated: float
+    reserved: float
+    reserved_interval: tuple[float, float]
+    usable: float
+    fits: bool | None
+    limited_by: str
+    time_parts: dict[str, float]
+    memory_parts: dict[str, float]
+
+
+class Predictor:
+    """Estimates rows; equal configurations are estimated once.
+
+    Arguments
+    ---------
+    profile: a device profile that was measured on one accelerator; rows of another accelerator keep the catalogue's profile.
+    engine: the function that estimates a run; `planner.estimate.estimate` when left out.
+    """
+
+    def __init__(self, profile: DeviceProfile | None = None, engine: Engine | None = None) -> None:
+        if engine is None:
+            from planner.estimate.engine import estimate
+
+            engine = estimate
+        self.profile, self.engine = profile, engine
+        self._known: dict[str, _Figures | str] = {}
+
+    def predict(self, row: Row) -> Prediction:
+        """The engine's figures for one row, or the reason why there are none."""
+        try:
+            time = self._estimate(to_run(row, "time"), row)
+            memory = time if compared_length(row) == "exact" else self._estimate(to_run(row, "memory"), row)
+        except Skip as reason:
+            return Prediction(skipped=str(reason))
+        compared = _compared(row, memory)
+        low, high = (bound / memory.reserved for bound in memory.reserved_interval)
+        tokens, step, interval = time.tokens_per_s_gpu, time.step_time_s, time.step_interval_s
+        return Prediction(
+            stack=time.stack,
+            basis=time.basis,
+            step_time_s=step,
+            tokens_per_s_gpu=tokens,
+            tokens_low=tokens * step / interval[1] if tokens and step and interval else None,
+            tokens_high=tokens * step / interval[0] if tokens and step and interval else None,
+            allocated_gib=memory.allocated / GIB,
+            reserved_gib=memory.reserved / GIB,
+            memory_gib=compared,
+            memory_low_gib=compared * low,
+            memory_high_gib=compared * high,
+            fits=memory.fits,
+            limited_by=time.limited_by or None,
+            time_parts=time.time_parts,
+            memory_parts=memory.memory_parts,
+        )
+
+    def _estimate(self, mapping: dict[str, Any], row: Row) -> _Figures:
+        key = repr(mapping)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._fresh(mapping, row)
+        if isinstance(known, str):
+            raise Skip(known)
+        return known
+
+    def _fresh(self, mapping: dict[str, Any], row: Row) -> _Figures | str:
+        profile = self.profile if self._profile_applies(row) else None
+        if profile is not None:
+            mapping = mapping | {"hardware": {key: value for key, value in mapping["hardware"].items() if key != "gpu"}}
+        try:
+            return _figures(self.engine(parse_run(mapping), profile))
+        except PlanError as error:
+            return str(error)
+
+    def _profile_applies(self, row: Row) -> bool:
+        """A profile speaks for its own device only; a row that names none takes it."""
+        if self.profile is None:
+            return False
+        return row.gpu is None or _name(row.gpu) == _name(self.profile.accelerator_name)
+
+
+def _name(gpu: str) -> str:
+    try:
+        return find_accelerator(gpu).name
+    except PlanError:
+        return normalise(gpu)
+
+
+def _figures(estimate: Estimate) -> _Figures:
+    time_parts: dict[str, float] = {}
+    memory_parts: dict[str, float] = {}
+    for term in estimate.terms:
+        head, _, rest = term.name.partition("/")
+        if head == "time":
+            key = "/".join(rest.split("/")[:2])
+            time_parts[key] = time_parts.get(key, 0.0) + term.value
+        elif head in ("memory", "reserved"):
+            key = rest.split("/")[0] if head == "memory" else "reserved"
+            memory_parts[key] = memory_parts.get(key, 0.0) + term.value / GIB
+    return _Figures(
+        stack=estimate.run.stack,
+        basis=estimate.basis,
+        step_time_s=estimate.step_time_s,
+        step_interval_s=estimate.step_time_interval_s,
+        tokens_per_s_gpu=estimate.tokens_per_s_per_gpu,
+        allocated=estimate.peak_memory_bytes,
+        reserved=estimate.peak_reserved_bytes,
+        reserved_interval=estimate.peak_memory_interval_bytes,
+        usable=estimate.usable_memory_bytes,
+        fits=estimate.fits,
+        limited_by=estimate.limited_by,
+        time_parts=time_parts,
+        memory_parts=memory_parts,
+    )
+
+
+def _compared(row: Row, memory: _Figures) -> float:
+    """The estimate of what the row's counter counts [GiB]."""
+    if row.mem_kind in ALLOCATED_KINDS:
+        return memory.allocated / GIB
+    if row.mem_kind == "nvidia-smi":
+        return (memory.reserved + max(0.0, _total_memory(row, memory) - memory.usable)) / GIB
+    return memory.reserved / GIB
+
+
+def _total_memory(row: Row, memory: _Figures) -> float:
+    if row.gpu_mem_gib:
+        return row.gpu_mem_gib * GIB
+    try:
+        return float(find_accelerator(row.gpu).usable_memory_bytes) if row.gpu else memory.usable
+    except PlanError:
+        return memory.usable

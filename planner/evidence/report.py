@@ -1,0 +1,148 @@
+"""`python -m planner.evidence.report`: estimate every shipped row, write the record of accuracy and docs/accuracy.md.
+
+With ``--render`` only the document is written again from the record.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from planner.evidence import intervals
+from planner.evidence.accuracy import ACCURACY, NUMBERS, SCORED, measurements_digest
+from planner.evidence.document import render
+from planner.evidence.folds import FOLDS, fold_of
+from planner.evidence.rows import rows
+from planner.evidence.score import Scored, measured_tokens, summarise
+from planner.evidence.validate import score_rows
+
+DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
+WORST: Final = 10
+_PREDICTED: Final = (
+    "stack", "basis", "limited_by", "skipped", "step_time_s", "tokens_per_s_gpu", "tokens_low", "tokens_high",
+    "memory_gib", "memory_low_gib", "memory_high_gib", "allocated_gib", "reserved_gib",
+)  # fmt: skip
+_COLUMNS: Final = ("id", "source_group", "model", "gpu", "method", "stack", "basis", "quality", "limited_by", "skipped", *NUMBERS)
+
+
+def record(scored: Sequence[Scored], held_out: Sequence[Scored] | None = None, constants: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The record of accuracy.
+
+    Arguments
+    ---------
+    scored: every row, predicted with the shipped constants.
+    held_out: every row, predicted with constants fitted without its group's fold; `scored` where no constant was fitted.
+    constants: what was fitted, for the document.
+    """
+    unseen = [covered_by_other_folds(s, ranges) for s, ranges in _with_ranges(held_out or scored)]
+    return {
+        "generated": datetime.now(UTC).date().isoformat(),
+        "measurements_sha256": measurements_digest(),
+        "in_sample": _rounded(summarise(scored)),
+        "held_out": _rounded(summarise(unseen)),
+        "quality_a": _rounded({name: summarise([s for s in unseen if s.row.quality == "A"])[name] for name in ("tokens", "memory")}),
+        "constants": dict(constants or {}),
+        "worst": {kind: _worst(scored, kind) for kind in ("tokens", "memory")},
+    }
+
+
+def covered_by_other_folds(scored: Scored, ranges: Mapping[str, tuple[float, float] | None]) -> Scored:
+    """The row with its coverage judged by intervals that rows of its own fold did not make."""
+    changed = scored
+    if scored.tokens_ratio is not None and (span := ranges["time"]) is not None:
+        changed = replace(changed, tokens_covered=span[0] <= float(np.log(scored.tokens_ratio)) <= span[1])
+    if scored.memory_ratio is not None and (span := ranges["memory"]) is not None:
+        changed = replace(changed, memory_covered=span[0] <= -float(np.log(scored.memory_ratio)) <= span[1])
+    return changed
+
+
+def _with_ranges(scored: Sequence[Scored]) -> list[tuple[Scored, dict[str, tuple[float, float] | None]]]:
+    """Every row with the log ranges that the other folds make for it."""
+    by_kind: dict[str, list[dict[str, tuple[float, float, int, float]]]] = {}
+    for kind in ("time", "memory"):
+        members = intervals.residuals(scored, kind)
+        level, _ = intervals.calibrate(members)
+        by_kind[kind] = [intervals.class_ranges([r for r in members if r.fold != fold], level) for fold in range(FOLDS)]
+    found = []
+    for s in scored:
+        spans = {kind: intervals.choose(folds[fold_of(s.row)], intervals.classes_of(s)) for kind, folds in by_kind.items()}
+        found.append((s, spans))
+    return found
+
+
+def _worst(scored: Sequence[Scored], quantity: str) -> list[dict[str, Any]]:
+    """The rows that are furthest off, one of each source and model."""
+    found: list[dict[str, Any]] = []
+    seen: set[tuple[str, str | None]] = set()
+    ranked = [(abs(float(np.log(r))), s, r) for s in scored if (r := s.tokens_ratio if quantity == "tokens" else s.memory_ratio) is not None]
+    for _, s, ratio in sorted(ranked, key=lambda item: (-item[0], item[1].row.id)):
+        key = (s.row.source_group, s.row.model)
+        if key in seen:
+            continue
+        seen.add(key)
+        row = s.row
+        found.append(
+            {
+                "id": row.id, "source": row.source_group, "model": row.model, "gpu": row.gpu, "gpus": row.gpus, "method": row.method,
+                "ratio": round(ratio, 3), "limited_by": s.prediction.limited_by, "remark": row.quality_reason,
+            }
+        )  # fmt: skip
+        if len(found) == WORST:
+            break
+    return found
+
+
+def write_scored(scored: Sequence[Scored], held_out: Sequence[Scored] | None, path: Path = SCORED) -> None:
+    """Write every row's prediction beside its measurement, for pages."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for s, unseen in zip(scored, held_out or scored, strict=True):
+            writer.writerow({name: _cell(value) for name, value in _line(s, unseen).items()})
+
+
+def _line(s: Scored, unseen: Scored) -> dict[str, Any]:
+    row, p = s.row, s.prediction
+    return {
+        **{name: getattr(row, name) for name in ("id", "source_group", "model", "gpu", "method", "quality", "gpus")},
+        **{name: getattr(p, name) for name in _PREDICTED},
+        "measured_tokens_per_s_gpu": measured_tokens(row) if "time" in row.target_set else None,
+        "measured_memory_gib": row.peak_mem_gib if "memory" in row.target_set else None,
+        "tokens_ratio": s.tokens_ratio,
+        "memory_ratio": s.memory_ratio,
+        "held_out_tokens_ratio": unseen.tokens_ratio,
+    }
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the record and the document; with ``--render`` the document only."""
+    if "--render" not in arguments:
+        scored = score_rows(rows())
+        ACCURACY.write_text(json.dumps(record(scored), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_scored(scored, None)
+    DOCUMENT.write_text(render(json.loads(ACCURACY.read_text(encoding="utf-8"))), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

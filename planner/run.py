@@ -1,0 +1,267 @@
+"""What you want to do: one training run, validated. No hardware facts, no formulas.
+
+Every field has a description (help text of page, CLI and docs) and every validation error names the field and what to write instead. `Run` is what
+the user wrote; defaults that depend on the model or the accelerator stay None here and are resolved by `planner.estimate.resolve`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from planner.errors import PlanError, shorten
+from planner.units import parse_count
+
+MAX_RUN_FILE_BYTES = 2 * 2**20
+
+Positive = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=10**7, strict=True)]
+DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
+WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "nf4", "nf4-dq"]
+Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "hsdp"]
+
+_SHARDING_NAMES = {"fsdp": "zero3", "fsdp2": "zero3", "full_shard": "zero3", "shard_grad_op": "zero2"}
+
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "fp32": {"weights": "fp32", "compute": "fp32"},
+    "tf32": {"weights": "fp32", "compute": "tf32"},
+    "fp16-mixed": {"weights": "fp32", "compute": "fp16", "autocast": True},
+    "bf16-mixed": {"weights": "fp32", "compute": "bf16", "autocast": True},
+    "bf16": {"weights": "bf16", "compute": "bf16"},
+    "fp16": {"weights": "fp16", "compute": "fp16"},
+}
+"""Precision by name: the storage of the weights, the type of the matrix products, and whether torch autocast casts between the two."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+
+class Method(_Part):
+    """Which parameters are trained. Each method file under `workload/methods` says which of these fields it reads."""
+
+    name: str = Field("full", max_length=64, description="Fine-tuning method: full, freeze, lora, qlora.")
+    rank: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(None, alias="r", description="Rank of the low-rank update.")
+    alpha: Positive | None = Field(None, alias="lora_alpha", description="Scale of the low-rank update; costs nothing.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, alias="lora_dropout", description="Dropout on the adapter's input.")
+    targets: str | tuple[str, ...] | None = Field(
+        None, alias="target_modules", description="Adapted linear layers: module names, a regular expression, or all-linear."
+    )
+    adapter_dtype: Literal["fp32", "bf16", "fp16"] | None = Field(None, description="Storage of the adapters; peft upcasts to fp32.")
+    modules_to_save: tuple[str, ...] | None = Field(None, description="Modules trained in full beside the adapters.")
+    trainable: str | None = Field(None, max_length=400, description="freeze: name part or regular expression of what is trained.")
+    first: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(
+        None, description="freeze: keep this many first layers (and the embeddings) frozen."
+    )
+    last: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(None, description="freeze: train only this many last layers, and the head.")
+
+    @field_validator("targets", "modules_to_save", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Precision(_Part):
+    """Storage type of the weights and type of the matrix products."""
+
+    weights: WeightDtype = Field("bf16", description="How the (frozen or trained) weights are stored.")
+    compute: DtypeName = Field("bf16", description="Type of the matrix products.")
+    autocast: bool = Field(False, description="torch autocast casts inputs of matrix products on the fly.")
+    master_weights: bool = Field(False, description="An fp32 copy of the trained weights lives beside lower-precision ones.")
+
+
+class Hardware(_Part):
+    """Which accelerators, how many, how connected."""
+
+    gpu: str | dict[str, Any] | None = Field(None, description="Accelerator: a catalog name, or {base: NAME, …edited fields}.")
+    gpus: Count = Field(1, description="Accelerators in all.")
+    gpus_per_node: Count | None = Field(None, description="Accelerators in one machine; the catalog's typical number when left out.")
+    network_gbps: Positive | None = Field(None, description="Network bandwidth of one machine [Gb/s]; the catalog's typical figure when left out.")
+
+
+class Parallel(_Part):
+    """How the work is divided. The data-parallel degree follows: gpus / (tp · pp · cp)."""
+
+    tp: Count = Field(1, description="Tensor parallel degree.")
+    pp: Count = Field(1, description="Pipeline parallel degree.")
+    cp: Count = Field(1, description="Context parallel degree.")
+    ep: Count = Field(1, description="Expert parallel degree (inside data parallel).")
+    virtual_pp: Count = Field(1, description="Model chunks per pipeline stage.")
+    sharding: Sharding | None = Field(None, description="How data-parallel ranks share states: none, ddp, zero1, zero2, zero3 (FSDP), hsdp.")
+    sequence_parallel: bool = Field(False, description="Split activations outside the tensor-parallel region along the sequence.")
+
+    @field_validator("sharding", mode="before")
+    @classmethod
+    def _alias(cls, value: Any) -> Any:
+        return _SHARDING_NAMES.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+
+class Batch(_Part):
+    """Samples in a step."""
+
+    micro: Annotated[int, Field(ge=1, le=10**6, strict=True)] = Field(1, description="Sequences per data-parallel rank and micro step.")
+    accumulation: Annotated[int, Field(ge=1, le=10**6, strict=True)] = Field(1, description="Micro steps per optimizer step.")
+    seq_len: Annotated[int, Field(ge=1, le=10**8, strict=True)] | None = Field(None, description="Tokens per sequence; up to 2048 when left out.")
+
+
+class Data(_Part):
+    """How much is trained on: tokens, or samples × mean_tokens, times epochs."""
+
+    tokens: Annotated[int, Field(ge=1, le=10**18)] | None = Field(None, description='Training tokens ("1.5B", "250M"), of one epoch.')
+    samples: Annotated[int, Field(ge=1, le=10**15)] | None = Field(None, description="Training samples of one epoch.")
+    mean_tokens: Positive | None = Field(None, description="Mean tokens in a sample; the sequence length when left out.")
+    epochs: Positive = Field(1.0, description="Passes over the data.")
+
+    @field_validator("tokens", "samples", mode="before")
+    @classmethod
+    def _words(cls, value: Any, info: Any) -> Any:
+        return parse_count(value, field=f"data.{info.field_name}") if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Data:
+        if (self.tokens is None) == (self.samples is None):
+            raise ValueError("give exactly one of tokens and samples, for example tokens: 1.5B or samples: 50000")
+        return self
+
+
+class PriceChoice(_Part):
+    """What a GPU-hour costs."""
+
+    usd_per_gpu_hour: NonNegative | None = Field(None, description="Your own price [USD per GPU-hour]; the dated catalog when left out.")
+    provider: str | None = Field(None, max_length=64, description="Provider in the price catalog.")
+    spot: bool = Field(False, description="Interruptible capacity.")
+
+
+class Energy(_Part):
+    """Where the electricity comes from."""
+
+    pue: Annotated[float, Field(ge=1, le=5)] | None = Field(None, description="Power usage effectiveness of the data centre; a named default when left out.")
+    country: str | None = Field(None, max_length=64, description="Country (ISO 3166 alpha-3) of the grid; world average when left out.")
+    kg_co2e_per_kwh: Annotated[float, Field(ge=0, le=5)] | None = Field(None, description="Your own grid intensity [kg CO2e/kWh].")
+
+
+class Run(_Part):
+    """One training run as the user states it."""
+
+    task: Literal["pretrain", "sft"] = Field("sft", description="Pretraining or fine-tuning.")
+    model: str | dict[str, Any] = Field(description="Catalog name or Hugging Face id, a path to a config.json, or the config itself.")
+    head: Literal["causal-lm", "masked-lm", "sequence-classification", "none"] | None = Field(
+        None, description="Output head; language models predict tokens, encoders classify when left out."
+    )
+    method: Method = Field(default_factory=lambda: Method(name="full"), description="Which parameters are trained.")
+    precision: Precision | None = Field(None, description="Number formats: a name (bf16-mixed, fp32, …) or the four fields.")
+    optimizer: str = Field("adamw", max_length=64, description="Optimizer: adamw, adamw-fused, adamw8bit, sgd, sgd-momentum, adafactor.")
+    stack: str = Field("hf", max_length=64, description="Training software: it decides what is fused, kept, cast and overlapped.")
+    hardware: Hardware = Field(default_factory=lambda: Hardware(), description="Accelerators and their connections.")
+    parallel: Parallel = Field(default_factory=lambda: Parallel(), description="How the work is divided.")
+    batch: Batch = Field(default_factory=lambda: Batch(), description="Samples in a step.")
+    activation_checkpointing: Literal["none", "selective", "full"] = Field("none", description="Recompute activations in backward to save memory.")
+    attention: Literal["eager", "sdpa", "flash"] | None = Field(None, description="Attention kernel: eager keeps the score matrix, sdpa and flash do not.")
+    offload: Literal["none", "optimizer", "params", "optimizer+params", "activations"] = Field("none", description="What lives in host memory.")
+    data: Data | None = Field(None, description="How much is trained on; without it there is no total time and no cost.")
+    price: PriceChoice = Field(default_factory=lambda: PriceChoice(), description="What a GPU-hour costs.")
+    energy: Energy = Field(default_factory=lambda: Energy(), description="Electricity and its carbon.")
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method_by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_by_name(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value.lower() not in PRECISIONS:
+            raise ValueError(f"unknown precision {shorten(value)!r}; use one of {', '.join(PRECISIONS)}")
+        return PRECISIONS[value.lower()]
+
+    @field_validator("hardware", mode="before")
+    @classmethod
+    def _hardware_by_name(cls, value: Any) -> Any:
+        return {"gpu": value} if isinstance(value, str) else value
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _data_by_tokens(cls, value: Any) -> Any:
+        return {"tokens": value} if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _divides(self) -> Run:
+        p, gpus = self.parallel, self.hardware.gpus
+        model_parallel = p.tp * p.pp * p.cp
+        if gpus % model_parallel:
+            raise ValueError(
+                f"parallel.tp × parallel.pp × parallel.cp = {model_parallel} does not divide hardware.gpus = {gpus}; "
+                f"use a number of GPUs that is a multiple of {model_parallel}, or smaller degrees"
+            )
+        return self
+
+    @property
+    def dp(self) -> int:
+        """Data-parallel degree."""
+        return self.hardware.gpus // (self.parallel.tp * self.parallel.pp * self.parallel.cp)
+
+
+def describe(error: ValidationError) -> PlanError:
+    """The first problem of a pydantic error as one line that names field, value and fix."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "run"
+    message = first["msg"].removeprefix("Value error, ")
+    if isinstance(cause := first.get("ctx", {}).get("error"), PlanError):
+        return cause
+    if first["type"] == "extra_forbidden":
+        return PlanError(field, first["input"], "is not a field of a run", "Remove it or correct its name; `python -m planner doctor --fields` lists all.")
+    if first["type"] == "missing":
+        return PlanError(field, "", "is missing", f"Add {field}.")
+    shown = "" if isinstance(first["input"], dict | BaseModel) else first["input"]
+    return PlanError(field, shown, "is not possible", message[:1].upper() + message[1:] + ("" if message.endswith(".") else "."))
+
+
+def parse_run(mapping: Any) -> Run:
+    """`Run` from a mapping; raises `PlanError` with one line instead of pydantic's report."""
+    if not isinstance(mapping, dict):
+        raise PlanError("run", type(mapping).__name__, "is not a mapping of fields", "Write `model: gpt2` and what else you know, one field a line.")
+    try:
+        return Run.model_validate(mapping)
+    except ValidationError as error:
+        raise describe(error) from None
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run file, YAML or JSON. A relative `model` path is taken from the run file's folder. Raises `PlanError`."""
+    import yaml
+
+    file = Path(path)
+    try:
+        if file.stat().st_size > MAX_RUN_FILE_BYTES:
+            raise PlanError("run", file, "is larger than 2 MiB", "A run file is a few lines of YAML or JSON; check the path.")
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError("run", file, f"cannot be read ({type(error).__name__})", "Give the path of a YAML or JSON run file.") from None
+    try:
+        mapping = json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=_plain_loader())  # noqa: S506
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PlanError("run", file, f"is not valid YAML or JSON ({shorten(error, 160)})", "Correct the file's syntax.") from None
+    if isinstance(mapping, dict) and isinstance(mapping.get("model"), str) and mapping["model"].endswith(".json"):
+        beside = file.parent / mapping["model"]
+        if beside.is_file():
+            mapping = {**mapping, "model": str(beside)}
+    return parse_run(mapping)
+
+
+def _plain_loader() -> Any:
+    """YAML's safe loader without aliases: a few nested anchors can otherwise expand to gigabytes."""
+    import yaml
+
+    class PlainLoader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.events.AliasEvent):
+                raise yaml.YAMLError("anchors and aliases are not allowed")
+            return super().compose_node(parent, index)
+
+    return PlainLoader

@@ -1,0 +1,340 @@
+"""What an estimate says in words: verdict, four figures, breakdowns. Page, command line and report share them, so they read the same everywhere.
+
+Numbers are rounded to what is known: two significant digits, three where the device was measured or the interval is narrower than ± 5 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+from planner import units
+from planner.estimate.result import Estimate
+from planner.run import PRECISIONS, Run
+
+State = Literal["fits", "does-not-fit", "close", "unknown"]
+
+BASES: Final = {
+    "measured": "this run was measured",
+    "calibrated": "calibrated on this device",
+    "fitted": "fitted to published runs",
+    "datasheet": "datasheet",
+}
+"""The evidence ladder in words, the strongest first."""
+
+COMPONENTS: Final = {
+    "weights": "Weights",
+    "gradients": "Gradients",
+    "optimizer": "Optimizer states",
+    "activations": "Activations",
+    "logits": "Logits and loss",
+    "workspace": "Workspace",
+    "communication": "Communication buffers",
+    "reserved": "Allocator and driver",
+}
+"""Parts of the memory in the order in which they are shown; `reserved` is what the allocator holds beyond the live tensors."""
+
+PHASES: Final = {
+    "forward": "Forward",
+    "backward": "Backward",
+    "recompute": "Recomputation",
+    "optimizer": "Optimizer step",
+    "communication": "Exposed communication",
+    "bubble": "Pipeline bubble",
+    "overhead": "Overhead",
+}
+"""Parts of the step time in the order in which they are shown."""
+
+NARROW: Final = 0.05
+"""Relative half-width of an interval below which a third digit means something."""
+
+
+class Verdict(NamedTuple):
+    """Does it fit, as a state for colours and as the sentence that titles page and report."""
+
+    state: State
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One of the four figures.
+
+    Attributes
+    ----------
+    label: what it is.
+    value_text: the figure with its unit, or "–" when it is not known.
+    interval_text: its 90 % interval, empty when there is none.
+    basis_text: what the figure stands on.
+    chip: the short fact beside it; for an unknown figure, why.
+    name: stable key: time, throughput, memory, cost.
+    """
+
+    label: str
+    value_text: str
+    interval_text: str
+    basis_text: str
+    chip: str
+    name: str
+
+
+class Part(NamedTuple):
+    """A share of a total, in SI units, with a few words on what it is made of."""
+
+    name: str
+    label: str
+    value: float
+    share: float
+    detail: str
+
+
+def verdict(estimate: Estimate) -> Verdict:
+    """Whether the run fits, in one sentence. Compares what the allocator reserves at the peak with what the device offers."""
+    peak, usable = estimate.peak_reserved_bytes, estimate.usable_memory_bytes
+    several = estimate.run.hardware.gpus > 1
+    spare = usable - peak
+    if estimate.fits is None:
+        if usable > 0 and abs(spare) <= _half_width(estimate.peak_memory_interval_bytes, peak) * peak:
+            error = units.format_percent(_half_width(estimate.peak_memory_interval_bytes, peak), 1)
+            figures = f"{units.significant(peak / units.GIB, 3)} of {units.significant(usable / units.GIB, 3)} GiB"
+            return Verdict("close", f"Too close to call: {figures}, within our {error} error")
+        return Verdict("unknown", f"Not known whether it fits: {estimate.fits_reason}".rstrip(". "))
+    if estimate.fits:
+        return Verdict("fits", f"Fits, with {units.format_bytes(max(spare, 0.0), 2)} to spare" + (" per GPU" if several else ""))
+    if spare >= 0:  # another limit than the peak, such as host memory
+        return Verdict("does-not-fit", f"Does not fit: {estimate.fits_reason}".rstrip(". "))
+    return Verdict("does-not-fit", f"Does not fit: {units.format_bytes(-spare, 2)} over" + (" on each GPU" if several else ""))
+
+
+def key_figures(estimate: Estimate) -> tuple[Figure, Figure, Figure, Figure]:
+    """Time, throughput, memory and cost, in the order in which they are shown everywhere."""
+    return _time(estimate), _throughput(estimate), _memory(estimate), _cost(estimate)
+
+
+def headline(estimate: Estimate) -> tuple[str, ...]:
+    """What was planned, in a few short phrases: model, method, hardware, sequence, precision, batch."""
+    run = estimate.run
+    model = (estimate.details.get("model") or {}).get("name") or (run.model if isinstance(run.model, str) else "custom model")
+    method = run.method.name if run.method.rank is None else f"{run.method.name}, rank {run.method.rank}"
+    gpus = f"{run.hardware.gpus} × {gpu_name(run)}"
+    batch = f"batch {units.format_integer(global_batch(run))}"
+    sequence = f"sequence {units.format_integer(run.batch.seq_len)}" if run.batch.seq_len else ""
+    return tuple(filter(None, (str(model), method, gpus, sequence, batch, precision_name(run), run.stack)))
+
+
+def gpu_name(run: Run) -> str:
+    """The accelerator's name for display."""
+    gpu = run.hardware.gpu
+    if isinstance(gpu, dict):
+        return str(gpu.get("name") or f"{gpu.get('base', 'accelerator')} (edited)")
+    return gpu or "accelerator of the profile"
+
+
+def global_batch(run: Run) -> int:
+    """Sequences of one optimizer step over all ranks."""
+    return run.batch.micro * run.batch.accumulation * run.dp
+
+
+def precision_name(run: Run) -> str:
+    """The name of a run's number formats, or the formats themselves where no name stands for them."""
+    p = run.precision
+    if p is None:
+        return ""
+    for name, fields in PRECISIONS.items():
+        if (p.weights, p.compute, p.autocast) == (fields["weights"], fields["compute"], fields.get("autocast", False)):
+            return name + (" with fp32 masters" if p.master_weights else "")
+    return f"{p.weights} weights, {p.compute} compute" + (" (autocast)" if p.autocast else "")
+
+
+def basis_text(estimate: Estimate) -> str:
+    """What the estimate stands on, in words."""
+    return BASES[estimate.basis]
+
+
+def memory_parts(estimate: Estimate) -> tuple[Part, ...]:
+    """What is live at the peak, by component, and what the allocator holds beyond; sums to the reserved peak."""
+    found = _groups(estimate, "memory")
+    reserved = {t.name.partition("/")[2]: t.value for t in estimate.terms if t.name.partition("/")[0] == "reserved"}
+    if reserved:
+        found["reserved"] = reserved
+    return _parts(found, COMPONENTS)
+
+
+def time_parts(estimate: Estimate) -> tuple[Part, ...]:
+    """Where a step goes, by phase, with the kinds of kernel that dominate it; sums to the step time."""
+    return _parts(_groups(estimate, "time"), PHASES)
+
+
+def kind_parts(estimate: Estimate) -> tuple[Part, ...]:
+    """Where a step goes, by kind of kernel over all phases of computing; communication, optimizer and overhead stand apart."""
+    kinds: dict[str, dict[str, float]] = {}
+    for phase, members in _groups(estimate, "time").items():
+        for kind, value in members.items():
+            key = kind.partition("/")[0] if phase in ("forward", "backward", "recompute") else phase
+            group = kinds.setdefault(key or phase, {})
+            group[phase] = group.get(phase, 0.0) + value
+    return tuple(sorted(_parts(kinds, PHASES), key=lambda part: -part.value))
+
+
+def known_digits(estimate: Estimate, spread: float | None) -> int:
+    """Significant digits that mean something: three when the device was measured or the interval is narrow, else two."""
+    return 3 if estimate.basis in ("measured", "calibrated") or (spread is not None and spread < NARROW) else 2
+
+
+def spread_text(interval: tuple[float, float] | None, value: float | None) -> str:
+    """An interval relative to its figure: "± 9 %", or "−8 % / +12 %" when it is lopsided. Empty when either is missing."""
+    if interval is None or not value:
+        return ""
+    below, above = 1 - interval[0] / value, interval[1] / value - 1
+    if round(100 * below) == round(100 * above):
+        return f"± {units.format_percent((below + above) / 2, 1 if above < 0.1 else 2)}"
+    return f"−{units.format_percent(below, 2)} / +{units.format_percent(above, 2)}"
+
+
+def duration_text(seconds: float | None, digits: int) -> str:
+    """A duration [s] rounded to what is known: with two digits "3 h 10 min" is a multiple of ten minutes."""
+    if seconds is None or not math.isfinite(seconds):
+        return units.UNKNOWN
+    fine = digits > 2
+    steps = (
+        (10 * units.HOUR, 10 * units.MINUTE if fine else units.HOUR),
+        (units.HOUR, units.MINUTE if fine else 10 * units.MINUTE),
+        (10 * units.MINUTE, 10.0 if fine else units.MINUTE),
+        (units.MINUTE, 1.0 if fine else 10.0),
+    )
+    for least, step in steps:
+        if least <= seconds < 2 * units.DAY:
+            seconds = round(seconds / step) * step
+            break
+    return units.format_seconds(seconds, digits)
+
+
+def _time(estimate: Estimate) -> Figure:
+    spread = _spread(estimate)
+    digits, note = known_digits(estimate, spread), spread_text(estimate.step_time_interval_s, estimate.step_time_s)
+    total = estimate.total_time_s
+    label, value = ("Time to train", total) if total is not None else ("Time per step", estimate.step_time_s)
+    if value is None:
+        return Figure(label, "–", "", basis_text(estimate), "the step time is not known", "time")
+    interval = _like_step(estimate, value)
+    return Figure(label, duration_text(value, digits), _interval(interval, lambda v: duration_text(v, digits)), basis_text(estimate), note, "time")
+
+
+def _throughput(estimate: Estimate) -> Figure:
+    rate, unit = estimate.tokens_per_s_per_gpu, "tokens/s per GPU" if estimate.run.hardware.gpus > 1 else "tokens/s"
+    if rate is None:
+        return Figure("Throughput", "–", "", basis_text(estimate), "the step time is not known", "throughput")
+    digits = known_digits(estimate, _spread(estimate))
+    step, bounds = estimate.step_time_s, estimate.step_time_interval_s
+    interval = (rate * step / bounds[1], rate * step / bounds[0]) if step and bounds and min(bounds) > 0 else None
+    chip = f"{units.format_percent(estimate.mfu, 2)} MFU" if estimate.mfu is not None else ""
+    text = _interval(interval, lambda v: units.format_rate(v, "", digits).strip())
+    return Figure("Throughput", units.format_rate(rate, unit, digits), text, basis_text(estimate), chip, "throughput")
+
+
+def _memory(estimate: Estimate) -> Figure:
+    peak, interval = estimate.peak_reserved_bytes, estimate.peak_memory_interval_bytes
+    digits = known_digits(estimate, _half_width(interval, peak))
+    label = "Peak memory per GPU" if estimate.run.hardware.gpus > 1 else "Peak memory"
+    chip = f"of {units.format_bytes(estimate.usable_memory_bytes)} usable"
+    return Figure(
+        label, units.format_bytes(peak, digits), _interval(interval, lambda v: units.format_bytes(v, digits)), basis_text(estimate), chip, "memory"
+    )  # fmt: skip
+
+
+def _cost(estimate: Estimate) -> Figure:
+    price: dict[str, Any] = estimate.details.get("price") or {}
+    hours = estimate.details.get("gpu_hours")
+    source = ", ".join(str(price[key]) for key in ("provider", "date") if price.get(key)) or str(price.get("source") or "")
+    if estimate.cost_usd is None:
+        if estimate.total_time_s is None:
+            reason = "no data given: add tokens or samples" if estimate.run.data is None else "the total time is not known"
+        else:
+            reason = "no price for this GPU: add price.usd_per_gpu_hour"
+        return Figure("Cost", "–", "", source, reason, "cost")
+    digits = known_digits(estimate, _spread(estimate))
+    interval = _like_step(estimate, estimate.cost_usd)
+    parts = [f"{units.significant(hours, digits)} GPU-hours" if hours is not None else ""]
+    if price.get("usd_per_gpu_hour") is not None:
+        parts.append(f"at {units.format_usd(price['usd_per_gpu_hour'])}")
+    text = _interval(interval, lambda v: _usd(v, digits))
+    return Figure("Cost", _usd(estimate.cost_usd, digits), text, source, " ".join(filter(None, parts)), "cost")
+
+
+def _usd(value: float, digits: int) -> str:
+    rounded = float(f"{value:.{digits - 1}e}")
+    return units.format_usd(rounded).removesuffix(".00")
+
+
+def _interval(interval: tuple[float, float] | None, formatter: Callable[[float], str]) -> str:
+    return "" if interval is None else units.format_interval(interval, formatter)
+
+
+def _like_step(estimate: Estimate, value: float) -> tuple[float, float] | None:
+    """The step time's interval carried to a figure that is proportional to it."""
+    step, bounds = estimate.step_time_s, estimate.step_time_interval_s
+    return (value * bounds[0] / step, value * bounds[1] / step) if step and bounds else None
+
+
+def _spread(estimate: Estimate) -> float | None:
+    step, bounds = estimate.step_time_s, estimate.step_time_interval_s
+    return _half_width(bounds, step) if step and bounds else None
+
+
+def _half_width(interval: tuple[float, float], value: float) -> float:
+    return max(abs(interval[1] - value), abs(value - interval[0])) / value if value else 0.0
+
+
+def _groups(estimate: Estimate, head: str) -> dict[str, dict[str, float]]:
+    """Values of the terms under `head`, by the next part of their names, then by the rest."""
+    found: dict[str, dict[str, float]] = {}
+    for term in estimate.terms:
+        first, *rest = term.name.split("/")
+        if first == head and rest:
+            group = found.setdefault(rest[0], {})
+            member = "/".join(rest[1:])
+            group[member] = group.get(member, 0.0) + term.value
+    return found
+
+
+def _parts(groups: dict[str, dict[str, float]], labels: dict[str, str]) -> tuple[Part, ...]:
+    order = {name: position for position, name in enumerate(labels)}
+    total = math.fsum(value for members in groups.values() for value in members.values())
+    parts = []
+    for name in sorted(groups, key=lambda key: order.get(key, len(order))):
+        value = math.fsum(groups[name].values())
+        label = labels.get(name, name.replace("_", " ").capitalize())
+        parts.append(Part(name, label, value, value / total if total else 0.0, _made_of(groups[name], value)))
+    return tuple(part for part in parts if part.value)
+
+
+def _made_of(members: dict[str, float], total: float) -> str:
+    """The largest members with their shares, at most three of at least 5 %."""
+    named: dict[str, float] = {}
+    for name, value in members.items():
+        if key := name.partition("/")[0]:
+            named[key] = named.get(key, 0.0) + value
+    large = sorted(((v / total, k) for k, v in named.items() if total and v / total >= 0.05), reverse=True)[:3]
+    if len(large) == 1 and len(named) == 1:
+        return large[0][1].replace("_", " ")
+    return ", ".join(f"{name.replace('_', ' ')} {units.format_percent(share, 2)}" for share, name in large)
+
+
+def facts(estimate: Estimate) -> tuple[tuple[str, str], ...]:
+    """Further figures, as (label, text): parameters, work, steps, energy. What is not known is left out."""
+    digits = known_digits(estimate, _spread(estimate))
+    share = estimate.trainable_parameters / estimate.parameters if estimate.parameters else 0.0
+    trained = "all" if share == 1 else f"{units.format_count(estimate.trainable_parameters)}, {units.format_percent(share, 2)}"
+    rows: list[tuple[str, str | None]] = [
+        ("Parameters", f"{units.format_count(estimate.parameters)} ({trained} trained)"),
+        ("Work per step", units.format_flops(estimate.flops_per_step)),
+        ("Step time", duration_text(estimate.step_time_s, digits) if estimate.step_time_s is not None else None),
+        ("Steps", units.format_integer(steps) if (steps := estimate.details.get("steps")) is not None else None),
+        ("Throughput of all GPUs", units.format_rate(estimate.tokens_per_s, digits=digits) if estimate.tokens_per_s is not None else None),
+        ("Allocated at the peak", units.format_bytes(estimate.peak_memory_bytes) + (f", {estimate.peak_moment}" if estimate.peak_moment else "")),
+        ("Energy", units.format_energy(estimate.energy_kwh, digits) if estimate.energy_kwh is not None else None),
+        ("Carbon", f"{units.format_mass(estimate.co2e_kg, 2)} CO2e" if estimate.co2e_kg is not None else None),
+    ]
+    return tuple((label, text) for label, text in rows if text)

@@ -1,0 +1,8 @@
+"""The workload: a run traced into operations and tensors, with no hardware in it."""
+
+from planner.workload.architecture import Architecture
+from planner.workload.families import FAMILIES, read_config
+from planner.workload.layers import Setting
+from planner.workload.trace import Workload, trace
+
+__all__ = ["FAMILIES", "Architecture", "Setting", "Workload", "read_config", "trace"]

@@ -1,0 +1,119 @@
+"""What a model is made of, in neutral terms: the specification that `layers.py` writes to the graph.
+
+`families.py` reads a Hugging Face config into it. Nothing after that knows a model's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from planner.errors import PlanError
+
+Norm = Literal["layer", "rms", "rms-offset", "rms-fp32"]
+"""layer: LayerNorm · rms: Llama's (weight times the value cast back) · rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32)."""
+Placement = Literal["pre", "post", "sandwich", "post-branch", "parallel"]
+"""Where norms stand in a block: before each branch (GPT-2, Llama), after each sum (BERT), around each branch (Gemma 2), after each branch (OLMo 2), or attention
+and MLP side by side (GPT-NeoX, Phi)."""
+Head = Literal["causal-lm", "masked-lm", "sequence-classification", "none"]
+
+
+@dataclass(frozen=True)
+class Names:
+    """Module paths, for target selection as peft and `requires_grad_` users do it. `{i}` is the layer."""
+
+    layer: str = "model.layers.{i}"
+    query: str = "self_attn.q_proj"
+    key: str = "self_attn.k_proj"
+    value: str = "self_attn.v_proj"
+    fused: str = ""
+    out: str = "self_attn.o_proj"
+    gate: str = "mlp.gate_proj"
+    up: str = "mlp.up_proj"
+    down: str = "mlp.down_proj"
+    norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
+    qk_norms: tuple[str, str] = ("self_attn.q_norm", "self_attn.k_norm")
+    embedding: str = "model.embed_tokens"
+    positions: str = ""
+    token_types: str = ""
+    embedding_norm: str = ""
+    final_norm: str = "model.norm"
+    head: str = "lm_head"
+    classifier: str = "score"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One transformer. Sizes are counts; dropouts are probabilities."""
+
+    model_type: str
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    max_positions: int | None
+    causal: bool = True
+    norm: Norm = "rms"
+    norm_affine: bool = True
+    placement: Placement = "pre"
+    parallel_norms: int = 1
+    final_norm: bool = True
+    activation: str = "silu"
+    gated: bool = True
+    fused_qkv: bool = False
+    fused_gate_up: bool = False
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    norm_bias: bool = False
+    qk_norm: Literal["none", "head", "full"] = "none"
+    rotary_dim: int = 0
+    learned_positions: int = 0
+    token_types: int = 0
+    embedding_width: int = 0
+    embedding_scaled: bool = False
+    tied: bool = False
+    head_bias: bool = False
+    head_transform: bool = False
+    pooler: bool = False
+    classifier_hidden: bool = False
+    classifier_bias: bool = False
+    num_labels: int = 2
+    query_scaled: bool = False
+    softmax_upcast: bool = True
+    fresh_rotary: bool = False
+    embedding_dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    classifier_dropout: float = 0.0
+    attention_softcap: bool = False
+    logit_softcap: bool = False
+    windows: tuple[int | None, ...] = ()
+    default_head: Head = "causal-lm"
+    names: Names = field(default_factory=Names)
+    sdpa: bool = True
+
+    def window(self, layer: int) -> int | None:
+        """Sliding attention window of a layer [token], None when it sees everything before it."""
+        return self.windows[layer % len(self.windows)] if self.windows else None
+
+    def check(self) -> Architecture:
+        """Raise `PlanError` when the sizes contradict each other."""
+        if self.heads % self.kv_heads:
+            raise PlanError("model.num_key_value_heads", self.kv_heads, f"does not divide the {self.heads} attention heads", "Use a divisor of the head count.")
+        if self.rotary_dim > self.head_dim:
+            raise PlanError("model.partial_rotary_factor", self.rotary_dim, f"rotates more than the head size {self.head_dim}", "Use a factor of at most 1.")
+        return self
+
+    @property
+    def summary(self) -> str:
+        """One line: what was understood of the config."""
+        if self.kv_heads == self.heads:
+            attention = f"MHA {self.heads}"
+        else:
+            attention = f"{'MQA' if self.kv_heads == 1 else 'GQA'} {self.heads}/{self.kv_heads}"
+        mlp = {"silu": "SwiGLU", "gelu_pytorch_tanh": "GeGLU", "gelu": "GeGLU"}.get(self.activation, self.activation) if self.gated else self.activation
+        return f"{self.layers} layers, hidden {self.hidden}, {attention} × {self.head_dim}, {mlp} {self.ffn}, {'tied' if self.tied else 'untied'}, vocab {self.vocab}"

@@ -1,0 +1,338 @@
+"""The symbolic graph: tensors, operations, and what autograd keeps of them for backward.
+
+A `Graph` is written to like torch is: `y = graph.linear(x, w)`. Each call appends an `Operation` that knows its kernels forward and backward, the storages it
+creates, and the tensors that autograd saves given what requires a gradient. Nothing here knows hardware. Shapes are numbers, and every rule states PyTorch's own
+(`tools/autograd/derivatives.yaml`, `aten/src/ATen/autocast_mode.h`), so that time, memory and FLOPs all follow from this one list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+Kind = Literal["matmul", "attention", "norm", "elementwise", "loss", "embedding", "dequantize", "collective"]
+
+BYTES: dict[str, float] = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1, "bool": 1, "int64": 8, "nf4": 0.5}
+"""Bytes of one element. nf4 without its scales, which `precision.py` adds."""
+
+
+class Storage:
+    """Memory behind one or more tensors [bytes]; views share it, so that it counts once."""
+
+    __slots__ = ("bytes", "category", "name")
+
+    def __init__(self, size: float, category: str, name: str) -> None:
+        self.bytes, self.category, self.name = size, category, name
+
+
+class Tensor:
+    """Shape, type and storage. `parameter` marks a leaf that lives outside the step."""
+
+    __slots__ = ("dtype", "numel", "parameter", "requires_grad", "shape", "storage")
+
+    def __init__(self, shape: tuple[float, ...], dtype: str, storage: Storage, requires_grad: bool, parameter: Parameter | None = None) -> None:
+        numel: float = 1
+        for size in shape:
+            numel *= size
+        self.shape, self.dtype, self.storage, self.numel = shape, dtype, storage, numel
+        self.requires_grad, self.parameter = requires_grad, parameter
+
+    @property
+    def bytes(self) -> float:
+        """Size of the values [bytes]."""
+        return self.numel * BYTES[self.dtype]
+
+
+class Parameter:
+    """A weight: its path in the model, shape, storage type, and whether it is trained."""
+
+    __slots__ = ("adapter", "dtype", "name", "numel", "shape", "shared", "trainable")
+
+    def __init__(self, name: str, shape: tuple[float, ...], dtype: str, trainable: bool, *, adapter: bool = False, shared: bool = False) -> None:
+        numel: float = 1
+        for size in shape:
+            numel *= size
+        self.name, self.shape, self.dtype, self.trainable, self.numel = name, shape, dtype, trainable, numel
+        self.adapter, self.shared = adapter, shared
+
+
+class Kernel(NamedTuple):
+    """One launch. `matmul` has its shape, `attention` its geometry in `extra`, all others only the bytes that they move."""
+
+    kind: str
+    moved: float = 0.0
+    flops: float = 0.0
+    m: float = 0.0
+    n: float = 0.0
+    k: float = 0.0
+    batch: float = 1.0
+    dtype: str = "fp32"
+    layout: str = "forward"
+    extra: Any = None
+
+
+class Operation:
+    """One node: kernels forward and backward, storages created, tensors saved.
+
+    `alias` marks operations whose gradient is passed on without new memory (add, view). `temporary` is scratch during the operation [bytes], forward and backward.
+    """
+
+    __slots__ = ("alias", "backward", "forward", "grads", "inputs", "kind", "name", "outputs", "saved", "temporary")
+
+    def __init__(
+        self, name: str, kind: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], saved: Sequence[Tensor],
+        forward: Sequence[Kernel], backward: Sequence[Kernel], alias: bool = False, temporary: tuple[float, float] = (0.0, 0.0),
+    ) -> None:  # fmt: skip
+        self.name, self.kind, self.inputs, self.outputs, self.saved = name, kind, inputs, outputs, saved
+        self.forward, self.backward, self.alias, self.temporary = forward, backward, alias, temporary
+        self.grads = any(t.requires_grad for t in inputs)
+
+
+def matmul_kernel(m: float, n: float, k: float, dtype: str, *, batch: float = 1.0, layout: str = "forward") -> Kernel:
+    """[m, k] × [k, n], `batch` times: 2·m·n·k FLOP each."""
+    return Kernel("matmul", 0.0, 2.0 * m * n * k * batch, m, n, k, batch, dtype, layout)
+
+
+class Graph:
+    """Records the operations of one stretch of the model (embeddings, one block, the head).
+
+    autocast: type that torch.autocast casts matrix products to, or None.
+    Holding: a tensor that Python code still refers to stays alive; `hold` and `release` say so where the model's code keeps a local variable.
+    """
+
+    def __init__(self, autocast: str | None = None, compute: str = "fp32") -> None:
+        self.autocast = autocast
+        self.compute = compute
+        self.operations: list[Operation] = []
+        self.parameters: list[Parameter] = []
+        self.held: list[tuple[int, Tensor]] = []
+        self.category = "activations"
+        self._weight_casts: dict[int, Tensor] = {}
+        self._parameter_tensors: dict[int, Tensor] = {}
+
+    # -- leaves ------------------------------------------------------------------------------------------------------------------------------------
+
+    def parameter(self, parameter: Parameter) -> Tensor:
+        """Use a weight; it is registered once."""
+        known = self._parameter_tensors.get(id(parameter))
+        if known is None:
+            if not parameter.shared:
+                self.parameters.append(parameter)
+            dtype = parameter.dtype if parameter.dtype in BYTES else "nf4"
+            known = Tensor(parameter.shape, dtype, Storage(0.0, "weights", parameter.name), parameter.trainable, parameter)
+            self._parameter_tensors[id(parameter)] = known
+        return known
+
+    def new(self, shape: tuple[float, ...], dtype: str, requires_grad: bool, name: str = "") -> Tensor:
+        """A fresh tensor with its own storage."""
+        tensor = Tensor(shape, dtype, Storage(0.0, self.category, name), requires_grad)
+        tensor.storage.bytes = tensor.bytes
+        return tensor
+
+    def hold(self, tensor: Tensor) -> Tensor:
+        """Keep `tensor` alive until `release` (a Python variable still refers to it)."""
+        self.held.append((len(self.operations), tensor))
+        self.operations.append(Operation("hold", "hold", (tensor,), (), (), (), ()))
+        return tensor
+
+    def release(self, *tensors: Tensor) -> None:
+        """The Python variables are gone: their last use is here."""
+        self.operations.append(Operation("release", "hold", tensors, (), (), (), ()))
+
+    def add_operation(self, *args: Any, **kwargs: Any) -> None:
+        self.operations.append(Operation(*args, **kwargs))
+
+    # -- autocast ----------------------------------------------------------------------------------------------------------------------------------
+
+    def lower(self, x: Tensor) -> Tensor:
+        """Autocast's cast of an operand of a matrix product; casts of trained fp32 leaves are cached until the forward ends."""
+        if self.autocast is None or x.dtype == self.autocast or x.dtype not in ("fp32", "bf16", "fp16"):
+            return x
+        if x.parameter is not None and x.requires_grad:
+            cached = self._weight_casts.get(id(x.parameter))
+            if cached is None:
+                cached = self._weight_casts[id(x.parameter)] = self.cast(x, self.autocast, name="autocast_weight")
+            return cached
+        return self.cast(x, self.autocast, name="autocast")
+
+    def raise_(self, x: Tensor) -> Tensor:
+        """Autocast's cast to fp32 for operations that need its range."""
+        return self.cast(x, "fp32", name="autocast_fp32") if self.autocast is not None and x.dtype != "fp32" else x
+
+    # -- elementwise -------------------------------------------------------------------------------------------------------------------------------
+
+    def cast(self, x: Tensor, dtype: str, name: str = "cast") -> Tensor:
+        """`x.to(dtype)`; nothing when it already is."""
+        if x.dtype == dtype:
+            return x
+        y = self.new(x.shape, dtype, x.requires_grad, name)
+        moved = x.bytes + y.bytes
+        self.add_operation(name, "elementwise", (x,), (y,), (), (Kernel("elementwise", moved),), (Kernel("elementwise", moved),))
+        return y
+
+    def view(self, x: Tensor, shape: tuple[float, ...]) -> Tensor:
+        """Another shape of the same storage; its gradient is the same memory too."""
+        y = Tensor(shape, x.dtype, x.storage, x.requires_grad)
+        self.operations.append(Operation("view", "view", (x,), (y,), (), (), (), alias=True))
+        return y
+
+    def split(self, x: Tensor, shapes: Sequence[tuple[float, ...]], kernels: int = 1) -> list[Tensor]:
+        """Views of parts; backward writes one gradient of the whole."""
+        parts = [Tensor(shape, x.dtype, x.storage, x.requires_grad) for shape in shapes]
+        self.operations.append(Operation("split", "elementwise", (x,), parts, (), (), [Kernel("elementwise", 2 * x.bytes / kernels)] * kernels))
+        return parts
+
+    def copy(self, x: Tensor, shape: tuple[float, ...] | None = None, name: str = "contiguous") -> Tensor:
+        """A contiguous copy (also `repeat_kv`, where the copy is larger; its backward sums)."""
+        y = self.new(shape or x.shape, x.dtype, x.requires_grad, name)
+        moved = x.bytes + y.bytes
+        same = y.numel == x.numel
+        backward = () if same else (Kernel("elementwise", moved),)
+        self.add_operation(name, "elementwise", (x,), (y,), (), (Kernel("elementwise", moved),), backward, alias=same)
+        return y
+
+    def unary(self, name: str, x: Tensor, *, save: Literal["input", "output", "none"] = "input", kernels: int = 1, cost: float = 1.0) -> Tensor:
+        """An activation function or the like; saves its input (silu, gelu), its output (relu, tanh) or nothing (scaling, negation)."""
+        y = self.new(x.shape, x.dtype, x.requires_grad, name)
+        saved: tuple[Tensor, ...] = ()
+        if x.requires_grad and save != "none":
+            saved = (x,) if save == "input" else (y,)
+        moved = (x.bytes + y.bytes) * cost
+        back = moved if save == "none" else moved + x.bytes
+        self.add_operation(name, "elementwise", (x,), (y,), saved, (Kernel("elementwise", moved),) * kernels, (Kernel("elementwise", back),) * kernels)
+        return y
+
+    def add(self, x: Tensor, y: Tensor, name: str = "add") -> Tensor:
+        """Sum; a gradient passes to both operands without a copy unless types differ or one broadcasts."""
+        dtype = x.dtype if BYTES[x.dtype] >= BYTES[y.dtype] else y.dtype
+        big = x if x.numel >= y.numel else y
+        z = self.new(big.shape, dtype, x.requires_grad or y.requires_grad, name)
+        moved = x.bytes + y.bytes + z.bytes
+        alias = x.dtype == y.dtype
+        backward: list[Kernel] = [] if alias else [Kernel("elementwise", z.bytes + min(x.bytes, y.bytes))]
+        self.add_operation(name, "elementwise", (x, y), (z,), (), (Kernel("elementwise", moved),), backward, alias=alias)
+        return z
+
+    def mul(self, x: Tensor, y: Tensor, name: str = "mul") -> Tensor:
+        """Product: keeps x when y needs a gradient, and y when x does."""
+        dtype = x.dtype if BYTES[x.dtype] >= BYTES[y.dtype] else y.dtype
+        big = x if x.numel >= y.numel else y
+        z = self.new(big.shape, dtype, x.requires_grad or y.requires_grad, name)
+        saved = ([y] if x.requires_grad else []) + ([x] if y.requires_grad else [])
+        moved = x.bytes + y.bytes + z.bytes
+        backward: list[Kernel] = []
+        temporary = 0.0
+        for one, other in ((x, y), (y, x)):
+            if one.requires_grad:
+                backward.append(Kernel("elementwise", z.bytes + other.bytes + big.numel * BYTES[dtype]))
+                if one.numel < big.numel:  # a broadcast operand: the product is formed at full size, then summed
+                    backward.append(Kernel("reduction", big.numel * BYTES[dtype]))
+                    temporary = big.numel * BYTES[dtype]
+        self.add_operation(name, "elementwise", (x, y), (z,), saved, (Kernel("elementwise", moved),), backward, temporary=(0.0, temporary))
+        return z
+
+    def dropout(self, x: Tensor, p: float) -> Tensor:
+        """`native_dropout`: keeps a one-byte mask."""
+        if not p:
+            return x
+        y = self.new(x.shape, x.dtype, x.requires_grad, "dropout")
+        mask = self.new(x.shape, "bool", False, "dropout_mask")
+        moved = x.bytes + y.bytes + mask.bytes
+        saved = (mask,) if x.requires_grad else ()
+        self.add_operation("dropout", "elementwise", (x,), (y, mask), saved, (Kernel("elementwise", moved),), (Kernel("elementwise", moved),))
+        return y
+
+    def softmax(self, x: Tensor, dtype: str | None = None, name: str = "softmax") -> Tensor:
+        """Softmax over the last dimension, optionally with a fused conversion to fp32; keeps its result."""
+        y = self.new(x.shape, dtype or x.dtype, x.requires_grad, name)
+        moved = x.bytes + y.bytes
+        saved = (y,) if x.requires_grad else ()
+        self.add_operation(name, "norm", (x,), (y,), saved, (Kernel("reduction", moved),), (Kernel("reduction", moved + y.bytes),))
+        return y
+
+    # -- norms -------------------------------------------------------------------------------------------------------------------------------------
+
+    def layer_norm(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, *, fused_dtype: str | None = None, name: str = "layer_norm") -> Tensor:
+        """`native_layer_norm` or a fused RMS norm: keeps its input and one or two fp32 statistics per row. Under autocast it runs in fp32."""
+        if fused_dtype is None:
+            x = self.raise_(x)
+        rows = x.numel / x.shape[-1]
+        affine = [t for t in (weight, bias) if t is not None]
+        needs = x.requires_grad or any(t.requires_grad for t in affine)
+        y = self.new(x.shape, fused_dtype or x.dtype, needs, name)
+        statistics = [self.new((rows, 1), "fp32", False, "statistics") for _ in range(2 if bias is not None or weight is None else 1)]
+        moved = x.bytes + y.bytes
+        backward = [Kernel("reduction", 2 * x.bytes + y.bytes)]
+        if any(t.requires_grad for t in affine):
+            backward.append(Kernel("reduction", x.bytes + y.bytes))
+        self.add_operation(name, "norm", (x, *affine), (y, *statistics), (x, *statistics) if needs else (), (Kernel("reduction", moved),), backward)
+        return y
+
+    # -- matrix products ---------------------------------------------------------------------------------------------------------------------------
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, name: str = "linear", dtype: str | None = None) -> Tensor:
+        """`x @ weight.T + bias`: keeps x when the weight is trained, the weight when x needs a gradient; a frozen weight has no weight gradient.
+
+        dtype: type of the product when the weight is stored in another (a dequantized base).
+        """
+        x, w = self.lower(x), self.lower(weight)
+        bias = self.lower(bias) if bias is not None else None
+        out_features, in_features = weight.shape
+        rows = x.numel / x.shape[-1]
+        operand = dtype or x.dtype
+        product = self._product_type(operand)
+        needs = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+        y = self.new((*x.shape[:-1], out_features), operand, needs, name)
+        saved = ([x] if weight.requires_grad else []) + ([w] if x.requires_grad else [])
+        backward: list[Kernel] = []
+        if x.requires_grad:
+            backward.append(matmul_kernel(rows, in_features, out_features, product, layout="dgrad"))
+        if weight.requires_grad:
+            backward.append(matmul_kernel(out_features, in_features, rows, product, layout="wgrad"))
+        inputs = [x, w]
+        if bias is not None:
+            inputs.append(bias)
+            if bias.requires_grad:
+                backward.append(Kernel("reduction", y.bytes))
+        forward = (matmul_kernel(rows, out_features, in_features, product),)
+        self.add_operation(name, "matmul", inputs, (y,), saved, forward, backward)
+        return y
+
+    def batched_matmul(self, a: Tensor, b: Tensor, m: float, n: float, k: float, batch: float, shape: tuple[float, ...], name: str) -> Tensor:
+        """`batch` products [m, k] × [k, n]; keeps each operand that the other's gradient needs."""
+        a, b = self.lower(a), self.lower(b)
+        y = self.new(shape, a.dtype, a.requires_grad or b.requires_grad, name)
+        saved = ([b] if a.requires_grad else []) + ([a] if b.requires_grad else [])
+        product = self._product_type(a.dtype)
+        backward = []
+        if a.requires_grad:
+            backward.append(matmul_kernel(m, k, n, product, batch=batch, layout="dgrad"))
+        if b.requires_grad:
+            backward.append(matmul_kernel(k, n, m, product, batch=batch, layout="wgrad"))
+        forward = (matmul_kernel(m, n, k, product, batch=batch),)
+        self.add_operation(name, "attention", (a, b), (y,), saved, forward, backward)
+        return y
+
+    def fused_attention(
+        self, q: Tensor, k: Tensor, v: Tensor, *, batch: float, heads: float, kv_heads: float, seq: float, head_dim: float, causal: bool, window: int | None
+    ) -> Tensor:
+        """Flash attention (Dao 2023, arXiv:2307.08691): keeps q, k, v, the output and one fp32 log-sum-exp per query, never the scores.
+
+        FLOP count of the whole square, as torch's FlopCounterMode counts it: forward 4·b·a·s²·d, backward 10·b·a·s²·d (the scores are recomputed).
+        """
+        q, k, v = self.lower(q), self.lower(k), self.lower(v)
+        needs = q.requires_grad or k.requires_grad or v.requires_grad
+        out = self.new((batch, heads, seq, head_dim), q.dtype, needs, "attention_output")
+        lse = self.new((batch, heads, seq), "fp32", False, "log_sum_exp")
+        square = batch * heads * seq * seq * head_dim
+        geometry = {"batch": batch, "heads": heads, "kv_heads": kv_heads, "q_len": seq, "kv_len": seq, "head_dim": head_dim, "causal": causal, "window": window}
+        product = self._product_type(q.dtype)
+        forward = (Kernel("attention", 0.0, 4.0 * square, dtype=product, layout="forward", extra=geometry),)
+        backward = (Kernel("attention", 0.0, 10.0 * square, dtype=product, layout="backward", extra=geometry),)
+        saved = (q, k, v, out, lse) if needs else ()
+        scratch = 4.0 * batch * heads * seq * (head_dim + 1)  # backward accumulates dq in fp32, and one delta per query
+        self.add_operation("attention", "attention", (q, k, v), (out, lse), saved, forward, backward, temporary=(0.0, scratch))
+        return out
+
+    def _product_type(self, dtype: str) -> str:
+        return self.compute if dtype == "fp32" and self.compute in ("fp32", "tf32") else dtype

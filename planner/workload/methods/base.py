@@ -1,0 +1,66 @@
+"""What a fine-tuning method decides: which weights are trained, and what stands beside a linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from planner.errors import PlanError
+from planner.run import Method
+from planner.workload.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A method bound to one architecture.
+
+    trains: is the base parameter of this path trained?
+    adapts: does the linear layer of this path get a low-rank update?
+    copies: is the module of this path trained as a copy beside the frozen original (peft's modules_to_save)?
+    per_layer: decisions differ between layers, so that layers cannot be assumed equal.
+    peft: the base model is frozen under peft (which makes the embeddings' output require a gradient under checkpointing).
+    """
+
+    name: str
+    trains: Callable[[str], bool]
+    adapts: Callable[[str], bool] = field(default=lambda path: False)
+    copies: Callable[[str], bool] = field(default=lambda path: False)
+    per_layer: bool = False
+    peft: bool = False
+    rank: int = 0
+    dropout: float = 0.0
+    adapter_dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class MethodKind:
+    """A registered method: how it is shown, which fields of a run it reads, and how it binds to a model."""
+
+    name: str
+    label: str
+    help: str
+    fields: tuple[str, ...]
+    reference: str
+    bind: Callable[[Method, Architecture], Adaptation]
+
+
+METHODS: dict[str, MethodKind] = {}
+
+
+def register(kind: MethodKind) -> MethodKind:
+    """Add a method; a second one of the same name is a mistake."""
+    if kind.name in METHODS:
+        raise RuntimeError(f"method {kind.name} is registered twice")
+    METHODS[kind.name] = kind
+    return kind
+
+
+def adapt(method: Method, arch: Architecture) -> Adaptation:
+    """Bind a run's method to a model. Raises `PlanError` for an unknown method or a field that it does not read."""
+    kind = METHODS.get(method.name)
+    if kind is None:
+        raise PlanError("method.name", method.name, "is not a known method", f"Use one of {', '.join(METHODS)}.")
+    for name in method.model_fields_set - {"name"} - set(kind.fields):
+        if getattr(method, name) is not None:
+            raise PlanError(f"method.{name}", getattr(method, name), f"means nothing for {method.name}", f"It reads {', '.join(kind.fields) or 'no field'}.")
+    return kind.bind(method, arch)

@@ -1,0 +1,58 @@
+"""Freezing: part of the weights is trained as it is, the rest gets no gradient.
+
+A frozen linear layer has no weight gradient and keeps no input; below the lowest trained weight there is no backward at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from planner.errors import PlanError
+from planner.run import Method
+from planner.workload.architecture import Architecture
+from planner.workload.methods.base import Adaptation, MethodKind, register
+
+
+def layer_index(path: str, arch: Architecture) -> int | None:
+    """The layer that a parameter path belongs to, None for embeddings and head."""
+    prefix = arch.names.layer.split("{i}")[0]
+    if not path.startswith(prefix):
+        return None
+    return int(path[len(prefix) :].split(".", 1)[0])
+
+
+def _by_name(pattern: str) -> Callable[[str], bool]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise PlanError("method.trainable", pattern, f"is not a regular expression ({error})", "Give a part of a parameter name, or a valid expression.") from None
+    return lambda path: pattern in path or compiled.search(path) is not None
+
+
+def _bind(method: Method, arch: Architecture) -> Adaptation:
+    given = [name for name in ("trainable", "first", "last") if getattr(method, name) is not None]
+    if len(given) != 1:
+        raise PlanError("method", ", ".join(given) or "freeze", "needs exactly one of trainable, first, last", "Write for example {name: freeze, first: 6}.")
+    if method.trainable is not None:
+        return Adaptation("freeze", trains=_by_name(method.trainable), per_layer=True)
+    count = method.first if method.first is not None else method.last
+    assert count is not None
+    if count > arch.layers:
+        raise PlanError(f"method.{given[0]}", count, f"is more than the model's {arch.layers} layers", f"Use 0 to {arch.layers}.")
+    frozen = count if method.first is not None else arch.layers - count
+    embeddings = (arch.names.embedding, arch.names.positions or "\0", arch.names.token_types or "\0", arch.names.embedding_norm or "\0", "model.decoder.project_in")
+
+    def trains(path: str) -> bool:
+        layer = layer_index(path, arch)
+        return layer >= frozen if layer is not None else not path.startswith(embeddings)
+
+    return Adaptation("freeze", trains=trains, per_layer=True)
+
+
+register(
+    MethodKind(
+        "freeze", "Layer freezing", "Trains only some layers, or the parameters whose name matches.", ("trainable", "first", "last"),
+        "Lee et al. 2019, arXiv:1911.03090", _bind,
+    )  # fmt: skip
+)

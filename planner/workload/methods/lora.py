@@ -1,0 +1,71 @@
+"""LoRA and QLoRA: a frozen linear layer gets a trained low-rank update beside it, `y = W x + B (A x) · alpha / r`.
+
+Hu et al. 2021, arXiv:2106.09685 (eq. 3); Dettmers et al. 2023, arXiv:2305.14314 for the 4-bit base. Target selection as peft does it: a list of module name
+endings, a regular expression that matches the whole path, or `all-linear` (every linear layer but the output head).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from planner.errors import PlanError, shorten
+from planner.run import Method
+from planner.workload.architecture import Architecture
+from planner.workload.methods.base import Adaptation, MethodKind, register
+
+DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
+    "gpt2": ("c_attn",), "gpt_neox": ("query_key_value",), "bert": ("query", "value"), "roberta": ("query", "value"), "xlm-roberta": ("query", "value"),
+    "camembert": ("query", "value"), "phi": ("q_proj", "v_proj", "fc1", "fc2"), "phi3": ("qkv_proj",),
+}  # fmt: skip
+"""What peft adapts when no target is given (peft.utils.constants); q_proj and v_proj for the others."""
+
+
+def linear_modules(arch: Architecture) -> tuple[str, ...]:
+    """Paths of the linear layers of one block, with `{i}` for the layer."""
+    n = arch.names
+    attention = (n.fused,) if arch.fused_qkv else (n.query, n.key, n.value)
+    mlp = (n.gate, n.up, n.down) if arch.gated and not arch.fused_gate_up else (n.up, n.down)
+    return tuple(f"{n.layer}.{part}" for part in (*attention, n.out, *mlp))
+
+
+def _selector(method: Method, arch: Architecture) -> tuple[Callable[[str], bool], bool]:
+    """(does a path match, do the layers differ)."""
+    targets = method.targets or DEFAULT_TARGETS.get(arch.model_type, ("q_proj", "v_proj"))
+    known = {path.replace("{i}", "0") for path in linear_modules(arch)}
+    outside = {"pooler"} | {arch.names.head, arch.names.classifier}
+    if targets == "all-linear":
+        return lambda path: not path.startswith(tuple(outside - {"pooler"})), False
+    if isinstance(targets, str):
+        try:
+            compiled = re.compile(targets)
+        except re.error as error:
+            raise PlanError("method.targets", targets, f"is not a regular expression ({error})", "Give module names, an expression, or all-linear.") from None
+        layers = [path.replace("{i}", str(i)) for path in linear_modules(arch) for i in range(arch.layers)]
+        if not any(compiled.fullmatch(path) for path in layers):
+            raise PlanError("method.targets", targets, "matches no linear layer", f"The expression must match a whole path such as {layers[0]}.")
+        return lambda path: compiled.fullmatch(path) is not None, True
+    missing = [name for name in targets if not any(path == name or path.endswith("." + name) for path in known | outside)]
+    if missing:
+        names = sorted({path.rsplit(".", 1)[-1] for path in known})
+        raise PlanError("method.targets", shorten(missing[0]), "is not a linear layer of this model", f"Its layers have {', '.join(names)}.")
+    endings = tuple("." + name for name in targets)
+    return lambda path: path in targets or path.endswith(endings), False
+
+
+def _bind(method: Method, arch: Architecture) -> Adaptation:
+    adapts, per_layer = _selector(method, arch)
+    saved = method.modules_to_save or ()
+
+    def copies(path: str) -> bool:
+        return any(path == name or path.endswith("." + name) for name in saved)
+
+    return Adaptation(
+        method.name, trains=lambda path: False, adapts=adapts, copies=copies, per_layer=per_layer, peft=True, rank=method.rank or 8, dropout=method.dropout or 0.0,
+        adapter_dtype=method.adapter_dtype,
+    )  # fmt: skip
+
+
+_FIELDS = ("rank", "alpha", "dropout", "targets", "adapter_dtype", "modules_to_save")
+register(MethodKind("lora", "LoRA", "Trains low-rank updates beside frozen linear layers.", _FIELDS, "Hu et al. 2021, arXiv:2106.09685", _bind))
+register(MethodKind("qlora", "QLoRA", "LoRA over a base stored in 4-bit NormalFloat.", _FIELDS, "Dettmers et al. 2023, arXiv:2305.14314", _bind))

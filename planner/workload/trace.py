@@ -1,0 +1,114 @@
+"""From architecture and setting to a workload: the model as stretches of operations, equal blocks traced once.
+
+A stretch is the embeddings, one block that stands for `count` equal ones, or the head. In a run of equal blocks the first is traced apart, since its input may
+not require a gradient while that of the others does. Cost therefore does not grow with depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from planner.workload.architecture import Architecture
+from planner.workload.graph import Graph, Operation, Parameter, Tensor
+from planner.workload.layers import Setting, Writer, last_kept_only_inputs
+from planner.workload.methods.base import Adaptation
+from planner.workload.methods.lora import linear_modules
+
+MAX_PERIOD = 8
+
+
+@dataclass
+class Stretch:
+    """Operations of one part of the model, standing for `count` equal parts one after the other."""
+
+    name: str
+    operations: list[Operation]
+    parameters: list[Parameter]
+    count: int
+    source: Tensor | None
+    output: Tensor
+    checkpointed: bool = False
+    skipped: int = 0
+
+    @property
+    def needs_backward(self) -> bool:
+        return self.output.requires_grad
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one micro step of the run takes, without hardware."""
+
+    setting: Setting
+    stretches: list[Stretch]
+    head: str
+
+    def parameter_count(self, trainable: bool = False) -> int:
+        """Number of parameters, of all or of the trained ones; tied ones count once."""
+        return round(sum(p.numel * s.count for s in self.stretches for p in s.parameters if p.trainable or not trainable))
+
+
+def trace(setting: Setting, head: str, checkpointing: bool) -> Workload:
+    """Trace forward (and what backward needs) of one micro step."""
+    arch, adaptation, formats = setting.arch, setting.adaptation, setting.formats
+    shared: dict[str, Parameter] = {}
+
+    def writer() -> Writer:
+        made = Writer(setting, Graph(formats.autocast, formats.compute), shared)
+        made.head_kind = head
+        return made
+
+    first = writer()
+    x = first.embed(require_grad=checkpointing and adaptation.peft)
+    stretches = [Stretch("embedding", first.graph.operations, first.graph.parameters, 1, None, x)]
+    for indices, count in runs_of_equal_layers(arch, adaptation):
+        for part, times in ((indices, 1), (tuple(i + len(indices) for i in indices), count - 1)):
+            if times < 1:
+                continue
+            for index in part:
+                w = writer()
+                y = w.block(index, x)
+                w.graph.add_operation("end", "hold", (y,), (), (), (), ())
+                skipped = last_kept_only_inputs(w.graph.operations) if checkpointing else 0
+                stretches.append(Stretch("block", w.graph.operations, w.graph.parameters, times, x, y, checkpointing, skipped))
+                x = y
+    last = writer()
+    loss = last.head(x)
+    stretches.append(Stretch("head", last.graph.operations, last.graph.parameters, 1, x, loss))
+    return Workload(setting, stretches, head)
+
+
+def runs_of_equal_layers(arch: Architecture, adaptation: Adaptation) -> list[tuple[tuple[int, ...], int]]:
+    """Layers as (indices of one period, repeats): equal neighbours form one run; an alternating pattern is one run of periods.
+
+    A repeated period of several layers is returned as one-layer runs when it does not divide the depth.
+    """
+    if not adaptation.per_layer and len(arch.windows) <= 1:
+        return [((0,), arch.layers)]
+    keys = [_decisions(arch, adaptation, i) for i in range(arch.layers)]
+    runs = _run_lengths(keys)
+    if len(runs) <= 4:
+        return runs
+    for period in range(2, MAX_PERIOD + 1):
+        if arch.layers % period == 0 and all(keys[i] == keys[i % period] for i in range(arch.layers)):
+            return [(tuple(range(period)), arch.layers // period)]
+    return runs
+
+
+def _run_lengths(keys: list[Hashable]) -> list[tuple[tuple[int, ...], int]]:
+    runs: list[tuple[tuple[int, ...], int]] = []
+    for i, key in enumerate(keys):
+        if i and key == keys[i - 1]:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append(((i,), 1))
+    return runs
+
+
+def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashable:
+    """Everything by which one layer can differ from another."""
+    prefix = arch.names.layer.replace("{i}", str(layer))
+    modules = [path.replace("{i}", str(layer)) for path in linear_modules(arch)]
+    weights = [m + end for m in modules for end in (".weight", ".bias")] + [f"{prefix}.{n}{end}" for n in (*arch.names.norms, *arch.names.qk_norms) for end in (".weight", ".bias")]
+    return (arch.window(layer), tuple(adaptation.trains(w) for w in weights), tuple(adaptation.adapts(m) for m in modules))

@@ -1,0 +1,40 @@
+"""The engine's answer to a recorded oracle case, in the oracle's own terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planner.estimate import Estimate
+from planner.estimate.engine import estimate
+from planner.run import parse_run
+
+PRECISIONS: dict[str, Any] = {
+    "fp32": "fp32", "bf16": "bf16", "bf16-mixed": "bf16-mixed", "fp16-mixed": "fp16-mixed",
+    "bf16-autocast": {"weights": "bf16", "compute": "bf16", "autocast": True},
+}  # fmt: skip
+
+
+def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The run file of a case: one H100 (whose usable memory plays no part), so that every precision is allowed."""
+    method = dict(arguments.get("method") or {"name": "full"})
+    run: dict[str, Any] = {
+        "model": dict(config), "method": method, "precision": PRECISIONS[arguments.get("precision", "bf16")], "hardware": {"gpu": "H100 SXM 80GB"},
+        "optimizer": arguments.get("optimizer", "adamw"), "attention": arguments.get("attention", "sdpa"),
+        "activation_checkpointing": "full" if arguments.get("checkpointing") else "none",
+        "batch": {"micro": arguments.get("batch", 1), "seq_len": arguments.get("seq"), "accumulation": arguments.get("gradient_accumulation", 1)},
+    }  # fmt: skip
+    if arguments.get("head") not in (None, "none"):
+        run["head"] = arguments["head"]
+    return run
+
+
+def engine_estimate(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> Estimate:
+    return estimate(parse_run(engine_run(config, arguments)))
+
+
+def tensor_peak(e: Estimate) -> float:
+    """Peak of what MemTracker can see: tensors without the cuBLAS workspace and without scratch inside kernels [bytes]."""
+    return max(
+        point.allocated - point.parts.get("workspace", 0.0) for point in e.memory_curve
+    )

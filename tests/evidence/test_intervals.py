@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from planner.estimate import uncertainty
+from planner.estimate.uncertainty import MIN_ROWS, UNSEEN, class_names, interval
+from planner.evidence.folds import FOLDS, fold_of, group_of
+from planner.evidence.intervals import Residual, calibrate, class_ranges, coverage, table
+from planner.evidence.nearest import nearest
+from planner.evidence.rows import rows
+
+
+def noise(n: int, spread: float, classes: tuple[str, ...], seed: int = 1) -> list[Residual]:
+    values = np.random.default_rng(seed).normal(0.05, spread, n)
+    return [Residual(classes, float(v), i % FOLDS, "s") for i, v in enumerate(values)]
+
+
+def test_held_out_coverage_of_gaussian_noise_is_nominal() -> None:
+    members = noise(2000, 0.1, ("a", "all")) + noise(2000, 0.3, ("b", "all"), seed=2)
+    level, share = calibrate(members)
+    assert 0.87 <= share <= 0.93
+    assert 0.85 <= level <= 0.95
+    made = table(members)["classes"]
+    assert made["a"]["high"] / made["a"]["low"] < made["b"]["high"] / made["b"]["low"]
+    assert made["a"]["n"] == 2000
+
+
+def test_small_class_is_drawn_towards_the_wider_one() -> None:
+    members = noise(2000, 0.3, ("big", "all")) + noise(10, 0.001, ("small", "all"), seed=3)
+    ranges = class_ranges(members, 0.9)
+    width = {name: high - low for name, (low, high, _, _) in ranges.items()}
+    assert width["small"] > 0.5 * width["all"]
+    assert "small" not in table(members)["classes"]
+
+
+def test_coverage_uses_other_folds_only() -> None:
+    """One fold far from the others is not covered by intervals that it did not make."""
+    members = [Residual(("all",), 5.0 if i % FOLDS == 0 else 0.01 * (i % 7), i % FOLDS, "s") for i in range(500)]
+    inside = coverage(members, 0.9)
+    assert sum(inside) <= 0.82 * len(inside)
+
+
+def test_most_specific_class_with_enough_rows_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"basis": "fitted", "stack": "hf", "gpus": 8, "nodes": 1}
+    names = class_names(facts)
+    entry = {"low": 0.9, "high": 1.2, "n": MIN_ROWS, "median": 0.07}
+    made = {"time": {"classes": {names[0]: entry | {"n": MIN_ROWS - 1}, names[1]: entry}}}
+    monkeypatch.setattr(uncertainty, "_table", lambda: made)
+    found = interval("time", facts)
+    assert (found.low_ratio, found.high_ratio, found.n, found.class_name) == (0.9, 1.2, MIN_ROWS, names[1])
+    assert "7.0 %" in found.note
+    unseen = interval("memory", facts)
+    assert (unseen.low_ratio, unseen.high_ratio) == UNSEEN["memory"]
+    assert unseen.n == 0
+
+
+def test_folds_keep_groups_together_and_are_balanced() -> None:
+    folds: dict[str, set[int]] = {}
+    sizes = [0] * FOLDS
+    for row in rows():
+        folds.setdefault(group_of(row), set()).add(fold_of(row))
+        sizes[fold_of(row)] += 1
+    assert all(len(found) == 1 for found in folds.values())
+    assert min(sizes) > 200
+
+
+def test_nearest_measured_runs() -> None:
+    facts = {"parameters": 3.2e9, "gpu": "L40S", "gpus": 1, "method": "lora", "stack": "hf", "tokens": 840}
+    found = nearest(facts, k=5)
+    assert len(found) == 5
+    assert [n.distance for n in found] == sorted(n.distance for n in found)
+    assert all(n.row.gpu == "L40S" and n.row.method == "lora" for n in found)
+    repeats = [n.row.repeat_group for n in found if n.row.repeat_group]
+    assert len(set(repeats)) == len(repeats)
+    assert len(nearest({}, k=3)) == 3

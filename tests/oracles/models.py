@@ -1,0 +1,162 @@
+"""Build the real transformers (and peft) model of a case from a config mapping, without data.
+
+A case is described by plain values so that it can be written to JSON:
+
+- ``config``: what a Hugging Face ``config.json`` holds, ``model_type`` included;
+- ``head``: ``"causal-lm"`` (default), ``"sequence-classification"``, ``"masked-lm"`` or ``"none"``;
+- ``method``: None or ``{"name": "full"}``; ``{"name": "lora", "rank": 8, "targets": ["q_proj"] | "all-linear",
+  "dropout": 0.0}`` (with peft's task type for the head unless ``task_type`` says otherwise); ``{"name": "freeze",
+  "trainable": [regular expressions]}``; ``{"name": "freeze", "first": k}`` (embeddings and the first k layers frozen);
+  ``{"name": "freeze", "last": k}`` (only the last k layers trained); ``{"name": "bitfit"}`` (only biases);
+- ``precision``: a name of `PRECISIONS`.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Dtype of the stored weights, and of autocast (None: autocast off)."""
+
+    weights: torch.dtype
+    autocast: torch.dtype | None
+
+
+PRECISIONS: dict[str, Precision] = {
+    "fp32": Precision(torch.float32, None),
+    "bf16": Precision(torch.bfloat16, None),
+    "bf16-mixed": Precision(torch.float32, torch.bfloat16),
+    "fp16-mixed": Precision(torch.float32, torch.float16),
+    # What Trainer(bf16=True) does to a model that was loaded in bf16: the usual LoRA recipe.
+    "bf16-autocast": Precision(torch.bfloat16, torch.bfloat16),
+}
+HEADS = {
+    "causal-lm": "AutoModelForCausalLM",
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "masked-lm": "AutoModelForMaskedLM",
+    "none": "AutoModel",
+}
+TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
+"""peft's task of a head: SEQ_CLS also trains a full copy of the classifier, next to the frozen original."""
+LAYER = re.compile(r"\.(?:layers|layer|h)\.(\d+)\.")
+EMBEDDING = re.compile(r"embed|\bwte\b|\bwpe\b")
+
+
+def build(
+    config: Mapping[str, Any],
+    *,
+    head: str | None = None,
+    method: Mapping[str, Any] | None = None,
+    precision: str = "fp32",
+    attention: str = "eager",
+    checkpointing: bool = False,
+    device: str | None = None,
+) -> nn.Module:
+    """The model in training mode, with exactly the parameters of `method` trainable.
+
+    It is built on the meta device, which is instant at any size; with `device` its tensors are then made anew there
+    (call within a ``FakeTensorMode``).
+    """
+    import transformers
+
+    values = dict(config)
+    auto_config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    auto_class = getattr(transformers, HEADS[head or "causal-lm"])
+    if hasattr(auto_config, "use_cache"):
+        auto_config.use_cache = False
+    with unset_fake_temporarily(), torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = auto_class.from_config(auto_config, dtype=PRECISIONS[precision].weights, attn_implementation=attention)
+        model = apply_method(model, method, head)
+    if device is not None:
+        _remake(model, device)
+    model.train()
+    if checkpointing:
+        model.activation_checkpointing_enable()  # as the Trainer calls it: no kwargs, hence use_reentrant=False
+    return model
+
+
+def _remake(model: nn.Module, device: str) -> None:
+    """Replace every parameter and buffer by an empty one on `device`; what was shared stays shared."""
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                if id(parameter) not in made:
+                    empty = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+                    made[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+                module._parameters[name] = made[id(parameter)]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
+
+
+def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str | None = None) -> nn.Module:
+    """Make exactly the parameters of `method` trainable; LoRA goes through peft, the rest through requires_grad."""
+    name = "full" if method is None else method["name"]
+    if name == "full":
+        return model
+    assert method is not None
+    if name == "lora":
+        return _lora(model, method, head)
+    if name not in ("freeze", "bitfit"):
+        raise ValueError(f"the oracle knows no method {name!r}")
+    layers = 1 + max(int(m.group(1)) for n, _ in model.named_parameters() if (m := LAYER.search(n)))
+    for parameter_name, parameter in model.named_parameters():
+        parameter.requires_grad_(_is_trained(parameter_name, method, layers))
+    return model
+
+
+def _is_trained(name: str, method: Mapping[str, Any], layers: int) -> bool:
+    if method["name"] == "bitfit":
+        return name.endswith("bias")
+    if "trainable" in method:
+        return any(re.search(pattern, name) for pattern in method["trainable"])
+    found = LAYER.search(name)
+    layer = int(found.group(1)) if found else None
+    if "first" in method:
+        return not EMBEDDING.search(name) if layer is None else layer >= method["first"]
+    return layer is not None and layer >= layers - method["last"]
+
+
+def _lora(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.Module:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=method["rank"],
+        lora_alpha=method.get("alpha", 16),
+        lora_dropout=method.get("dropout", 0.0),
+        target_modules=method["targets"],
+        modules_to_save=method.get("modules_to_save"),
+        task_type=method.get("task_type", TASKS.get(head or "causal-lm")),
+        use_dora=method.get("dora", False),
+    )
+    return get_peft_model(model, config)  # type: ignore[arg-type,return-value]
+
+
+def inputs(
+    model: nn.Module, *, batch: int, seq: int, head: str | None = None, padding: bool = False, device: str = "cpu"
+) -> dict[str, torch.Tensor]:
+    """One batch: token ids and the labels that the head expects; with `padding` also an attention mask.
+
+    Without a mask, or with one full of ones, transformers builds none for sdpa. Fake masks hold no values, so
+    transformers takes `padding` as a batch in which something is padded, as variable-length data is.
+    """
+    vocab = model.config.get_text_config().vocab_size  # type: ignore[union-attr,operator]
+    ids = torch.randint(0, vocab, (batch, seq), device=device)
+    data = {"input_ids": ids, "labels": torch.empty_like(ids)}
+    if (head or "causal-lm") == "sequence-classification":
+        data["labels"] = torch.zeros(batch, dtype=torch.long, device=device)
+    if padding:
+        data["attention_mask"] = torch.ones_like(ids)
+    return data
