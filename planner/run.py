@@ -53,13 +53,13 @@ class Method(_Part):
     )
     adapter_dtype: Literal["fp32", "bf16", "fp16"] | None = Field(None, description="Storage of the adapters; peft upcasts to fp32.")
     modules_to_save: tuple[str, ...] | None = Field(None, description="Modules trained in full beside the adapters.")
-    trainable: str | None = Field(None, max_length=400, description="freeze: name part or regular expression of what is trained.")
+    trainable: str | tuple[str, ...] | None = Field(None, description="freeze: name part or regular expression of what is trained, one or several.")
     first: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(
         None, description="freeze: keep this many first layers (and the embeddings) frozen."
     )
-    last: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(None, description="freeze: train only this many last layers, and the head.")
+    last: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(None, description="freeze: train only this many last layers (and a classification head).")
 
-    @field_validator("targets", "modules_to_save", mode="before")
+    @field_validator("targets", "modules_to_save", "trainable", mode="before")
     @classmethod
     def _lists(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value

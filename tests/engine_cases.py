@@ -18,9 +18,10 @@ PRECISIONS: dict[str, Any] = {
 def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The run file of a case: one H100 (whose usable memory plays no part), so that every precision is allowed."""
     method = dict(arguments.get("method") or {"name": "full"})
+    attention = arguments.get("attention", "eager" if config.get("model_type") == "gemma2" else "sdpa")
     run: dict[str, Any] = {
         "model": dict(config), "method": method, "precision": PRECISIONS[arguments.get("precision", "bf16")], "hardware": {"gpu": "H100 SXM 80GB"},
-        "optimizer": arguments.get("optimizer", "adamw"), "attention": arguments.get("attention", "sdpa"),
+        "optimizer": arguments.get("optimizer", "adamw"), "attention": attention,
         "activation_checkpointing": "full" if arguments.get("checkpointing") else "none",
         "batch": {"micro": arguments.get("batch", 1), "seq_len": arguments.get("seq"), "accumulation": arguments.get("gradient_accumulation", 1)},
     }  # fmt: skip

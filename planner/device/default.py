@@ -193,6 +193,10 @@ def _profile(accelerator: Accelerator, donor: _Fitted, own: bool) -> DeviceProfi
         )
     l2_bytes = accelerator.l2_bytes if accelerator.l2_bytes is not None else donor.part.l2_bytes or 0
     gemm, attention = _formats(accelerator, donor), donor.attention
+    attention_kernel = donor.attention_kernel
+    if accelerator.vendor == "NVIDIA" and (accelerator.compute_capability or 8.0) < 8.0:
+        attention, attention_kernel = {"efficient": attention["efficient"]}, "efficient"
+        notes.append("FlashAttention-2 needs compute capability 8.0: memory-efficient attention is taken")
     if not own:
         factors, why = _carry_factors(accelerator, donor, gemm, processors, l2_bytes)
         gemm = {dtype: _scaled(curve, factors[dtype]) for dtype, curve in gemm.items()}
@@ -208,14 +212,14 @@ def _profile(accelerator: Accelerator, donor: _Fitted, own: bool) -> DeviceProfi
         name=f"{accelerator.name} ({basis})",
         accelerator_name=accelerator.name,
         basis=basis,
-        source=_document()["source"] if own else f"{_document()['source']} Carried from {donor.part.name}.",
+        source=_document()["source"] if own else f"{_document()['source']}; carried from {donor.part.name}",
         peak_flops={dtype: accelerator.peak_flops[dtype] for dtype in gemm},
         memory_bandwidth=accelerator.memory_bandwidth,
         sm_count=processors,
         l2_bytes=l2_bytes,
         gemm=gemm,
         attention=attention,
-        attention_kernel=donor.attention_kernel,
+        attention_kernel=attention_kernel,
         stream=_stream(accelerator, launch),
         launch_seconds=launch,
         dispatch_seconds=DISPATCH_SECONDS,

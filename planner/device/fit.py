@@ -27,9 +27,8 @@ FloatArray = NDArray[np.float64]
 Columns = dict[str, FloatArray]
 
 SOURCE: Final = (
-    "Kernel latencies of the AIConfigurator project (Apache-2.0, ai-dynamo/aiconfigurator, tables of vLLM 0.14.0, 0.20.1 and 0.24.0); "
-    "backward attention from Dao-AILab/flash-attention @ 0251105a and stas00/ml-engineering @ 744d01e1; memory-bound kernels from "
-    "linkedin/Liger-Kernel @ ead96b61."
+    "AIConfigurator kernel tables (Apache-2.0; vLLM 0.14.0 to 0.24.0), FlashAttention @ 0251105a, "
+    "ml-engineering @ 744d01e1, Liger-Kernel @ ead96b61"
 )
 SPLIT: Final = "left out of the fit: crc32 of '{n}x{k}' (attention: '{heads}x{kv_heads}x{length}') modulo 10 below 3"
 PARTS: Final = {
@@ -308,9 +307,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--evidence", type=Path, required=True, help="directory with attention_kernels.csv and op_kernels_liger.csv"
     )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS), help="fit these devices only")
     options = parser.parse_args(argv)
-    parts = {key: fit_part(options.kernels, key) for key in options.only}
+    parts = {key: fit_part(options.kernels, key) for key in PARTS}
     kernels, published = published_attention(
         options.evidence, {key: part["attention"] for key, part in parts.items()}, PARTS
     )

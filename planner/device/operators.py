@@ -137,8 +137,8 @@ def published_attention(
     """Named kernels of every measured device and the one that training uses, and the errors against published rates.
 
     "prefill" is the table's kernel. FlashAttention-2 on Hopper is fitted to the project's H100 charts (forward; then forward and backward
-    together), on the A100 to its chart of both together with the backward over forward ratio of the H100. FlashAttention-3 and Blackwell
-    backward follow from in-step rates; other parts take the ratio of FlashAttention-2.
+    together), on the A100 to its chart of both together with the backward over forward ratio of the H100; "efficient" is the xformers
+    kernel of the same chart. FlashAttention-3 and Blackwell backward follow from in-step rates; others take the ratio of FlashAttention-2.
     """
     rates = _rates(evidence / "attention_kernels.csv")
     plain = {key: training_kernel(curve) for key, curve in curves.items()}
@@ -167,7 +167,10 @@ def published_attention(
             rows = rates["a100_sxm", "flash2", "fwd+bwd"]
             curve = _refit_scale(curve, ratio, parts[key], rows)
             errors[key]["attention/flash2/forward_and_backward"] = _errors(curve, parts[key], rows, True)
-            out[key] = {"flash2": curve, "prefill": table}, "flash2"
+            older = rates["a100_sxm", "xformers", "fwd+bwd"]
+            efficient = _refit_scale(curve, ratio, parts[key], older)
+            errors[key]["attention/efficient/forward_and_backward"] = _errors(efficient, parts[key], older, True)
+            out[key] = {"flash2": curve, "efficient": efficient, "prefill": table}, "flash2"
         else:
             name = "flash2" if key in ("l40s", "rtx_pro_6000_server") else "fused"
             out[key] = {name: curve, "prefill": table}, name

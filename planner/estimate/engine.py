@@ -57,8 +57,10 @@ def _workload(r: Resolved) -> Workload:
     checkpointing = r.run.activation_checkpointing
     seq = r.run.batch.seq_len
     assert seq is not None
-    setting = Setting(r.arch, r.adaptation, r.formats, r.stack, r.run.batch.micro, seq, r.attention)
-    return trace(setting, r.head, checkpointing == "full")
+    sharded = r.run.parallel.sharding in ("zero3", "hsdp") and r.run.dp > 1
+    recompute = checkpointing == "selective" and r.stack.selective == "attention"
+    setting = Setting(r.arch, r.adaptation, r.formats, r.stack, r.run.batch.micro, seq, r.attention, recompute, sharded)
+    return trace(setting, r.head, checkpointing)
 
 
 def _shares(r: Resolved) -> Shares:
@@ -295,7 +297,7 @@ def _warnings(r: Resolved, w: Workload, price_problem: str, hours: float | None)
         lines.append(f"No measured kernels of {r.profile.accelerator_name} are published: its curves are carried from the nearest architecture. Calibrate to know.")
     if r.formats.graph == "fp16" and r.formats.stored == "fp16" and r.run.method.name == "full":
         lines.append("Pure fp16 weights without fp32 masters rarely train stably: fp16-mixed is usual.")
-    if r.run.activation_checkpointing == "selective":
+    if r.run.activation_checkpointing == "selective" and r.stack.selective == "attention" and r.attention != "eager":
         lines.append("Selective checkpointing recomputes attention only; with a fused attention kernel there is nothing left to save, so it is planned as none.")
     count = w.parameter_count()
     if count > 2e12:

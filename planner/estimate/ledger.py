@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from planner.estimate.constants import constant, source
+from planner.estimate.constants import by_stack, constant, source
 from planner.estimate.memory import COMPONENTS, Moment
 from planner.estimate.money import Power, Rate
 from planner.estimate.resolve import Resolved
 from planner.estimate.result import Term, Unit
 from planner.estimate.time import StepTime
 from planner.workload import Workload
-from planner.workload.graph import BYTES
 
 _STEP_FORMULAS = {
     "matmul": ("sum over products of t(m, n, k)", "device curve of matrix products"),
@@ -106,7 +105,7 @@ def time_terms(r: Resolved, timing: StepTime) -> list[Term]:
     profile = r.profile
     inputs: dict[str, float | int | str] = {
         "P": profile.peak_flops.get(r.formats.compute, 0.0), "B": profile.memory_bandwidth, "accumulation": r.run.batch.accumulation,
-        "t_dispatch": profile.dispatch_seconds * r.stack.dispatch,
+        "t_dispatch": profile.dispatch_seconds * by_stack("dispatch", r.stack.name),
     }  # fmt: skip
     terms = []
     for (phase, kind), value in timing.seconds.items():
@@ -131,8 +130,3 @@ def money_terms(r: Resolved, rate: Rate, watts: Power, hours: float | None, cost
         terms.append(_term("energy/hosts", energy * watts.host_w / whole, "kWh", "GPU-hours · W_host · PUE / 1000", inputs, "assumed host share per accelerator"))
         terms.append(_term("carbon/electricity", energy * watts.intensity, "kg", "energy · intensity", {"energy": energy, "intensity": watts.intensity}, watts.intensity_source))
     return terms
-
-
-def weight_bytes(dtype: str) -> float:
-    """Bytes of one element of a graph type."""
-    return BYTES[dtype]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from planner.workload.graph import BYTES, Operation, Storage, Tensor
+from planner.workload.graph import BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
 from planner.workload.trace import Stretch, Workload
 
 ROUNDING = 512
@@ -83,6 +83,7 @@ class Walk:
         self._gather_root(+1)
         for stretch in stretches:
             self._repeat(stretch, "forward", self._forward)
+        self._end_of_forward()
         loss = stretches[-1].output
         if loss.requires_grad:
             self._gradients[id(loss)] = _Buffer(rounded(4), ACTIVATIONS)
@@ -91,6 +92,15 @@ class Walk:
             self._repeat(stretch, "backward", self._backward)
         self._gather_root(-1)
         return self.moments
+
+    def _end_of_forward(self) -> None:
+        """Variables of the model's forward and autocast's weight copies are gone; equal blocks lose theirs alike."""
+        for stretch in self.workload.stretches:
+            for tensor in stretch.held:
+                storage = tensor.storage
+                self._drop_saved(storage)
+                if id(storage) not in self._storages:
+                    self.live[_INDEX[storage.category]] -= rounded(storage.bytes) * (stretch.count - 1)
 
     # -- equal blocks ------------------------------------------------------------------------------------------------------------------------------
 
@@ -109,7 +119,9 @@ class Walk:
             self.live[i] += c * (stretch.count - 1)
 
     def _note(self, phase: str, place: str, extra: float = 0.0) -> None:
-        parts = self.live if not extra else [*self.live[:WORKSPACE], self.live[WORKSPACE] + extra, *self.live[WORKSPACE + 1 :]]
+        """Record the books. extra: temporaries of the running operation; those inside a fused kernel are workspace."""
+        parts = list(self.live)
+        parts[WORKSPACE if place == FUSED_ATTENTION else ACTIVATIONS] += extra
         self.moments.append(Moment(phase, place, tuple(parts)))
 
     # -- storages ----------------------------------------------------------------------------------------------------------------------------------
@@ -128,6 +140,9 @@ class Walk:
         self._gather(stretch, +1)
         if stretch.checkpointed and stretch.needs_backward and stretch.source is not None:
             self._hold_saved(stretch.source.storage)
+            for operation in stretch.retained:
+                for tensor in operation.outputs:
+                    self._hold_saved(tensor.storage)
             self._operations(stretch, "forward", keep=False, stop=len(stretch.operations), keeps_output=True)
         else:
             self._operations(stretch, "forward", keep=True, stop=len(stretch.operations), keeps_output=True)
@@ -135,6 +150,9 @@ class Walk:
 
     def _operations(self, stretch: Stretch, phase: str, *, keep: bool, stop: int, keeps_output: bool) -> None:
         """Run operations forward. keep: tensors saved for backward stay alive."""
+        if phase == "forward":
+            for tensor in stretch.held:
+                self._hold_saved(tensor.storage)
         last = self._last_uses(stretch)
         output = id(stretch.output.storage) if keeps_output else 0
         operations = stretch.operations
@@ -199,6 +217,9 @@ class Walk:
                 self._differentiate(operation)
         if stretch.checkpointed and stretch.source is not None:
             self._drop_saved(stretch.source.storage)
+            for operation in stretch.retained:
+                for tensor in operation.outputs:
+                    self._drop_saved(tensor.storage)
             self._free(stretch.output.storage)
         if self.persistent.sharded_gradients:
             self._reduce(stretch, set(self._accumulated) - set(before))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from planner.catalog import Accelerator, customise, default_network, find_accele
 from planner.device import DeviceProfile, default_profile
 from planner.device.collectives import Topology
 from planner.errors import PlanError, shorten
+from planner.estimate.constants import sustained
 from planner.run import PRECISIONS, Precision, Run
 from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
@@ -130,7 +132,23 @@ def _device(run: Run, profile: DeviceProfile | None) -> tuple[Accelerator | None
         raise PlanError(
             "hardware.gpu", accelerator.name, f"is not the profile's device, {profile.accelerator_name}", "Leave hardware.gpu out, or plan without the profile."
         )
-    return accelerator, profile or default_profile(accelerator)
+    return accelerator, profile or _sustained_profile(accelerator)
+
+
+@lru_cache(maxsize=64)
+def _known_profile(name: str) -> DeviceProfile:
+    return _derated(find_accelerator(name))
+
+
+def _sustained_profile(accelerator: Accelerator) -> DeviceProfile:
+    """The catalog's curves at the rate that long runs hold."""
+    return _known_profile(accelerator.name) if not accelerator.name.endswith("(edited)") else _derated(accelerator)
+
+
+def _derated(accelerator: Accelerator) -> DeviceProfile:
+    profile = default_profile(accelerator)
+    rate = sustained(accelerator.arch, accelerator.compute_capability)
+    return profile.with_sustained(**{dtype: rate * profile.sustained.get(dtype, 1.0) for dtype in profile.gemm})
 
 
 def _gibibytes(value: Any, name: str) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from planner.device import DeviceProfile
 from planner.device.collectives import Topology, collective_seconds
-from planner.estimate.constants import constant
+from planner.estimate.constants import by_stack, constant
 from planner.workload.graph import BYTES, Kernel, Operation
 from planner.workload.optimizers import Step
 from planner.workload.stacks import Stack
@@ -52,7 +52,9 @@ class Clock:
     def __init__(self, profile: DeviceProfile, stack: Stack) -> None:
         self.profile, self.stack = profile, stack
         self._known: dict[tuple[object, ...], float] = {}
-        self.dispatch = profile.dispatch_seconds * stack.dispatch
+        self.dispatch = profile.dispatch_seconds * by_stack("dispatch", stack.name)
+        self.unit = by_stack("sharded_unit_seconds", stack.name)
+        self.attention_rate = by_stack("attention_rate", stack.name)
 
     def seconds(self, kernel: Kernel) -> float:
         """Duration of one kernel on the device [s]."""
@@ -72,7 +74,7 @@ class Clock:
         if kernel.kind == "matmul":
             return float(profile.matmul_seconds(kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=kernel.layout))  # type: ignore[arg-type]
         if kernel.kind == "attention":
-            return float(profile.attention_seconds(**kernel.extra, dtype=kernel.dtype, backward=kernel.layout == "backward"))
+            return float(profile.attention_seconds(**kernel.extra, dtype=kernel.dtype, backward=kernel.layout == "backward")) / self.attention_rate
         kind = "elementwise" if kernel.kind == "dequantize" else kernel.kind
         return float(profile.stream_seconds(kernel.moved, kind if kind in profile.stream.fractions else "elementwise"))
 
@@ -123,8 +125,10 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
             backward.add(clock, operation, operation.backward)
     phases = [("forward", forward, clock.dispatch), ("backward", backward, clock.dispatch * backward_dispatch)]
     if stretch.checkpointed and stretch.needs_backward:
+        retained = {id(operation) for operation in stretch.retained}
         for operation in stretch.operations[: len(stretch.operations) - stretch.skipped]:
-            recompute.add(clock, operation, operation.forward)
+            if id(operation) not in retained:
+                recompute.add(clock, operation, operation.forward)
         phases.insert(1, ("recompute", recompute, clock.dispatch))
     gathers = ranks.sharding in ("zero3", "hsdp") and ranks.dp > 1
     slowdown = constant("overlap_slowdown")
@@ -132,7 +136,7 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         if not part.kernels:
             continue
         busy = part.gpu
-        issue = part.kernels * dispatch
+        issue = part.kernels * dispatch + (clock.unit if gathers and stretch.name == "block" else 0.0)
         wire = _stretch_collectives(result, stretch, ranks, phase, times) if gathers and phase != "recompute" else 0.0
         for kind, seconds in part.kinds.items():
             result.seconds[phase, kind] += seconds * times

@@ -12,6 +12,8 @@ from planner.evidence.network import network_gbps
 from planner.evidence.rows import Row
 from planner.run import DtypeName, Method, WeightDtype
 from planner.units import GIB
+from planner.workload.methods import METHODS
+from planner.workload.stacks import STACKS as REGISTERED
 
 __all__ = ["Skip", "to_run"]
 
@@ -24,6 +26,9 @@ STACKS: Final = {
     "llama-factory": "hf",
     "fsdp-qlora": "hf",
     "pytorch": "hf",
+    "paddle": "hf",
+    "tensorflow": "hf-compile",
+    "tensorflow2": "hf-compile",
     "composer": "composer",
     "torchtitan": "torchtitan",
     "fms-fsdp": "torchtitan",
@@ -36,7 +41,10 @@ STACKS: Final = {
     "torchtune": "torchtune",
     "maxtext": "maxtext",
 }
-"""Training software of the evidence to the stack that executes a step the same way."""
+"""Training software of the evidence to the stack that executes a step most alike: TensorFlow's XLA fuses as TorchInductor does."""
+
+_KERNELS: Final = (("liger", "hf-liger"), ("unsloth", "hf-liger"), ("foak", "hf-kernels"))
+"""Words of `variant` that name fused kernels under the Hugging Face trainer, and the stack that has them."""
 
 _WEIGHTS: Final = {"gptq-int4": "nf4-dq"}
 """4-bit GPTQ in groups of 128 keeps 4.16 bits a weight, double-quantised NF4 4.13."""
@@ -46,6 +54,7 @@ _PAIR = re.compile(r"(\w+)=([^\s;]+)")
 _METHOD_KEYS: Final = frozenset(
     key for name, info in Method.model_fields.items() for key in (name, info.alias) if key and name not in ("name", "targets", "adapter_dtype")
 )
+_FIELD_OF: Final = {info.alias: name for name, info in Method.model_fields.items() if info.alias}
 _ALL_LINEAR: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _OFFLOADS: Final = frozenset({"none", "optimizer", "params", "optimizer+params", "activations"})
 
@@ -117,7 +126,10 @@ def _stack(row: Row) -> str:
     stack = STACKS.get((row.framework or "").lower())
     if stack is None:
         raise Skip(f"training software {row.framework!r} has no stack")
-    return f"{stack}-compile" if stack == "hf" and row.compile else stack
+    if stack == "hf":
+        fused = [name for word, name in _KERNELS if word in (row.variant or "") and name in REGISTERED]
+        return fused[0] if fused else "hf-compile" if row.compile else "hf"
+    return stack
 
 
 def _method(row: Row, model: str | dict[str, Any]) -> dict[str, Any]:
@@ -136,9 +148,13 @@ def _method(row: Row, model: str | dict[str, Any]) -> dict[str, Any]:
         method["targets"] = targets
     if row.adapter_dtype in ("fp32", "bf16", "fp16"):
         method["adapter_dtype"] = row.adapter_dtype
+    elif row.autocast is False and row.weights_dtype in ("bf16", "fp16"):
+        method["adapter_dtype"] = row.weights_dtype  # fp32 adapters would run fp32 products here, which no such row's speed shows
     if row.variant and "embedding and output layer trained in full" in row.variant:
         method["modules_to_save"] = ["embed_tokens", module_names(model).get("lm_head", "lm_head")]
-    return method
+    kind = METHODS.get(method["name"])
+    read = None if kind is None else {"name", *kind.fields}
+    return {key: value for key, value in method.items() if read is None or _FIELD_OF.get(key, key) in read}
 
 
 def _number(text: str) -> int | float | None:

@@ -56,7 +56,7 @@ class _Figures:
     allocated: float
     reserved: float
     reserved_interval: tuple[float, float]
-    usable: float
+    usable: float | None
     fits: bool | None
     limited_by: str
     time_parts: dict[str, float]
@@ -173,14 +173,16 @@ def _compared(row: Row, memory: _Figures) -> float:
     if row.mem_kind in ALLOCATED_KINDS:
         return memory.allocated / GIB
     if row.mem_kind == "nvidia-smi":
-        return (memory.reserved + max(0.0, _total_memory(row, memory) - memory.usable)) / GIB
+        return (memory.reserved + _context(row, memory)) / GIB
     return memory.reserved / GIB
 
 
-def _total_memory(row: Row, memory: _Figures) -> float:
-    if row.gpu_mem_gib:
-        return row.gpu_mem_gib * GIB
+def _context(row: Row, memory: _Figures) -> float:
+    """What the driver and its libraries hold beside the allocator [bytes]: the device's memory less what the estimate calls usable."""
+    if memory.usable is None:
+        return 0.0
     try:
-        return float(find_accelerator(row.gpu).usable_memory_bytes) if row.gpu else memory.usable
+        total = row.gpu_mem_gib * GIB if row.gpu_mem_gib else float(find_accelerator(row.gpu or "").usable_memory_bytes)
     except PlanError:
-        return memory.usable
+        return 0.0
+    return max(0.0, total - memory.usable)

@@ -11,9 +11,8 @@ from typing import Any, Final
 from planner import __version__, units
 from planner.advise import delta_texts
 from planner.catalog import snapshot_date
-from planner.estimate.result import Estimate, Term
+from planner.estimate.result import Term
 from planner.report.registry import Subject
-from planner.run import Run
 from planner.summary import Figure, State, facts, headline, key_figures, memory_parts, time_parts, verdict
 
 LEVEL: Final = 0.9

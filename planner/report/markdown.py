@@ -70,4 +70,4 @@ def _harmless(line: str, match: re.Match[str]) -> bool:
         return before.isalnum() and after.isalnum()
     if char == "(":
         return before != "]"  # no link without a bracket before it
-    return char in "){}!$"
+    return char in "){}!"

@@ -273,7 +273,7 @@ def _(f: Fields) -> Architecture:
     head_dim, bias = f.divided(hidden, heads, "num_attention_heads"), f.flag("attention_bias", True)
     names = Names(
         layer="gpt_neox.layers.{i}", fused="attention.query_key_value", out="attention.dense", up="mlp.dense_h_to_4h", down="mlp.dense_4h_to_h",
-        embedding="gpt_neox.embed_in", final_norm="gpt_neox.final_layer_norm", head="embed_out",
+        embedding="gpt_neox.embed_in", final_norm="gpt_neox.final_layer_norm",
     )  # fmt: skip
     parallel = f.flag("use_parallel_residual", True)
     rotary = f.rope("partial_rotary_factor", f.fraction("rotary_pct", default=0.25))

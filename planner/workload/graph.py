@@ -16,6 +16,10 @@ BYTES: dict[str, float] = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1,
 """Bytes of one element. nf4 without its scales, which `precision.py` adds."""
 
 
+FUSED_ATTENTION = "attention"
+"""Name of the operation whose temporaries are scratch inside one kernel."""
+
+
 class Storage:
     """Memory behind one or more tensors [bytes]; views share it, so that it counts once."""
 
@@ -155,6 +159,11 @@ class Graph:
             return cached
         return self.cast(x, self.autocast, name="autocast")
 
+    @property
+    def cached_casts(self) -> tuple[Tensor, ...]:
+        """Autocast's copies of trained weights: alive until the forward is over, whether backward needs them or not."""
+        return tuple(self._weight_casts.values())
+
     def raise_(self, x: Tensor) -> Tensor:
         """Autocast's cast to fp32 for operations that need its range."""
         return self.cast(x, "fp32", name="autocast_fp32") if self.autocast is not None and x.dtype != "fp32" else x
@@ -208,9 +217,8 @@ class Graph:
         big = x if x.numel >= y.numel else y
         z = self.new(big.shape, dtype, x.requires_grad or y.requires_grad, name)
         moved = x.bytes + y.bytes + z.bytes
-        alias = x.dtype == y.dtype
-        backward: list[Kernel] = [] if alias else [Kernel("elementwise", z.bytes + min(x.bytes, y.bytes))]
-        self.add_operation(name, "elementwise", (x, y), (z,), (), (Kernel("elementwise", moved),), backward, alias=alias)
+        backward: list[Kernel] = [] if x.bytes == y.bytes else [Kernel("elementwise", z.bytes + min(x.bytes, y.bytes))]
+        self.add_operation(name, "elementwise", (x, y), (z,), (), (Kernel("elementwise", moved),), backward, alias=True)
         return z
 
     def mul(self, x: Tensor, y: Tensor, name: str = "mul") -> Tensor:
@@ -225,8 +233,10 @@ class Graph:
         for one, other in ((x, y), (y, x)):
             if one.requires_grad:
                 backward.append(Kernel("elementwise", z.bytes + other.bytes + big.numel * BYTES[dtype]))
-                if one.numel < big.numel:  # a broadcast operand: the product is formed at full size, then summed
+                # a broadcast or narrower operand: the product is formed at full size and type, then summed or cast
+                if one.numel < big.numel:
                     backward.append(Kernel("reduction", big.numel * BYTES[dtype]))
+                if one.bytes < big.numel * BYTES[dtype]:
                     temporary = big.numel * BYTES[dtype]
         self.add_operation(name, "elementwise", (x, y), (z,), saved, (Kernel("elementwise", moved),), backward, temporary=(0.0, temporary))
         return z
@@ -321,6 +331,10 @@ class Graph:
         FLOP count of the whole square, as torch's FlopCounterMode counts it: forward 4·b·a·s²·d, backward 10·b·a·s²·d (the scores are recomputed).
         """
         q, k, v = self.lower(q), self.lower(k), self.lower(v)
+        if head_dim % 8 and q.dtype != "fp32":  # flash kernels take head sizes that are multiples of 8: torch pads copies
+            head_dim = -(-head_dim // 8) * 8
+            q = self.copy(q, (batch, heads, seq, head_dim), name="pad")
+            k, v = (self.copy(t, (batch, kv_heads, seq, head_dim), name="pad") for t in (k, v))
         needs = q.requires_grad or k.requires_grad or v.requires_grad
         out = self.new((batch, heads, seq, head_dim), q.dtype, needs, "attention_output")
         lse = self.new((batch, heads, seq), "fp32", False, "log_sum_exp")
@@ -331,7 +345,7 @@ class Graph:
         backward = (Kernel("attention", 0.0, 10.0 * square, dtype=product, layout="backward", extra=geometry),)
         saved = (q, k, v, out, lse) if needs else ()
         scratch = 4.0 * batch * heads * seq * (head_dim + 1)  # backward accumulates dq in fp32, and one delta per query
-        self.add_operation("attention", "attention", (q, k, v), (out, lse), saved, forward, backward, temporary=(0.0, scratch))
+        self.add_operation(FUSED_ATTENTION, "attention", (q, k, v), (out, lse), saved, forward, backward, temporary=(0.0, scratch))
         return out
 
     def _product_type(self, dtype: str) -> str:

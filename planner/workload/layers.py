@@ -6,10 +6,11 @@ arXiv:2410.10989).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from planner.workload.architecture import Architecture
-from planner.workload.graph import BYTES, Graph, Kernel, Operation, Parameter, Tensor
+from planner.workload.graph import BYTES, Graph, Kernel, Operation, Parameter, Tensor, matmul_kernel
 from planner.workload.methods.base import Adaptation
 from planner.workload.precision import Formats
 from planner.workload.stacks import Stack
@@ -27,6 +28,7 @@ class Setting:
     seq: int
     attention: str
     recompute_attention: bool = False
+    sharded: bool = False
 
     @property
     def eager(self) -> bool:
@@ -44,6 +46,8 @@ class Writer:
         self.s, self.graph, self.shared = setting, graph, shared
         self.arch, self.names = setting.arch, setting.arch.names
         self.b, self.t = setting.batch, setting.seq
+        self.kept: tuple[Tensor, ...] = ()
+        """Local variables of the block's forward."""
 
     # -- parameters --------------------------------------------------------------------------------------------------------------------------------
 
@@ -97,7 +101,9 @@ class Writer:
         b = g.parameter(Parameter(path + ".lora_B.weight", (out, rank), dtype, True, adapter=True))
         adapted = g.dropout(g.cast(x, dtype, name="adapter_input"), adaptation.dropout)
         update = g.unary("adapter_scale", g.linear(g.linear(adapted, a, name="lora_A"), b, name="lora_B"), save="none")
-        return g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
+        result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
+        g.release(adapted)
+        return result
 
     def _quantized(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
         """bitsandbytes' MatMul4Bit: dequantizes the weight for forward and again for backward; keeps neither the copy nor, with a frozen weight, the input."""
@@ -161,15 +167,24 @@ class Writer:
         cube = g.unary("scale", g.unary("pow", g.raise_(x)), save="none")
         inner = g.unary("scale", g.add(x, cube), save="none")
         tanh = g.unary("tanh", inner, save="output")
-        return g.mul(half, g.unary("one_plus", tanh, save="none"))
+        y = g.mul(half, g.unary("one_plus", tanh, save="none"))
+        g.release(x)
+        return y
 
     # -- MLP ---------------------------------------------------------------------------------------------------------------------------------------
 
     def mlp(self, layer: str, x: Tensor) -> Tensor:
         """Plain (up, activation, down) or gated (Shazeer 2020, arXiv:2002.05202, eq. 6) MLP."""
+        y = self._mlp(layer, x)
+        self.graph.release(x)  # the caller's variable
+        return y
+
+    def _mlp(self, layer: str, x: Tensor) -> Tensor:
         arch, n, g = self.arch, self.names, self.graph
         if not arch.gated:
             hidden = self.activation(self.linear(f"{layer}.{n.up}", x, arch.ffn, bias=arch.mlp_bias))
+            if arch.placement == "post" and not arch.causal:
+                self.kept = (*self.kept, hidden)  # `intermediate_output`
             return self.linear(f"{layer}.{n.down}", hidden, arch.hidden, bias=arch.mlp_bias)
         if arch.fused_gate_up:
             both = self.linear(f"{layer}.{n.up}", x, 2 * arch.ffn, bias=arch.mlp_bias)
@@ -244,7 +259,9 @@ class Writer:
         if arch.rotary_dim:
             q, k = self.rotate(q, heads, x.dtype), self.rotate(k, kv, x.dtype)
         y = self._core(q, k, v, index)
-        return self.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
+        out = self.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
+        g.release(x, q, k, v)  # local variables of the module's forward and of its caller
+        return out
 
     def _qk_norm(self, path: str, x: Tensor, heads: float) -> Tensor:
         kind, d = self.arch.qk_norm, self.arch.head_dim
@@ -257,13 +274,25 @@ class Writer:
         arch, g = self.arch, self.graph
         window = arch.window(index)
         unfused = self.s.attention == "eager" or (self.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and arch.heads != arch.kv_heads)
-        if unfused:
-            return self._eager(q, k, v)
-        if arch.attention_softcap and self.s.attention == "sdpa":
-            return self._eager(q, k, v)
+        if unfused or (arch.attention_softcap and self.s.attention == "sdpa"):
+            return self._recomputed(q, k, v) if self.s.recompute_attention else self._eager(q, k, v)
         geometry = {"batch": self.b, "heads": arch.heads, "kv_heads": arch.kv_heads, "seq": self.t, "head_dim": arch.head_dim}
         out = g.fused_attention(q, k, v, causal=arch.causal, window=window, **geometry)
         return g.copy(out) if arch.fresh_rotary and self.s.eager else out
+
+    def _recomputed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The unfused core under a checkpoint (Korthikanti et al. 2022, sec. 4.2): keeps q, k, v only and runs forward again in backward."""
+        inner = Writer(self.s, Graph(self.graph.autocast, self.graph.compute), self.shared)
+        out = inner._eager(q, k, v)
+        operations = inner.graph.operations
+        kept = {id(t.storage): t.storage.bytes for o in operations for t in o.saved if t.parameter is None}
+        scores = max(t.bytes for o in operations for t in o.outputs)
+        forward = [kernel for o in operations for kernel in o.forward]
+        backward = [*forward, *(kernel for o in reversed(operations) for kernel in o.backward)]
+        y = self.graph.new(out.shape, out.dtype, out.requires_grad, "attention_core")
+        saved = (q, k, v) if out.requires_grad else ()
+        self.graph.add_operation("attention_core", "attention", (q, k, v), (y,), saved, forward, backward, temporary=(2 * scores, sum(kept.values()) + scores))
+        return y
 
     def _eager(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention as separate operators; the score matrix [b, a, s, s] exists several times."""
@@ -284,8 +313,11 @@ class Writer:
         wide = "fp32" if arch.softmax_upcast or g.autocast else None
         probabilities = g.softmax(weights if wide != "fp32" or g.autocast is None or arch.softmax_upcast else g.raise_(weights), wide)
         probabilities = g.dropout(g.cast(probabilities, v.dtype if g.autocast is None else (g.autocast or v.dtype)), self._p(arch.attention_dropout))
-        out = g.batched_matmul(probabilities, v, t, d, t, b * a, full, "context")
-        return g.copy(out)
+        out = g.copy(g.batched_matmul(probabilities, v, t, d, t, b * a, full, "context"))
+        if arch.kv_heads != a:
+            g.release(k, v)  # the repeated heads
+        self.kept = (*self.kept, probabilities)  # handed out of the attention module
+        return out
 
     def _p(self, probability: float) -> float:
         return probability if self.s.stack.dropout else 0.0
@@ -304,6 +336,7 @@ class Writer:
             return g.add(x, g.dropout(self.mlp(layer, self.norm(norms[1], x, h)), p), name="residual")
         if arch.placement == "post":
             x = self.norm(norms[0], g.add(g.dropout(self.attention(layer, index, x), p), x, name="residual"), h)
+            self.kept = (*self.kept, x)  # `attention_output`
             return self.norm(norms[1], g.add(g.dropout(self.mlp(layer, x), p), x, name="residual"), h)
         if arch.placement == "sandwich":
             x = g.add(x, self.norm(norms[1], self.attention(layer, index, self.norm(norms[0], x, h)), h), name="residual")
@@ -322,6 +355,8 @@ class Writer:
         """An embedding: backward writes a dense gradient of the whole table."""
         g = self.graph
         table = self.share(path + ".weight", (rows, width)) if tied else self.weight(path + ".weight", (rows, width))
+        if self.s.adaptation.copies(path):
+            table = g.parameter(Parameter(path + ".copy.weight", (rows, width), self._adapter_type(), True, adapter=True))
         y = g.new((self.b, self.t, width), table.dtype, table.requires_grad, "embedding")
         moved = 2 * y.bytes
         g.add_operation("embedding", "embedding", (table,), (y,), (), (Kernel("elementwise", moved),), (Kernel("elementwise", table.bytes + 2 * moved),))
@@ -332,6 +367,12 @@ class Writer:
         arch, n, g = self.arch, self.names, self.graph
         width = arch.embedding_width or arch.hidden
         x = self.lookup(n.embedding, arch.vocab, width, tied=arch.tied and self.head_kind != "sequence-classification")
+        if not n.embedding_norm and self.s.eager:
+            self.held = (x,)  # `inputs_embeds`
+        if self.s.attention == "eager" and arch.causal:
+            mask = g.new((self.b, 1, self.t, self.t), x.dtype, False, "mask")
+            g.add_operation("mask", "elementwise", (x,), (mask,), (), (Kernel("elementwise", mask.bytes),), ())
+            self.held = (*self.held, mask)
         if arch.embedding_width:
             x = self.linear("model.decoder.project_in", x, arch.hidden, base=False)
         if arch.embedding_scaled:
@@ -345,6 +386,8 @@ class Writer:
         x = g.dropout(x, self._p(arch.embedding_dropout))
         if require_grad and not x.requires_grad:
             x.requires_grad = True
+        if n.embedding_norm and self.s.eager:
+            self.held = (*self.held, x)  # `embedding_output`
         return x
 
     def _positions(self, path: str, rows: float) -> Tensor:
@@ -356,6 +399,7 @@ class Writer:
         return y
 
     head_kind: str = "causal-lm"
+    held: tuple[Tensor, ...] = ()
 
     # -- heads and losses --------------------------------------------------------------------------------------------------------------------------
 
@@ -377,6 +421,8 @@ class Writer:
         g.category = "logits"
         head = self.names.head + (".decoder" if arch.head_transform else "")
         weight = self.weight(self.names.embedding + ".weight", (arch.vocab, width)) if tied else None
+        if self.s.stack.loss == "chunked":
+            return self._chunked_loss(x, weight if weight is not None else self.weight(head + ".weight", (arch.vocab, width)))
         logits = self.linear(head, x, arch.vocab, bias=arch.head_bias, base=False, weight=weight)
         if arch.logit_softcap:
             logits = g.unary("scale", g.unary("softcap", g.unary("scale", logits, save="none"), save="output"), save="none")
@@ -424,10 +470,37 @@ class Writer:
             return writer.linear(path, x, out, bias=bias, base=False)
         return self.linear(path, x, out, bias=bias, base=False)
 
+    def _chunked_loss(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Head and loss in chunks (Hsu et al. 2024, arXiv:2410.10989, sec. 3.2): gradients are formed in forward, chunk by chunk, and only they are kept."""
+        g = self.graph
+        x, w = g.lower(x), g.lower(weight)
+        vocab, width = weight.shape
+        rows = x.numel / width
+        chunk = 2.0 ** math.ceil(math.log2(max(1.0, rows / max(1.0, vocab / width))))
+        loss = g.new((1,), "fp32", x.requires_grad or weight.requires_grad, "loss")
+        product = x.dtype
+        kernels = [matmul_kernel(rows, vocab, width, product), Kernel("reduction", 4 * rows * vocab * BYTES[x.dtype])]
+        if x.requires_grad:
+            kernels.append(matmul_kernel(rows, width, vocab, product, layout="dgrad"))
+        if weight.requires_grad:
+            kernels.append(matmul_kernel(vocab, width, rows, product, layout="wgrad"))
+        gradient = g.new(x.shape, x.dtype, False, "logit_gradient")
+        saved = [gradient] if x.requires_grad else []
+        scratch = min(chunk, rows) * vocab * (BYTES[x.dtype] + 4.0)
+        back = (Kernel("elementwise", 2 * x.bytes),)
+        g.add_operation("chunked_loss", "matmul", (x, w), (loss, gradient), saved, kernels, back, temporary=(scratch, 0.0))
+        return loss
+
     def _cross_entropy(self, logits: Tensor) -> Tensor:
         """Token loss. upcast: transformers' `logits.float()`, log_softmax, nll_loss; in-place: Megatron's vocab-parallel loss; compiled: no fp32 copy."""
-        g, style = self.graph, self.s.stack.loss
+        g, style, kind = self.graph, self.s.stack.loss, self.head_kind
         loss = g.new((1,), "fp32", logits.requires_grad, "loss")
+        if kind == "masked-lm" and style == "upcast":  # encoders hand the logits to CrossEntropyLoss as they are
+            logits = g.raise_(logits)
+            probabilities = g.softmax(logits, name="log_softmax")
+            back = (Kernel("elementwise", probabilities.bytes),)
+            g.add_operation("nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * self.b * self.t),), back)
+            return loss
         if style == "compiled":
             moved = logits.bytes
             saved = (logits,) if logits.requires_grad else ()
@@ -441,6 +514,9 @@ class Writer:
             g.add_operation("cross_entropy", "loss", (wide,), (loss,), saved, kernels, (Kernel("elementwise", 2 * wide.bytes),), alias=False)
             g.release(logits)
             return loss
+        if self.s.sharded and self.s.stack.output_copies and g.autocast:
+            copies = g.new(logits.shape, "fp32", False, "output_copy")
+            g.add_operation("output_copy", "loss", (wide,), (copies,), (copies,), (Kernel("elementwise", wide.bytes + copies.bytes),), ())
         probabilities = g.softmax(wide, name="log_softmax")
         g.hold(wide)
         back = (Kernel("elementwise", probabilities.bytes),)

@@ -7,7 +7,7 @@ switches, never a copy of the model. Sources: the projects' own code, named per 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from planner.errors import PlanError
 
@@ -16,17 +16,24 @@ from planner.errors import PlanError
 class Stack:
     """One training stack.
 
-    fusion: `eager` runs one kernel per PyTorch operator; `kernels` has fused norm, rope, GLU and loss; `compiled` fuses elementwise chains (TorchInductor) and
-        rebuilds cheap values in backward instead of keeping them.
-    loss: `upcast` keeps logits and an fp32 copy; `in-place` works in the fp32 copy; `compiled` never stores the fp32 copy beside the logits.
+    fusion: `eager` runs one kernel per PyTorch operator; `kernels` has fused norm, rope, GLU and loss; `compiled` fuses elementwise chains (TorchInductor).
+    loss: `upcast` keeps logits and an fp32 copy; `in-place` works in the fp32 copy; `compiled` never stores the fp32 copy beside the logits; `chunked` computes
+        head and loss in pieces and never stores the logits.
+    early_stop: recomputation of a checkpointed block stops at the last tensor that backward needs (non-reentrant checkpoints).
+    selective: what selective checkpointing recomputes: the `attention` core (Korthikanti et al. 2022, arXiv:2205.05198), or all but attention and every second
+        matrix product (`operators`, torchtitan).
     cast_on_gather: fully sharded weights are gathered in the compute type (FSDP mixed precision).
     fp32_gradients: gradients are accumulated in fp32 beside lower-precision weights.
     master_by_default: lower-precision weights have an fp32 master copy in the optimizer.
-    dispatch: CPU cost of issuing one operator, relative to plain PyTorch.
-    bucket_bytes: gradient bucket of data parallel [bytes]; buckets: whether a second copy of the gradients is kept in buckets.
+    bucket_bytes: gradient bucket of data parallel [bytes]; bucket_copies: whether a second copy of the gradients is kept in buckets.
     dropout: whether the config's dropout is active in training (pretraining stacks run without).
     clips: gradients are clipped by global norm each step.
     optimizer: implementation of AdamW when the run says just adamw.
+    prefetch: blocks whose weights are gathered ahead.
+    output_copies: fp32 copies of the logits that stay alive in backward under full sharding (accelerate's convert_outputs_to_fp32).
+    requires_input_grad: under checkpointing the embeddings' output requires a gradient even when nothing below is trained.
+
+    The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
 
     name: str
@@ -34,33 +41,44 @@ class Stack:
     help: str
     reference: str
     fusion: Literal["eager", "kernels", "compiled"] = "eager"
-    loss: Literal["upcast", "in-place", "compiled"] = "upcast"
+    loss: Literal["upcast", "in-place", "compiled", "chunked"] = "upcast"
+    early_stop: bool = True
+    selective: Literal["attention", "operators"] = "attention"
     cast_on_gather: bool = True
     fp32_gradients: bool = False
     master_by_default: bool = False
-    dispatch: float = 1.0
     bucket_bytes: float = 25 * 2**20
     bucket_copies: bool = True
     dropout: bool = True
     clips: bool = True
     optimizer: Literal["foreach", "fused"] = "foreach"
     prefetch: int = 1
+    output_copies: int = 0
+    requires_input_grad: bool = False
 
+
+_HUGGING_FACE: dict[str, Any] = {"output_copies": 1, "requires_input_grad": True}
 
 STACKS: dict[str, Stack] = {
     stack.name: stack
     for stack in (
-        Stack("hf", "Hugging Face Trainer", "transformers + peft + accelerate, eager PyTorch.", "transformers 5.24 modeling code; accelerate FSDP/DDP"),
-        Stack("hf-compile", "Hugging Face Trainer, compiled", "The same under torch.compile.", "torch 2.13 TorchInductor", "compiled", "compiled", dispatch=0.3),
-        Stack("torchtitan", "torchtitan", "FSDP2 with torch.compile per block.", "pytorch/torchtitan", "compiled", "compiled", dispatch=0.35, bucket_copies=False,
+        Stack("hf", "Hugging Face Trainer", "transformers 5 + peft + accelerate, eager PyTorch.", "transformers 5.24 modeling code; accelerate FSDP/DDP", **_HUGGING_FACE),
+        Stack("hf-4", "Hugging Face Trainer, transformers 4", "The same with reentrant checkpoints, which recompute whole blocks.", "transformers 4 Trainer defaults",
+              early_stop=False, **_HUGGING_FACE),
+        Stack("hf-kernels", "Hugging Face Trainer with fused kernels", "Fused norm, rope, GLU and loss (Liger without its fused head, fms-acceleration).",
+              "Hsu et al. 2024, arXiv:2410.10989; foundation-model-stack/fms-acceleration", "kernels", "in-place", early_stop=False, **_HUGGING_FACE),
+        Stack("hf-liger", "Hugging Face Trainer with Liger kernels", "Fused kernels, and head and loss in chunks: the logits are never stored.", "Hsu et al. 2024, arXiv:2410.10989",
+              "kernels", "chunked", early_stop=False, requires_input_grad=True),
+        Stack("hf-compile", "Hugging Face Trainer, compiled", "The same under torch.compile.", "torch 2.13 TorchInductor", "compiled", "compiled", **_HUGGING_FACE),
+        Stack("torchtitan", "torchtitan", "FSDP2 with torch.compile per block.", "pytorch/torchtitan", "compiled", "upcast", selective="operators", bucket_copies=False,
               optimizer="fused", dropout=False),
-        Stack("megatron", "Megatron-Core", "Fused kernels, bf16 weights with fp32 main gradients and masters.", "NVIDIA/Megatron-LM", "kernels", "in-place",
-              cast_on_gather=False, fp32_gradients=True, master_by_default=True, dispatch=0.6, bucket_copies=False, optimizer="fused"),
-        Stack("deepspeed", "DeepSpeed", "ZeRO with Hugging Face models.", "deepspeedai/DeepSpeed runtime/zero", master_by_default=True, cast_on_gather=False,
-              bucket_bytes=5e8, bucket_copies=False, optimizer="fused"),
+        Stack("megatron", "Megatron-Core", "Fused kernels, half-precision weights with fp32 main gradients and masters.", "NVIDIA/Megatron-LM", "kernels", "in-place",
+              early_stop=False, cast_on_gather=False, fp32_gradients=True, master_by_default=True, bucket_copies=False, optimizer="fused"),
+        Stack("deepspeed", "DeepSpeed", "ZeRO with Hugging Face models.", "deepspeedai/DeepSpeed runtime/zero", early_stop=False, master_by_default=True,
+              cast_on_gather=False, bucket_bytes=5e8, bucket_copies=False, optimizer="fused"),
         Stack("composer", "Composer / llm-foundry", "FSDP with MosaicML's MPT: flash attention, low-precision LayerNorm.", "mosaicml/llm-foundry", "kernels", "upcast",
-              dispatch=0.6, dropout=False),
-        Stack("litgpt", "LitGPT", "Lightning Fabric FSDP.", "Lightning-AI/litgpt", "eager", "upcast", dropout=False, dispatch=0.7, clips=False),
+              early_stop=False, dropout=False),
+        Stack("litgpt", "LitGPT", "Lightning Fabric FSDP.", "Lightning-AI/litgpt", "eager", "chunked", dropout=False, clips=False),
         Stack("torchtune", "torchtune", "Recipes on FSDP2.", "pytorch/torchtune", "eager", "upcast", dropout=False, optimizer="fused", clips=False),
     )
 }  # fmt: skip

@@ -20,7 +20,11 @@ MAX_PERIOD = 8
 
 @dataclass
 class Stretch:
-    """Operations of one part of the model, standing for `count` equal parts one after the other."""
+    """Operations of one part of the model, standing for `count` equal parts one after the other.
+
+    held: tensors that a Python variable of the model's forward keeps alive until the forward is over.
+    retained: operations of a checkpointed block whose results are kept, so that they are not recomputed.
+    """
 
     name: str
     operations: list[Operation]
@@ -30,6 +34,8 @@ class Stretch:
     output: Tensor
     checkpointed: bool = False
     skipped: int = 0
+    held: tuple[Tensor, ...] = ()
+    retained: tuple[Operation, ...] = ()
 
     @property
     def needs_backward(self) -> bool:
@@ -49,8 +55,8 @@ class Workload:
         return round(sum(p.numel * s.count for s in self.stretches for p in s.parameters if p.trainable or not trainable))
 
 
-def trace(setting: Setting, head: str, checkpointing: bool) -> Workload:
-    """Trace forward (and what backward needs) of one micro step."""
+def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
+    """Trace forward (and what backward needs) of one micro step. checkpointing: none, selective or full."""
     arch, adaptation, formats = setting.arch, setting.adaptation, setting.formats
     shared: dict[str, Parameter] = {}
 
@@ -60,8 +66,9 @@ def trace(setting: Setting, head: str, checkpointing: bool) -> Workload:
         return made
 
     first = writer()
-    x = first.embed(require_grad=checkpointing and adaptation.peft)
-    stretches = [Stretch("embedding", first.graph.operations, first.graph.parameters, 1, None, x)]
+    whole = checkpointing == "full" or (checkpointing == "selective" and setting.stack.selective == "operators")
+    x = first.embed(require_grad=whole and (adaptation.peft or setting.stack.requires_input_grad))
+    stretches = [Stretch("embedding", first.graph.operations, first.graph.parameters, 1, None, x, held=first.held)]
     for indices, count in runs_of_equal_layers(arch, adaptation):
         for part, times in ((indices, 1), (tuple(i + len(indices) for i in indices), count - 1)):
             if times < 1:
@@ -69,14 +76,31 @@ def trace(setting: Setting, head: str, checkpointing: bool) -> Workload:
             for index in part:
                 w = writer()
                 y = w.block(index, x)
-                w.graph.add_operation("end", "hold", (y,), (), (), (), ())
-                skipped = last_kept_only_inputs(w.graph.operations) if checkpointing else 0
-                stretches.append(Stretch("block", w.graph.operations, w.graph.parameters, times, x, y, checkpointing, skipped))
+                w.graph.release(x, y, *w.kept)  # the caller refers to the block's input until it returns
+                skipped = last_kept_only_inputs(w.graph.operations) if whole and setting.stack.early_stop else 0
+                retained: tuple[Operation, ...] = ()
+                if whole and checkpointing == "selective":
+                    retained = _retained(w.graph.operations)
+                stretches.append(Stretch("block", w.graph.operations, w.graph.parameters, times, x, y, whole, skipped, w.graph.cached_casts, retained))
                 x = y
     last = writer()
     loss = last.head(x)
-    stretches.append(Stretch("head", last.graph.operations, last.graph.parameters, 1, x, loss))
+    stretches.append(Stretch("head", last.graph.operations, last.graph.parameters, 1, x, loss, held=last.graph.cached_casts))
     return Workload(setting, stretches, head)
+
+
+def _retained(operations: list[Operation]) -> tuple[Operation, ...]:
+    """torchtitan's per-operator policy: keep attention and every second matrix product (torchtitan distributed/activation_checkpoint.py)."""
+    kept: list[Operation] = []
+    products = 0
+    for operation in operations:
+        if operation.kind == "attention":
+            kept.append(operation)
+        elif operation.kind == "matmul":
+            products += 1
+            if products % 2:
+                kept.append(operation)
+    return tuple(kept)
 
 
 def runs_of_equal_layers(arch: Architecture, adaptation: Adaptation) -> list[tuple[tuple[int, ...], int]]:

@@ -33,9 +33,10 @@ def _selector(method: Method, arch: Architecture) -> tuple[Callable[[str], bool]
     """(does a path match, do the layers differ)."""
     targets = method.targets or DEFAULT_TARGETS.get(arch.model_type, ("q_proj", "v_proj"))
     known = {path.replace("{i}", "0") for path in linear_modules(arch)}
-    outside = {"pooler"} | {arch.names.head, arch.names.classifier}
+    head = arch.names.head + ".decoder" if arch.head_transform else arch.names.head
+    outside = {head, arch.names.classifier, "bert.pooler.dense"}
     if targets == "all-linear":
-        return lambda path: not path.startswith(tuple(outside - {"pooler"})), False
+        return lambda path: path != head and not path.startswith(arch.names.classifier), False
     if isinstance(targets, str):
         try:
             compiled = re.compile(targets)

@@ -1,0 +1,77 @@
+"""`planner estimate RUN`: the whole answer on one screen."""
+
+from __future__ import annotations
+
+import argparse
+
+from planner import units
+from planner.advise import Advice, advise, delta_texts
+from planner.cli.inputs import add_json, add_run, read_profile, read_run
+from planner.cli.output import bold, emit_json, printable, table, wrapped
+from planner.estimate.result import Estimate
+from planner.summary import Part, facts, headline, key_figures, memory_parts, time_parts, verdict
+
+NAME = "estimate"
+HELP = "does a run fit, how long does it take, what does it cost"
+DESCRIPTION = "Does this run fit, how long does it take, what does it cost, what limits it, and what would help?"
+_BAR = 24
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    add_run(command)
+    add_json(command)
+
+
+def execute(options: argparse.Namespace) -> None:
+    """Estimate a run and print it."""
+    from planner import estimate
+
+    run, profile = read_run(options.run), read_profile(options.profile)
+    result = estimate(run, profile)
+    if options.json:
+        emit_json(result.model_dump(mode="json"))
+    else:
+        print(as_text(result, advise(run, result, profile)))
+
+
+def as_text(estimate: Estimate, advice: Advice) -> str:
+    """An estimate and what would help, for a terminal."""
+    several = estimate.run.hardware.gpus > 1
+    blocks = [bold(printable(verdict(estimate).sentence)) + "\n" + wrapped(" · ".join(headline(estimate)), indent=0)]
+    blocks.append(table([(f.label, f.value_text, f.chip, f.interval_text, f.basis_text) for f in key_figures(estimate)]))
+    blocks.append("\n".join(wrapped(text) for text in (estimate.limited_by, estimate.fits_reason, estimate.interval_note) if text))
+    blocks.append(_titled("In numbers", table(facts(estimate))))
+    memory = _bars(memory_parts(estimate), units.format_bytes)
+    moment = f", {estimate.peak_moment}" if estimate.peak_moment else ""
+    blocks.append(_titled(f"Memory {'of one GPU ' if several else ''}at the peak{moment}", memory))
+    if estimate.step_time_s is not None:
+        blocks.append(_titled(f"Step time, {units.format_seconds(estimate.step_time_s)}", _bars(time_parts(estimate), units.format_seconds)))
+    blocks.append(_titled("What would help", _help(estimate, advice)))
+    for title, sentences in (("Warnings", estimate.warnings), ("Assumptions", estimate.assumptions)):
+        if sentences:
+            blocks.append(_titled(title, "\n".join(wrapped(text, bullet="- ") for text in sentences)))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _titled(title: str, body: str) -> str:
+    return f"{bold(printable(title))}\n{body}"
+
+
+def _bars(parts: tuple[Part, ...], formatter: object) -> str:
+    assert callable(formatter)
+    largest = max((part.share for part in parts), default=1.0)
+    rows = []
+    for part in parts:
+        bar = "█" * max(1, round(_BAR * part.share / largest)) if part.share > 0 else ""
+        rows.append((part.label, formatter(part.value), units.format_percent(part.share, 2), bar.ljust(_BAR), part.detail))
+    return table(rows, right=(1, 2))
+
+
+def _help(estimate: Estimate, advice: Advice) -> str:
+    if not advice.suggestions:
+        what = "makes it fit" if estimate.fits is not True else "saves 1 % of time or cost"
+        possible = advice.tried - advice.impossible
+        return wrapped(f"None of {possible} changes tried {what}.")
+    rows = [("", "time", "memory", "cost", "")] + [(s.title, *delta_texts(s), "") for s in advice.suggestions]
+    return table(rows, right=(1, 2, 3))

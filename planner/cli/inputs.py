@@ -1,0 +1,59 @@
+"""What the commands read: a run from a file or standard input, and a profile."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from planner.errors import PlanError, shorten
+from planner.run import MAX_RUN_FILE_BYTES, Run, _plain_loader, load_run, parse_run
+
+if TYPE_CHECKING:
+    from planner.device.profile import DeviceProfile
+
+
+def add_run(command: argparse.ArgumentParser) -> None:
+    """Arguments RUN and --profile."""
+    command.add_argument("run", metavar="RUN", help="run file, YAML or JSON; - reads standard input")
+    add_profile(command)
+
+
+def add_profile(command: argparse.ArgumentParser) -> None:
+    """Argument --profile."""
+    command.add_argument("--profile", metavar="FILE", help="device profile that a calibration wrote; its device is used when the run names none")
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Argument --json."""
+    command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+
+
+def read_run(path: str) -> Run:
+    """The run of a file, or of standard input for "-". Raises `PlanError`."""
+    return load_run(path) if path != "-" else _from_stdin()
+
+
+def read_profile(path: str | None) -> DeviceProfile | None:
+    """The profile of a file, None without one. Raises `PlanError`."""
+    if path is None:
+        return None
+    from planner.device.profile import load_profile
+
+    return load_profile(path)
+
+
+def _from_stdin() -> Run:
+    import yaml
+
+    source = "standard input"
+    content = sys.stdin.buffer.read(MAX_RUN_FILE_BYTES + 1)
+    if len(content) > MAX_RUN_FILE_BYTES:
+        raise PlanError("run", source, "is larger than 2 MiB", "A run file is a few lines of YAML or JSON.")
+    try:
+        mapping = yaml.load(content.decode("utf-8-sig"), Loader=_plain_loader())  # noqa: S506
+    except UnicodeDecodeError:
+        raise PlanError("run", source, "is not UTF-8 text", "Write YAML or JSON.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PlanError("run", source, f"is not valid YAML or JSON ({shorten(error, 160)})", "Correct its syntax.") from None
+    return parse_run(mapping)
