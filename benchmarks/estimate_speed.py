@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-REPEATS = 7
+REPEATS = 21
 
 
 def median_seconds(call: Callable[[], object], repeats: int = REPEATS) -> float:
@@ -41,7 +41,7 @@ def interpreter_seconds(statement: str) -> float:
 
 
 def run_of(layers: int, gpus: int) -> Any:
-    """A Llama-3.1-8B block repeated `layers` times, states sharded over `gpus`."""
+    """A Llama-3.1-8B block repeated `layers` times, states fully sharded where there are several `gpus`."""
     from planner import Run
     from planner.catalog import find_model
 
@@ -51,7 +51,7 @@ def run_of(layers: int, gpus: int) -> Any:
             "model": config,
             "precision": "bf16-mixed",
             "hardware": {"gpu": "H100 SXM 80GB", "gpus": gpus},
-            "parallel": {"sharding": "zero3"},
+            "parallel": {"sharding": "zero3" if gpus > 1 else "none"},
             "batch": {"seq_len": 4096},
             "activation_checkpointing": "full",
             "data": "1B",

@@ -1,5 +1,5 @@
-"""Writes what a program can write into the documents: outputs in README.md, docs/cli.md from the command line's own help, and the
-tables of docs/method.md that tell how far the fitted curves are off.
+"""Writes what a program can write into the documents: docs/cli.md from the command line's own help, the outputs of the examples in
+README.md, and whatever stands between markers there and in docs/method.md.
 
     python docs/refresh.py            write
     python docs/refresh.py --check    exit 1 and name the files that are out of date
@@ -18,11 +18,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 README = ROOT / "README.md"
 CLI = ROOT / "docs" / "cli.md"
 METHOD = ROOT / "docs" / "method.md"
@@ -57,7 +58,7 @@ def run(block: Block) -> str:
     """Standard output of a block, run by this Python in a throwaway copy of `examples/`. Raises CalledProcessError."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(ROOT / "examples", Path(folder) / "examples")
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "110", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
         if block.language == "sh":
             code = re.sub(r"^(\.venv/bin/)?python ", f"{sys.executable} ", block.code, flags=re.MULTILINE)
             command = ["bash", "-euo", "pipefail", "-c", code]
@@ -78,19 +79,37 @@ def fresh_readme(text: str) -> str:
     return BLOCK.sub(replace, text)
 
 
+def _argument(action: argparse.Action) -> str:
+    """One argument as a row. Written here and not by argparse, whose layout differs between Python versions."""
+    value = action.metavar if isinstance(action.metavar, str) else "|".join(map(str, action.choices)) if action.choices else action.dest.upper()
+    takes = "" if action.nargs == 0 else value.replace("|", "\\|")
+    names = ", ".join(action.option_strings) or takes
+    shown = names if not action.option_strings or not takes else f"{names} {takes}"
+    return f"| `{shown}` | {(action.help or '').replace('|', chr(92) + '|') % {'default': action.default}} |"
+
+
 def fresh_cli() -> str:
-    """docs/cli.md: what every command says of itself with --help."""
-    os.environ["COLUMNS"] = "100"
-    sys.path.insert(0, str(ROOT))
+    """docs/cli.md: what every command says of itself."""
     from planner.cli import parser
+    from planner.cli.doctor import fields
 
     top = parser()
-    actions = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
-    parts = ["# Command line", "", "`python -m planner COMMAND` in a checkout, `planner COMMAND` once installed. Written by `docs/refresh.py`.", ""]
-    parts += ["```text", top.format_help().rstrip(), "```", ""]
-    for name, command in actions[0].choices.items():
-        parts += [f"## {name}", "", "```text", command.format_help().rstrip(), "```", ""]
-    return "\n".join(parts)
+    commands = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    parts = [
+        "# Command line", "",
+        "`python -m planner COMMAND` in a checkout, `planner COMMAND` once installed. Written by `docs/refresh.py` from the commands themselves.", "",
+        top.epilog or "", "",
+        "Exit codes: 0 done; 2 bad input, with one line on stderr that names the field and the fix; 1 a fault of ours.", "",
+    ]  # fmt: skip
+    for name, command in commands.choices.items():
+        shown = [action for action in command._actions if action.help != argparse.SUPPRESS and action.dest != "help"]
+        parts += [f"## {name}", "", command.description or "", "", "| argument | meaning |", "|---|---|", *map(_argument, shown), ""]
+    parts += ["## Fields of a run file", "", "| field | takes | default | meaning |", "|---|---|---|---|"]
+    for row in fields():
+        also = f" Also `{row['also']}`." if row["also"] else ""
+        cells = (f"`{row['field']}`", row["takes"], row["default"], row["description"] + also)
+        parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(parts) + "\n"
 
 
 def _percent(value: float) -> str:
@@ -120,13 +139,68 @@ def collective_table() -> str:
     return "\n".join(lines)
 
 
-def fresh_method(text: str) -> str:
-    """The document with the tables between its markers replaced."""
-    for name, table in (("kernels", kernel_table()), ("collectives", collective_table())):
+def accuracy_text() -> str:
+    """The record of accuracy in one paragraph."""
+    from planner.evidence.accuracy import accuracy
+
+    record = accuracy()
+    seen, unseen = record["in_sample"], record["held_out"]
+    tokens, memory, fit = unseen["tokens"]["all"], unseen["memory"]["all"], seen["fit"]
+    sentences = (
+        f"{seen['predicted']} of {seen['rows']} published training runs are predicted from their configuration alone, in five folds, so that "
+        "no run takes part in fitting the constants that predict it.",
+        f"Tokens per second: median error {_percent(tokens['median'])}, 90 % of {tokens['n']} runs within {_percent(tokens['p90'])}; the 90 % "
+        f"interval held {_percent(tokens['coverage'])} of them.",
+        f"Peak memory: median error {_percent(memory['median'])}, 90 % of {memory['n']} runs within {_percent(memory['p90'])}; the interval held "
+        f"{_percent(memory['coverage'])}.",
+        f"Of {fit['ran']} runs that ran, {fit['ran_hits']} are said to fit; of {fit['out_of_memory']} that ran out of memory, "
+        f"{fit['out_of_memory_hits']} are said not to.",
+    )
+    return " ".join(sentences)
+
+
+def coverage_text() -> str:
+    """What the registries hold now, as a list."""
+    from planner.catalog import accelerators, models
+    from planner.device.default import measured_parts
+    from planner.errors import PlanError
+    from planner.workload import read_config
+    from planner.workload.families import FAMILIES
+    from planner.workload.methods import METHODS
+    from planner.workload.optimizers import OPTIMIZERS
+    from planner.workload.stacks import STACKS
+
+    missing: dict[str, None] = {}
+    planned = 0
+    for entry in models():
+        try:
+            read_config(entry.config)
+            planned += 1
+        except PlanError:
+            missing[entry.config["model_type"]] = None
+    return "\n".join(
+        (
+            f"- **Models**: `model_type` {', '.join(sorted(FAMILIES))}: {planned} of the {len(models())} in the catalogue, and your own "
+            f"`config.json`. Not yet: {', '.join(sorted(missing)) or 'none of the catalogue'}.",
+            f"- **Methods**: {', '.join(method.label for method in METHODS.values())}.",
+            f"- **Optimizers**: {', '.join(OPTIMIZERS)}.",
+            f"- **Training software**: {', '.join(STACKS)}.",
+            f"- **Hardware**: {len(accelerators())} accelerators, {len(measured_parts())} of them with fitted kernel curves of their own; edited ones.",
+        )
+    )
+
+
+def between_markers(text: str, parts: dict[str, Callable[[], str]]) -> str:
+    """The document with what stands between the markers of each part replaced."""
+    for name, write in parts.items():
         head, start, rest = text.partition(f"<!-- {name}: written by docs/refresh.py -->\n")
-        _, end, tail = rest.partition(f"<!-- end of {name} -->")
-        text = f"{head}{start}{table}\n{end}{tail}"
+        if start:
+            _, end, tail = rest.partition(f"<!-- end of {name} -->")
+            text = f"{head}{start}{write()}\n{end}{tail}"
     return text
+
+
+PARTS = {"kernels": kernel_table, "collectives": collective_table, "accuracy": accuracy_text, "coverage": coverage_text}
 
 
 def main() -> int:
@@ -134,8 +208,8 @@ def main() -> int:
     stale = []
     fresh = (
         (CLI, fresh_cli()),
-        (METHOD, fresh_method(METHOD.read_text(encoding="utf-8"))),
-        (README, fresh_readme(README.read_text(encoding="utf-8"))),
+        (METHOD, between_markers(METHOD.read_text(encoding="utf-8"), PARTS)),
+        (README, fresh_readme(between_markers(README.read_text(encoding="utf-8"), PARTS))),
     )
     for path, text in fresh:
         if path.exists() and path.read_text(encoding="utf-8") == text:

@@ -45,19 +45,31 @@ class Method(_Part):
     """Which parameters are trained. Each method file under `workload/methods` says which of these fields it reads."""
 
     name: str = Field("full", max_length=64, description="Fine-tuning method: full, freeze, lora, qlora.")
-    rank: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(None, alias="r", description="Rank of the low-rank update.")
-    alpha: Positive | None = Field(None, alias="lora_alpha", description="Scale of the low-rank update; costs nothing.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, alias="lora_dropout", description="Dropout on the adapter's input.")
-    targets: str | tuple[str, ...] | None = Field(
-        None, alias="target_modules", description="Adapted linear layers: module names, a regular expression, or all-linear."
+    rank: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
+        None, alias="r", description="Rank of the low-rank update."
     )
-    adapter_dtype: Literal["fp32", "bf16", "fp16"] | None = Field(None, description="Storage of the adapters; peft upcasts to fp32.")
+    alpha: Positive | None = Field(None, alias="lora_alpha", description="Scale of the low-rank update; costs nothing.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, alias="lora_dropout", description="Dropout on the adapter's input."
+    )
+    targets: str | tuple[str, ...] | None = Field(
+        None,
+        alias="target_modules",
+        description="Adapted linear layers: module names, a regular expression, or all-linear.",
+    )
+    adapter_dtype: Literal["fp32", "bf16", "fp16"] | None = Field(
+        None, description="Storage of the adapters; peft upcasts to fp32."
+    )
     modules_to_save: tuple[str, ...] | None = Field(None, description="Modules trained in full beside the adapters.")
-    trainable: str | tuple[str, ...] | None = Field(None, description="freeze: name part or regular expression of what is trained, one or several.")
+    trainable: str | tuple[str, ...] | None = Field(
+        None, description="freeze: name part or regular expression of what is trained, one or several."
+    )
     first: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(
         None, description="freeze: keep this many first layers (and the embeddings) frozen."
     )
-    last: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(None, description="freeze: train only this many last layers (and a classification head).")
+    last: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(
+        None, description="freeze: train only this many last layers (and a classification head)."
+    )
 
     @field_validator("targets", "modules_to_save", "trainable", mode="before")
     @classmethod
@@ -71,16 +83,24 @@ class Precision(_Part):
     weights: WeightDtype = Field("bf16", description="How the (frozen or trained) weights are stored.")
     compute: DtypeName = Field("bf16", description="Type of the matrix products.")
     autocast: bool = Field(False, description="torch autocast casts inputs of matrix products on the fly.")
-    master_weights: bool = Field(False, description="An fp32 copy of the trained weights lives beside lower-precision ones.")
+    master_weights: bool = Field(
+        False, description="An fp32 copy of the trained weights lives beside lower-precision ones."
+    )
 
 
 class Hardware(_Part):
     """Which accelerators, how many, how connected."""
 
-    gpu: str | dict[str, Any] | None = Field(None, description="Accelerator: a catalog name, or {base: NAME, …edited fields}.")
+    gpu: str | dict[str, Any] | None = Field(
+        None, description="Accelerator: a catalog name, or {base: NAME, …edited fields}."
+    )
     gpus: Count = Field(1, description="Accelerators in all.")
-    gpus_per_node: Count | None = Field(None, description="Accelerators in one machine; the catalog's typical number when left out.")
-    network_gbps: Positive | None = Field(None, description="Network bandwidth of one machine [Gb/s]; the catalog's typical figure when left out.")
+    gpus_per_node: Count | None = Field(
+        None, description="Accelerators in one machine; the catalog's typical number when left out."
+    )
+    network_gbps: Positive | None = Field(
+        None, description="Network bandwidth of one machine [Gb/s]; the catalog's typical figure when left out."
+    )
 
 
 class Parallel(_Part):
@@ -91,8 +111,12 @@ class Parallel(_Part):
     cp: Count = Field(1, description="Context parallel degree.")
     ep: Count = Field(1, description="Expert parallel degree (inside data parallel).")
     virtual_pp: Count = Field(1, description="Model chunks per pipeline stage.")
-    sharding: Sharding | None = Field(None, description="How data-parallel ranks share states: none, ddp, zero1, zero2, zero3 (FSDP), hsdp.")
-    sequence_parallel: bool = Field(False, description="Split activations outside the tensor-parallel region along the sequence.")
+    sharding: Sharding | None = Field(
+        None, description="How data-parallel ranks share states: none, ddp, zero1, zero2, zero3 (FSDP), hsdp."
+    )
+    sequence_parallel: bool = Field(
+        False, description="Split activations outside the tensor-parallel region along the sequence."
+    )
 
     @field_validator("sharding", mode="before")
     @classmethod
@@ -103,17 +127,27 @@ class Parallel(_Part):
 class Batch(_Part):
     """Samples in a step."""
 
-    micro: Annotated[int, Field(ge=1, le=10**6, strict=True)] = Field(1, description="Sequences per data-parallel rank and micro step.")
-    accumulation: Annotated[int, Field(ge=1, le=10**6, strict=True)] = Field(1, description="Micro steps per optimizer step.")
-    seq_len: Annotated[int, Field(ge=1, le=10**8, strict=True)] | None = Field(None, description="Tokens per sequence; up to 2048 when left out.")
+    micro: Annotated[int, Field(ge=1, le=10**6, strict=True)] = Field(
+        1, description="Sequences per data-parallel rank and micro step."
+    )
+    accumulation: Annotated[int, Field(ge=1, le=10**6, strict=True)] = Field(
+        1, description="Micro steps per optimizer step."
+    )
+    seq_len: Annotated[int, Field(ge=1, le=10**8, strict=True)] | None = Field(
+        None, description="Tokens per sequence; up to 2048 when left out."
+    )
 
 
 class Data(_Part):
     """How much is trained on: tokens, or samples × mean_tokens, times epochs."""
 
-    tokens: Annotated[int, Field(ge=1, le=10**18)] | None = Field(None, description='Training tokens ("1.5B", "250M"), of one epoch.')
+    tokens: Annotated[int, Field(ge=1, le=10**18)] | None = Field(
+        None, description='Training tokens ("1.5B", "250M"), of one epoch.'
+    )
     samples: Annotated[int, Field(ge=1, le=10**15)] | None = Field(None, description="Training samples of one epoch.")
-    mean_tokens: Positive | None = Field(None, description="Mean tokens in a sample; the sequence length when left out.")
+    mean_tokens: Positive | None = Field(
+        None, description="Mean tokens in a sample; the sequence length when left out."
+    )
     epochs: Positive = Field(1.0, description="Passes over the data.")
 
     @field_validator("tokens", "samples", mode="before")
@@ -131,7 +165,9 @@ class Data(_Part):
 class PriceChoice(_Part):
     """What a GPU-hour costs."""
 
-    usd_per_gpu_hour: NonNegative | None = Field(None, description="Your own price [USD per GPU-hour]; the dated catalog when left out.")
+    usd_per_gpu_hour: NonNegative | None = Field(
+        None, description="Your own price [USD per GPU-hour]; the dated catalog when left out."
+    )
     provider: str | None = Field(None, max_length=64, description="Provider in the price catalog.")
     spot: bool = Field(False, description="Interruptible capacity.")
 
@@ -139,30 +175,52 @@ class PriceChoice(_Part):
 class Energy(_Part):
     """Where the electricity comes from."""
 
-    pue: Annotated[float, Field(ge=1, le=5)] | None = Field(None, description="Power usage effectiveness of the data centre; a named default when left out.")
-    country: str | None = Field(None, max_length=64, description="Country (ISO 3166 alpha-3) of the grid; world average when left out.")
-    kg_co2e_per_kwh: Annotated[float, Field(ge=0, le=5)] | None = Field(None, description="Your own grid intensity [kg CO2e/kWh].")
+    pue: Annotated[float, Field(ge=1, le=5)] | None = Field(
+        None, description="Power usage effectiveness of the data centre; a named default when left out."
+    )
+    country: str | None = Field(
+        None, max_length=64, description="Country (ISO 3166 alpha-3) of the grid; world average when left out."
+    )
+    kg_co2e_per_kwh: Annotated[float, Field(ge=0, le=5)] | None = Field(
+        None, description="Your own grid intensity [kg CO2e/kWh]."
+    )
 
 
 class Run(_Part):
     """One training run as the user states it."""
 
     task: Literal["pretrain", "sft"] = Field("sft", description="Pretraining or fine-tuning.")
-    model: str | dict[str, Any] = Field(description="Catalog name or Hugging Face id, a path to a config.json, or the config itself.")
+    model: str | dict[str, Any] = Field(
+        description="Catalog name or Hugging Face id, a path to a config.json, or the config itself."
+    )
     head: Literal["causal-lm", "masked-lm", "sequence-classification", "none"] | None = Field(
         None, description="Output head; language models predict tokens, encoders classify when left out."
     )
     method: Method = Field(default_factory=lambda: Method(name="full"), description="Which parameters are trained.")
-    precision: Precision | None = Field(None, description="Number formats: a name (bf16-mixed, fp32, …) or the four fields.")
-    optimizer: str = Field("adamw", max_length=64, description="Optimizer: adamw, adamw-fused, adamw8bit, sgd, sgd-momentum, adafactor.")
-    stack: str = Field("hf", max_length=64, description="Training software: it decides what is fused, kept, cast and overlapped.")
+    precision: Precision | None = Field(
+        None, description="Number formats: a name (bf16-mixed, fp32, …) or the four fields."
+    )
+    optimizer: str = Field(
+        "adamw", max_length=64, description="Optimizer: adamw, adamw-fused, adamw8bit, sgd, sgd-momentum, adafactor."
+    )
+    stack: str = Field(
+        "hf", max_length=64, description="Training software: it decides what is fused, kept, cast and overlapped."
+    )
     hardware: Hardware = Field(default_factory=lambda: Hardware(), description="Accelerators and their connections.")
     parallel: Parallel = Field(default_factory=lambda: Parallel(), description="How the work is divided.")
     batch: Batch = Field(default_factory=lambda: Batch(), description="Samples in a step.")
-    activation_checkpointing: Literal["none", "selective", "full"] = Field("none", description="Recompute activations in backward to save memory.")
-    attention: Literal["eager", "sdpa", "flash"] | None = Field(None, description="Attention kernel: eager keeps the score matrix, sdpa and flash do not.")
-    offload: Literal["none", "optimizer", "params", "optimizer+params", "activations"] = Field("none", description="What lives in host memory.")
-    data: Data | None = Field(None, description="How much is trained on; without it there is no total time and no cost.")
+    activation_checkpointing: Literal["none", "selective", "full"] = Field(
+        "none", description="Recompute activations in backward to save memory."
+    )
+    attention: Literal["eager", "sdpa", "flash"] | None = Field(
+        None, description="Attention kernel: eager keeps the score matrix, sdpa and flash do not."
+    )
+    offload: Literal["none", "optimizer", "params", "optimizer+params", "activations"] = Field(
+        "none", description="What lives in host memory."
+    )
+    data: Data | None = Field(
+        None, description="How much is trained on; without it there is no total time and no cost."
+    )
     price: PriceChoice = Field(default_factory=lambda: PriceChoice(), description="What a GPU-hour costs.")
     energy: Energy = Field(default_factory=lambda: Energy(), description="Electricity and its carbon.")
 
@@ -195,9 +253,12 @@ class Run(_Part):
         p, gpus = self.parallel, self.hardware.gpus
         model_parallel = p.tp * p.pp * p.cp
         if gpus % model_parallel:
-            raise ValueError(
-                f"parallel.tp × parallel.pp × parallel.cp = {model_parallel} does not divide hardware.gpus = {gpus}; "
-                f"use a number of GPUs that is a multiple of {model_parallel}, or smaller degrees"
+            degree = next(name for name in ("tp", "pp", "cp") if getattr(p, name) > 1)
+            raise PlanError(
+                f"parallel.{degree}",
+                getattr(p, degree),
+                f"makes tp × pp × cp = {model_parallel}, which does not divide hardware.gpus = {gpus}",
+                f"Use a multiple of {model_parallel} GPUs, or smaller degrees.",
             )
         return self
 
@@ -215,17 +276,29 @@ def describe(error: ValidationError) -> PlanError:
     if isinstance(cause := first.get("ctx", {}).get("error"), PlanError):
         return cause
     if first["type"] == "extra_forbidden":
-        return PlanError(field, first["input"], "is not a field of a run", "Remove it or correct its name; `python -m planner doctor --fields` lists all.")
+        return PlanError(
+            field,
+            first["input"],
+            "is not a field of a run",
+            "Remove it or correct its name; `python -m planner doctor --fields` lists all.",
+        )
     if first["type"] == "missing":
         return PlanError(field, "", "is missing", f"Add {field}.")
     shown = "" if isinstance(first["input"], dict | BaseModel) else first["input"]
-    return PlanError(field, shown, "is not possible", message[:1].upper() + message[1:] + ("" if message.endswith(".") else "."))
+    return PlanError(
+        field, shown, "is not possible", message[:1].upper() + message[1:] + ("" if message.endswith(".") else ".")
+    )
 
 
 def parse_run(mapping: Any) -> Run:
     """`Run` from a mapping; raises `PlanError` with one line instead of pydantic's report."""
     if not isinstance(mapping, dict):
-        raise PlanError("run", type(mapping).__name__, "is not a mapping of fields", "Write `model: gpt2` and what else you know, one field a line.")
+        raise PlanError(
+            "run",
+            type(mapping).__name__,
+            "is not a mapping of fields",
+            "Write `model: gpt2` and what else you know, one field a line.",
+        )
     try:
         return Run.model_validate(mapping)
     except ValidationError as error:
@@ -239,14 +312,20 @@ def load_run(path: str | Path) -> Run:
     file = Path(path)
     try:
         if file.stat().st_size > MAX_RUN_FILE_BYTES:
-            raise PlanError("run", file, "is larger than 2 MiB", "A run file is a few lines of YAML or JSON; check the path.")
+            raise PlanError(
+                "run", file, "is larger than 2 MiB", "A run file is a few lines of YAML or JSON; check the path."
+            )
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError("run", file, f"cannot be read ({type(error).__name__})", "Give the path of a YAML or JSON run file.") from None
+        raise PlanError(
+            "run", file, f"cannot be read ({type(error).__name__})", "Give the path of a YAML or JSON run file."
+        ) from None
     try:
-        mapping = json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=_plain_loader())  # noqa: S506
+        mapping = json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=_plain_loader())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PlanError("run", file, f"is not valid YAML or JSON ({shorten(error, 160)})", "Correct the file's syntax.") from None
+        raise PlanError(
+            "run", file, f"is not valid YAML or JSON ({shorten(error, 160)})", "Correct the file's syntax."
+        ) from None
     if isinstance(mapping, dict) and isinstance(mapping.get("model"), str) and mapping["model"].endswith(".json"):
         beside = file.parent / mapping["model"]
         if beside.is_file():

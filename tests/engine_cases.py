@@ -10,9 +10,12 @@ from planner.estimate.engine import estimate
 from planner.run import parse_run
 
 PRECISIONS: dict[str, Any] = {
-    "fp32": "fp32", "bf16": "bf16", "bf16-mixed": "bf16-mixed", "fp16-mixed": "fp16-mixed",
+    "fp32": "fp32",
+    "bf16": "bf16",
+    "bf16-mixed": "bf16-mixed",
+    "fp16-mixed": "fp16-mixed",
     "bf16-autocast": {"weights": "bf16", "compute": "bf16", "autocast": True},
-}  # fmt: skip
+}
 
 
 def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,11 +23,19 @@ def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[
     method = dict(arguments.get("method") or {"name": "full"})
     attention = arguments.get("attention", "eager" if config.get("model_type") == "gemma2" else "sdpa")
     run: dict[str, Any] = {
-        "model": dict(config), "method": method, "precision": PRECISIONS[arguments.get("precision", "bf16")], "hardware": {"gpu": "H100 SXM 80GB"},
-        "optimizer": arguments.get("optimizer", "adamw"), "attention": attention,
+        "model": dict(config),
+        "method": method,
+        "precision": PRECISIONS[arguments.get("precision", "bf16")],
+        "hardware": {"gpu": "H100 SXM 80GB"},
+        "optimizer": arguments.get("optimizer", "adamw"),
+        "attention": attention,
         "activation_checkpointing": "full" if arguments.get("checkpointing") else "none",
-        "batch": {"micro": arguments.get("batch", 1), "seq_len": arguments.get("seq"), "accumulation": arguments.get("gradient_accumulation", 1)},
-    }  # fmt: skip
+        "batch": {
+            "micro": arguments.get("batch", 1),
+            "seq_len": arguments.get("seq"),
+            "accumulation": arguments.get("gradient_accumulation", 1),
+        },
+    }
     if arguments.get("head") not in (None, "none"):
         run["head"] = arguments["head"]
     return run
@@ -36,6 +47,4 @@ def engine_estimate(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
 
 def tensor_peak(e: Estimate) -> float:
     """Peak of what MemTracker can see: tensors without the cuBLAS workspace and without scratch inside kernels [bytes]."""
-    return max(
-        point.allocated - point.parts.get("workspace", 0.0) for point in e.memory_curve
-    )
+    return max(point.allocated - point.parts.get("workspace", 0.0) for point in e.memory_curve)

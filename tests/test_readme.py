@@ -61,9 +61,11 @@ def test_the_command_line_page_is_current() -> None:
     assert refresh.CLI.read_text(encoding="utf-8") == refresh.fresh_cli(), "run python docs/refresh.py"
 
 
-def test_the_tables_of_the_method_page_are_current() -> None:
-    text = refresh.METHOD.read_text(encoding="utf-8")
-    assert text == refresh.fresh_method(text), "run python docs/refresh.py"
+@pytest.mark.parametrize("path", [refresh.README, refresh.METHOD], ids=lambda p: p.name)
+def test_what_stands_between_markers_is_current(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("written by docs/refresh.py -->") >= 2
+    assert text == refresh.between_markers(text, refresh.PARTS), "run python docs/refresh.py"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)

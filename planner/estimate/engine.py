@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast, overload
 
 from planner.device import DeviceProfile
 from planner.estimate import ledger, uncertainty
 from planner.estimate.constants import constant, source
-from planner.estimate.memory import COMMUNICATION, COMPONENTS, GRADIENTS, OPTIMIZER, WEIGHTS, WORKSPACE, Moment, Persistent, Walk, rounded
+from planner.estimate.memory import (
+    COMPONENTS,
+    OPTIMIZER,
+    Moment,
+    Persistent,
+    Walk,
+    rounded,
+)
 from planner.estimate.money import HOUR, hourly_rate, power
 from planner.estimate.resolve import Resolved, resolve
-from planner.estimate.result import Estimate, MemoryPoint, Term
+from planner.estimate.result import Estimate, MemoryPoint, Phase, Term
 from planner.estimate.time import Clock, Ranks, StepTime, step_time
 from planner.run import Run
 from planner.units import format_bytes, format_count
@@ -24,7 +33,12 @@ NOT_MODELLED = (
     "Data loading, evaluation, checkpoint writing, start-up, compilation and restarts are not in the step time.",
     "All sequences have the full length and no padding mask; with padding, sdpa falls back to a slower kernel and keeps a mask per layer.",
 )
-_PHASES = {"forward": "forward", "backward": "backward", "recompute": "recomputation before backward", "optimizer": "the optimizer step"}
+_PHASES = {
+    "forward": "forward",
+    "backward": "backward",
+    "recompute": "recomputation before backward",
+    "optimizer": "the optimizer step",
+}
 CLOSE_MARGIN = 1.0
 
 
@@ -104,7 +118,9 @@ class Detail:
     context: float
 
 
-def _memory(r: Resolved, w: Workload, trained: list[tuple[Parameter, float]], step: Step, shares: Shares) -> tuple[list[Moment], Detail]:
+def _memory(
+    r: Resolved, w: Workload, trained: list[tuple[Parameter, float]], step: Step, shares: Shares
+) -> tuple[list[Moment], Detail]:
     """Moments of the whole optimizer step, and the persistent parts behind them."""
     fine: dict[str, float] = {}
 
@@ -114,10 +130,17 @@ def _memory(r: Resolved, w: Workload, trained: list[tuple[Parameter, float]], st
 
     for stretch in w.stretches:
         for p in stretch.parameters:
-            kind = "adapters" if p.adapter else {"embedding": "embedding", "block": "blocks", "head": "head"}[stretch.name]
+            kind = (
+                "adapters" if p.adapter else {"embedding": "embedding", "block": "blocks", "head": "head"}[stretch.name]
+            )
             put(f"weights/{kind}", rounded(p.numel * _stored(r, p) * shares.weights) * stretch.count)
     if r.formats.graph != r.formats.stored and shares.weights == 1.0:
-        put("weights/working_copy", sum(rounded(p.numel * BYTES[p.dtype]) * s.count for s in w.stretches for p in s.parameters if not p.adapter))
+        put(
+            "weights/working_copy",
+            sum(
+                rounded(p.numel * BYTES[p.dtype]) * s.count for s in w.stretches for p in s.parameters if not p.adapter
+            ),
+        )
     for name, size in step.states.items():
         put(f"optimizer/{name}", size)
     if r.formats.master:
@@ -130,28 +153,41 @@ def _memory(r: Resolved, w: Workload, trained: list[tuple[Parameter, float]], st
     if sharding == "ddp" and r.stack.bucket_copies:
         put("communication/buckets", sum(p.numel * BYTES[p.dtype] * n for p, n in trained))
     elif sharding in ("zero1", "zero2"):
-        put("communication/buckets", 2 * min(r.stack.bucket_bytes, sum(p.numel * BYTES[p.dtype] * n for p, n in trained)))
+        put(
+            "communication/buckets",
+            2 * min(r.stack.bucket_bytes, sum(p.numel * BYTES[p.dtype] * n for p, n in trained)),
+        )
     capability = (r.accelerator.compute_capability if r.accelerator is not None else None) or 0.0
     on_gpu = r.accelerator is not None and r.accelerator.vendor == "NVIDIA"
     if on_gpu:
-        put("workspace/cublas", 2 * constant("cublas_workspace_bytes_hopper" if capability >= 9.0 else "cublas_workspace_bytes"))
+        put(
+            "workspace/cublas",
+            2 * constant("cublas_workspace_bytes_hopper" if capability >= 9.0 else "cublas_workspace_bytes"),
+        )
     books = [sum(v for k, v in fine.items() if k.split("/")[0] == component) for component in COMPONENTS]
     persistent = Persistent(
-        tuple(books), gradient_bytes=BYTES[r.formats.gradient], present=present,
+        tuple(books),
+        gradient_bytes=BYTES[r.formats.gradient],
+        present=present,
         gathered=BYTES[r.formats.graph] if sharding in ("zero3", "hsdp") and r.run.dp > 1 else None,
-        gradient_share=shares.gradients, sharded_gradients=sharding in ("zero2", "zero3", "hsdp") and r.run.dp > 1,
-    )  # fmt: skip
+        gradient_share=shares.gradients,
+        sharded_gradients=sharding in ("zero2", "zero3", "hsdp") and r.run.dp > 1,
+    )
     walk = Walk(w, persistent)
     moments = walk.run()
     end = list(walk.live)
     end[OPTIMIZER] += step.temporaries
     moments.append(Moment("optimizer", "optimizer", tuple(end)))
-    context = (constant("cuda_context_bytes") if on_gpu else 0.0) + (constant("nccl_bytes") if on_gpu and r.run.hardware.gpus > 1 else 0.0)
+    context = (constant("cuda_context_bytes") if on_gpu else 0.0) + (
+        constant("nccl_bytes") if on_gpu and r.run.hardware.gpus > 1 else 0.0
+    )
     return moments, Detail(fine, context)
 
 
 def _time(r: Resolved, w: Workload, trained: list[tuple[Parameter, float]], step: Step, shares: Shares) -> StepTime:
-    ranks = Ranks(r.run.dp, r.run.parallel.sharding or "none", r.topology, BYTES[r.formats.graph], BYTES[r.formats.gradient])
+    ranks = Ranks(
+        r.run.dp, r.run.parallel.sharding or "none", r.topology, BYTES[r.formats.graph], BYTES[r.formats.gradient]
+    )
     gradients = sum(p.numel * _gradient_bytes(r, p) * n for p, n in trained) * shares.optimizer
     return step_time(w, Clock(r.profile, r.stack), ranks, r.run.batch.accumulation, step, gradients)
 
@@ -166,7 +202,12 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
     allocated = peak.total
     reserved = _reserved(allocated)
     usable = None if r.usable_memory is None else r.usable_memory - detail.context
-    facts = {"basis": r.profile.basis, "stack": r.stack.name, "gpus": run.hardware.gpus, "nodes": math.ceil(run.hardware.gpus / (run.hardware.gpus_per_node or 1))}
+    facts = {
+        "basis": r.profile.basis,
+        "stack": r.stack.name,
+        "gpus": run.hardware.gpus,
+        "nodes": math.ceil(run.hardware.gpus / (run.hardware.gpus_per_node or 1)),
+    }
     time_range, memory_range = uncertainty.interval("time", facts), uncertainty.interval("memory", facts)
     seconds = timing.total
     tokens = batch.micro * batch.seq_len * batch.accumulation * run.dp
@@ -182,7 +223,9 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
     hours = None if total is None else total * run.hardware.gpus / HOUR
     busy = sum(v for (_, kind), v in timing.seconds.items() if kind in ("matmul", "attention")) / seconds
     watts = power(r, busy)
-    energy = None if hours is None or watts.board_w is None else hours * (watts.board_w + watts.host_w) * watts.pue / 1000
+    energy = (
+        None if hours is None or watts.board_w is None else hours * (watts.board_w + watts.host_w) * watts.pue / 1000
+    )
     cost = None if hours is None or rate.usd_per_gpu_hour is None else hours * rate.usd_per_gpu_hour
     terms: list[Term] = []
     terms += ledger.parameter_terms(w)
@@ -191,28 +234,75 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
     terms += ledger.flop_terms(r, w, flops)
     terms += ledger.time_terms(r, timing)
     terms += ledger.money_terms(r, rate, watts, hours, cost, energy)
-    return Estimate(
-        fits=fits, fits_reason=reason, parameters=w.parameter_count(), trainable_parameters=w.parameter_count(trainable=True),
-        flops_per_step=sum(flops.values()), step_time_s=seconds, step_time_interval_s=(low, high), tokens_per_s=tokens / seconds,
+    return Estimate.model_construct(
+        fits=fits,
+        fits_reason=reason,
+        parameters=w.parameter_count(),
+        trainable_parameters=w.parameter_count(trainable=True),
+        flops_per_step=sum(flops.values()),
+        step_time_s=seconds,
+        step_time_interval_s=(low, high),
+        tokens_per_s=tokens / seconds,
         tokens_per_s_per_gpu=tokens / seconds / run.hardware.gpus,
         mfu=None if peak_rate is None else model_flops / seconds / run.hardware.gpus / peak_rate,
-        peak_memory_bytes=allocated, peak_reserved_bytes=reserved, peak_memory_interval_bytes=memory_interval, usable_memory_bytes=usable,
-        total_time_s=total, cost_usd=cost, energy_kwh=energy, co2e_kg=None if energy is None else energy * watts.intensity, basis=r.profile.basis,
-        terms=tuple(terms), warnings=_warnings(r, w, rate.source if cost is None and hours is not None else "", hours), run=run,
-        memory_curve=_curve(moments), peak_moment=f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}", limited_by=_limits(timing),
-        assumptions=(*r.notes, *_assumptions(r), *NOT_MODELLED), interval_note=f"Time: {time_range.note}. Memory: {memory_range.note}.",
+        peak_memory_bytes=allocated,
+        peak_reserved_bytes=reserved,
+        peak_memory_interval_bytes=memory_interval,
+        usable_memory_bytes=usable,
+        total_time_s=total,
+        cost_usd=cost,
+        energy_kwh=energy,
+        co2e_kg=None if energy is None else energy * watts.intensity,
+        basis=r.profile.basis,
+        terms=tuple(terms),
+        warnings=_warnings(r, w, rate.source if cost is None and hours is not None else "", hours),
+        run=run,
+        memory_curve=_Curve(moments),
+        peak_moment=f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}",
+        limited_by=_limits(timing),
+        assumptions=(*r.notes, *_assumptions(r), *NOT_MODELLED),
+        interval_note=f"Time: {time_range.note}. Memory: {memory_range.note}.",
         details={
-            "model": {"name": r.model_name, "summary": r.arch.summary, "model_type": r.arch.model_type, "layers": r.arch.layers, "hidden": r.arch.hidden,
-                      "heads": r.arch.heads, "kv_heads": r.arch.kv_heads, "head_dim": r.arch.head_dim, "ffn": r.arch.ffn, "vocab": r.arch.vocab,
-                      "tied": r.arch.tied, "mlp": "gated" if r.arch.gated else "plain"},
-            "steps": steps, "gpu_hours": hours, "tokens_per_step": tokens, "peak_flops": peak_rate, "board_w": watts.board_w,
-            "price": None if rate.usd_per_gpu_hour is None else {"usd_per_gpu_hour": rate.usd_per_gpu_hour, "provider": rate.provider, "date": rate.date, "source": rate.source},
-            "accelerator": None if r.accelerator is None else r.accelerator.name, "profile_source": r.profile.source, "context_bytes": detail.context,
+            "model": {
+                "name": r.model_name,
+                "summary": r.arch.summary,
+                "model_type": r.arch.model_type,
+                "layers": r.arch.layers,
+                "hidden": r.arch.hidden,
+                "heads": r.arch.heads,
+                "kv_heads": r.arch.kv_heads,
+                "head_dim": r.arch.head_dim,
+                "ffn": r.arch.ffn,
+                "vocab": r.arch.vocab,
+                "tied": r.arch.tied,
+                "mlp": "gated" if r.arch.gated else "plain",
+            },
+            "steps": steps,
+            "gpu_hours": hours,
+            "tokens_per_step": tokens,
+            "peak_flops": peak_rate,
+            "board_w": watts.board_w,
+            "price": None
+            if rate.usd_per_gpu_hour is None
+            else {
+                "usd_per_gpu_hour": rate.usd_per_gpu_hour,
+                "provider": rate.provider,
+                "date": rate.date,
+                "source": rate.source,
+            },
+            "accelerator": None if r.accelerator is None else r.accelerator.name,
+            "profile_source": r.profile.source,
+            "context_bytes": detail.context,
             "sticker_memory_bytes": None if r.accelerator is None else r.accelerator.memory_bytes,
-            "time_ratios": (time_range.low_ratio, time_range.high_ratio), "dp": run.dp, "collectives": dict(timing.collectives),
-            "crosscheck": {"six_nd_flops": 6.0 * w.parameter_count() * tokens, "sixteen_bytes_per_parameter": 16.0 * w.parameter_count()},
+            "time_ratios": (time_range.low_ratio, time_range.high_ratio),
+            "dp": run.dp,
+            "collectives": dict(timing.collectives),
+            "crosscheck": {
+                "six_nd_flops": 6.0 * w.parameter_count() * tokens,
+                "sixteen_bytes_per_parameter": 16.0 * w.parameter_count(),
+            },
         },
-    )  # fmt: skip
+    )
 
 
 def _reserved(allocated: float) -> float:
@@ -233,8 +323,14 @@ def _verdict(reserved: float, interval: tuple[float, float], usable: float | Non
     if reserved > usable and interval[0] > usable * 0.98:
         return False, f"{format_bytes(reserved - usable)} over the usable {format_bytes(usable)} on each accelerator."
     if reserved > usable:
-        return False, f"{format_bytes(reserved - usable)} over the usable {format_bytes(usable)} on each accelerator, though the error band reaches below it."
-    return None, f"Too close to call: {format_bytes(reserved)} of {format_bytes(usable)} usable, and the 90 % interval reaches {format_bytes(interval[1])}."
+        return (
+            False,
+            f"{format_bytes(reserved - usable)} over the usable {format_bytes(usable)} on each accelerator, though the error band reaches below it.",
+        )
+    return (
+        None,
+        f"Too close to call: {format_bytes(reserved)} of {format_bytes(usable)} usable, and the 90 % interval reaches {format_bytes(interval[1])}.",
+    )
 
 
 def _steps(run: Run, tokens_per_step: int) -> int | None:
@@ -250,20 +346,47 @@ def _steps(run: Run, tokens_per_step: int) -> int | None:
     return max(1, math.ceil(data.samples * data.epochs / (tokens_per_step / seq)))
 
 
-def _curve(moments: list[Moment]) -> tuple[MemoryPoint, ...]:
-    last = max(1, len(moments) - 1)
-    return tuple(
-        MemoryPoint.model_construct(
-            moment=m.place, phase="backward" if m.phase == "recompute" else m.phase, progress=i / last, allocated=m.total,
-            parts={name: value for name, value in zip(COMPONENTS, m.parts, strict=True) if value},
+class _Curve(Sequence[MemoryPoint]):
+    """The memory curve, made into points when somebody looks at it."""
+
+    def __init__(self, moments: list[Moment]) -> None:
+        self._moments = moments
+
+    def __len__(self) -> int:
+        return len(self._moments)
+
+    @overload
+    def __getitem__(self, index: int) -> MemoryPoint: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[MemoryPoint, ...]: ...
+    def __getitem__(self, index: int | slice) -> MemoryPoint | tuple[MemoryPoint, ...]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        position = index % len(self) if -len(self) <= index < len(self) else index
+        m = self._moments[position]
+        parts = {name: value for name, value in zip(COMPONENTS, m.parts, strict=True) if value}
+        progress = position / max(1, len(self) - 1)
+        phase = cast(Phase, "backward" if m.phase == "recompute" else m.phase)
+        return MemoryPoint.model_construct(
+            moment=m.place, phase=phase, progress=progress, allocated=m.total, parts=parts
         )
-        for i, m in enumerate(moments)
-    )  # fmt: skip
 
 
-_WORDS = {"matmul": "matrix products", "attention": "attention", "norm": "norms and softmax", "elementwise": "memory-bound elementwise operations", "loss": "the loss",
-          "launch": "waiting for the CPU to launch kernels", "dequantize": "dequantizing weights", "exposed": "communication that compute does not hide",
-          "slowdown": "compute slowed by communication beside it", "embedding": "embeddings", "update": "the optimizer", "clip": "gradient clipping", "loop": "the training loop"}  # fmt: skip
+_WORDS = {
+    "matmul": "matrix products",
+    "attention": "attention",
+    "norm": "norms and softmax",
+    "elementwise": "memory-bound elementwise operations",
+    "loss": "the loss",
+    "launch": "waiting for the CPU to launch kernels",
+    "dequantize": "dequantizing weights",
+    "exposed": "communication that compute does not hide",
+    "slowdown": "compute slowed by communication beside it",
+    "embedding": "embeddings",
+    "update": "the optimizer",
+    "clip": "gradient clipping",
+    "loop": "the training loop",
+}
 
 
 def _limits(timing: StepTime) -> str:
@@ -272,14 +395,24 @@ def _limits(timing: StepTime) -> str:
     for (_, kind), value in timing.seconds.items():
         kinds[kind] = kinds.get(kind, 0.0) + value
     largest = sorted(kinds.items(), key=lambda item: -item[1])[:3]
-    shares = [f"{100 * value / timing.total:.0f} % {_WORDS[kind]}" for kind, value in largest if value > 0.02 * timing.total]
+    shares = [
+        f"{100 * value / timing.total:.0f} % {_WORDS[kind]}" for kind, value in largest if value > 0.02 * timing.total
+    ]
     kind = largest[0][0]
-    word = {"matmul": "Compute-bound", "attention": "Compute-bound", "launch": "CPU-bound", "exposed": "Communication-bound"}.get(kind, "Memory-bound")
+    word = {
+        "matmul": "Compute-bound",
+        "attention": "Compute-bound",
+        "launch": "CPU-bound",
+        "exposed": "Communication-bound",
+    }.get(kind, "Memory-bound")
     return f"{word}: {', '.join(shares)}."
 
 
 def _assumptions(r: Resolved) -> list[str]:
-    lines = [f"Device curves: {r.profile.basis} ({r.profile.source})", f"Driver context: {source('cuda_context_bytes')}"]
+    lines = [
+        f"Device curves: {r.profile.basis} ({r.profile.source})",
+        f"Driver context: {source('cuda_context_bytes')}",
+    ]
     if r.run.hardware.gpus > 1:
         lines.append(f"Communication library: {source('nccl_bytes')}")
     return lines
@@ -294,11 +427,15 @@ def _warnings(r: Resolved, w: Workload, price_problem: str, hours: float | None)
     if not w.parameter_count(trainable=True):
         lines.append("Nothing is trained: the method freezes every parameter.")
     if r.profile.basis == "datasheet":
-        lines.append(f"No measured kernels of {r.profile.accelerator_name} are published: its curves are carried from the nearest architecture. Calibrate to know.")
+        lines.append(
+            f"No measured kernels of {r.profile.accelerator_name} are published: its curves are carried from the nearest architecture. Calibrate to know."
+        )
     if r.formats.graph == "fp16" and r.formats.stored == "fp16" and r.run.method.name == "full":
         lines.append("Pure fp16 weights without fp32 masters rarely train stably: fp16-mixed is usual.")
     if r.run.activation_checkpointing == "selective" and r.stack.selective == "attention" and r.attention != "eager":
-        lines.append("Selective checkpointing recomputes attention only; with a fused attention kernel there is nothing left to save, so it is planned as none.")
+        lines.append(
+            "Selective checkpointing recomputes attention only; with a fused attention kernel there is nothing left to save, so it is planned as none."
+        )
     count = w.parameter_count()
     if count > 2e12:
         lines.append(f"{format_count(count)} parameters is larger than any published dense model.")

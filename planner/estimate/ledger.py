@@ -17,14 +17,20 @@ _STEP_FORMULAS = {
     "elementwise": ("sum of bytes / (f_elementwise B) + t_launch", "device curve of memory-bound kernels"),
     "loss": ("sum of bytes / (f B) + t_launch", "device curve of memory-bound kernels"),
     "embedding": ("sum of bytes / (f B) + t_launch", "device curve of memory-bound kernels"),
-    "dequantize": ("sum of bytes / (f B) + t_launch", "device curve of memory-bound kernels; Dettmers et al. 2023, arXiv:2305.14314"),
-    "launch": ("sum over blocks of max(0, kernels · t_dispatch − t_GPU)", "processor time per operator of the profile and the stack"),
+    "dequantize": (
+        "sum of bytes / (f B) + t_launch",
+        "device curve of memory-bound kernels; Dettmers et al. 2023, arXiv:2305.14314",
+    ),
+    "launch": (
+        "sum over blocks of max(0, kernels · t_dispatch − t_GPU)",
+        "processor time per operator of the profile and the stack",
+    ),
     "update": ("max(bytes / (f B), kernels · t_dispatch)", "bytes and kernels of the optimizer's implementation"),
     "clip": ("3 · gradient bytes / (f B)", "torch.nn.utils.clip_grad_norm_"),
     "exposed": ("sum of max(0, t_collective − t_compute beside it)", "collective curves by message size and group"),
     "slowdown": ("x · min(t_collective, t_compute)", "share of compute lost beside a collective"),
     "loop": ("constant", "training loop between steps"),
-}  # fmt: skip
+}
 
 
 def _term(name: str, value: float, unit: Unit, formula: str, inputs: dict[str, float | int | str], origin: str) -> Term:
@@ -36,30 +42,66 @@ def parameter_terms(w: Workload) -> list[Term]:
     counts: dict[str, float] = {}
     for stretch in w.stretches:
         for p in stretch.parameters:
-            component = "adapters" if p.adapter else {"embedding": "embedding", "block": "blocks", "head": "head"}[stretch.name]
+            component = (
+                "adapters" if p.adapter else {"embedding": "embedding", "block": "blocks", "head": "head"}[stretch.name]
+            )
             counts[component] = counts.get(component, 0.0) + p.numel * stretch.count
     arch = w.setting.arch
-    inputs: dict[str, float | int | str] = {"L": arch.layers, "h": arch.hidden, "a": arch.heads, "a_kv": arch.kv_heads, "d": arch.head_dim, "f": arch.ffn, "V": arch.vocab}
-    formulas = {"blocks": "L · (attention + MLP + norms)", "embedding": "V · h (+ positions, segments)", "head": "V · h unless tied, + final norm",
-                "adapters": "sum over targets of r · (in + out)"}  # fmt: skip
-    return [_term(f"parameters/{k}", v, "1", formulas[k], inputs, f"modules of {arch.model_type} in transformers 5.24") for k, v in counts.items()]
+    inputs: dict[str, float | int | str] = {
+        "L": arch.layers,
+        "h": arch.hidden,
+        "a": arch.heads,
+        "a_kv": arch.kv_heads,
+        "d": arch.head_dim,
+        "f": arch.ffn,
+        "V": arch.vocab,
+    }
+    formulas = {
+        "blocks": "L · (attention + MLP + norms)",
+        "embedding": "V · h (+ positions, segments)",
+        "head": "V · h unless tied, + final norm",
+        "adapters": "sum over targets of r · (in + out)",
+    }
+    return [
+        _term(f"parameters/{k}", v, "1", formulas[k], inputs, f"modules of {arch.model_type} in transformers 5.24")
+        for k, v in counts.items()
+    ]
 
 
 def memory_terms(r: Resolved, w: Workload, peak: Moment, parts: dict[str, float]) -> list[Term]:
     """`memory/<component>/…`: what is alive at the peak; sums to the allocated peak."""
     s = w.setting
     place = f"live at the peak: {peak.phase}, {peak.place}"
-    inputs: dict[str, float | int | str] = {"b": s.batch, "s": s.seq, "h": s.arch.hidden, "L": s.arch.layers, "V": s.arch.vocab, "dp": r.run.dp}
+    inputs: dict[str, float | int | str] = {
+        "b": s.batch,
+        "s": s.seq,
+        "h": s.arch.hidden,
+        "L": s.arch.layers,
+        "V": s.arch.vocab,
+        "dp": r.run.dp,
+    }
     formulas = {
-        "weights": "N · bytes", "gradients": "N_trained · bytes", "optimizer": "N_trained · bytes of state", "workspace": "per handle",
+        "weights": "N · bytes",
+        "gradients": "N_trained · bytes",
+        "optimizer": "N_trained · bytes of state",
+        "workspace": "per handle",
         "communication": "gathered weights, buckets",
-    }  # fmt: skip
+    }
     terms: list[Term] = []
     for index, component in enumerate(COMPONENTS):
         value = peak.parts[index]
         for name, size in parts.items():
             if name.split("/")[0] == component:
-                terms.append(_term(f"memory/{name}", size, "B", formulas[component], {**inputs, "bytes": _bytes_of(r, name)}, _source_of(r, name)))
+                terms.append(
+                    _term(
+                        f"memory/{name}",
+                        size,
+                        "B",
+                        formulas[component],
+                        {**inputs, "bytes": _bytes_of(r, name)},
+                        _source_of(r, name),
+                    )
+                )
                 value -= size
         if abs(value) >= 1:
             label, formula = {
@@ -73,7 +115,11 @@ def memory_terms(r: Resolved, w: Workload, peak: Moment, parts: dict[str, float]
 
 
 def _bytes_of(r: Resolved, name: str) -> str:
-    return {"weights": r.formats.base or r.formats.stored, "gradients": r.formats.gradient, "optimizer": "of the working type"}.get(name.split("/")[0], "")
+    return {
+        "weights": r.formats.base or r.formats.stored,
+        "gradients": r.formats.gradient,
+        "optimizer": "of the working type",
+    }.get(name.split("/")[0], "")
 
 
 def _source_of(r: Resolved, name: str) -> str:
@@ -89,44 +135,123 @@ def _source_of(r: Resolved, name: str) -> str:
 def reserved_terms(allocated: float, reserved: float, context: float) -> list[Term]:
     """`reserved/…`: what the allocator holds beyond live tensors. The context of the driver stands apart: it lowers the usable memory."""
     slack = constant("reserved_slack")
-    return [_term("reserved/allocator", reserved - allocated, "B", "ceil(M · (1 + slack) / 2 MiB) · 2 MiB − M", {"M": allocated, "slack": slack}, source("reserved_slack")),
-            _term("context/driver", context, "B", "constant", {}, source("cuda_context_bytes"))]  # fmt: skip
+    return [
+        _term(
+            "reserved/allocator",
+            reserved - allocated,
+            "B",
+            "ceil(M · (1 + slack) / 2 MiB) · 2 MiB − M",
+            {"M": allocated, "slack": slack},
+            source("reserved_slack"),
+        ),
+        _term("context/driver", context, "B", "constant", {}, source("cuda_context_bytes")),
+    ]
 
 
 def flop_terms(r: Resolved, w: Workload, flops: dict[tuple[str, str], float]) -> list[Term]:
     """`flops/<phase>/<kind>` of all ranks; matrix products 2·m·n·k, attention over the whole square."""
-    inputs: dict[str, float | int | str] = {"b": w.setting.batch, "s": w.setting.seq, "accumulation": r.run.batch.accumulation, "dp": r.run.dp}
+    inputs: dict[str, float | int | str] = {
+        "b": w.setting.batch,
+        "s": w.setting.seq,
+        "accumulation": r.run.batch.accumulation,
+        "dp": r.run.dp,
+    }
     formula = {"matmul": "sum of 2 · m · n · k", "attention": "4 · b · a · s² · d forward, 10 backward (fused)"}
-    return [_term(f"flops/{phase}/{kind}", v, "FLOP", formula.get(kind, "sum of 2 · m · n · k"), inputs, "counted as torch.utils.flop_counter does") for (phase, kind), v in flops.items() if v]
+    return [
+        _term(
+            f"flops/{phase}/{kind}",
+            v,
+            "FLOP",
+            formula.get(kind, "sum of 2 · m · n · k"),
+            inputs,
+            "counted as torch.utils.flop_counter does",
+        )
+        for (phase, kind), v in flops.items()
+        if v
+    ]
 
 
 def time_terms(r: Resolved, timing: StepTime) -> list[Term]:
     """`time/<phase>/<kind>`: sums to the step time."""
     profile = r.profile
     inputs: dict[str, float | int | str] = {
-        "P": profile.peak_flops.get(r.formats.compute, 0.0), "B": profile.memory_bandwidth, "accumulation": r.run.batch.accumulation,
+        "P": profile.peak_flops.get(r.formats.compute, 0.0),
+        "B": profile.memory_bandwidth,
+        "accumulation": r.run.batch.accumulation,
         "t_dispatch": profile.dispatch_seconds * by_stack("dispatch", r.stack.name),
-    }  # fmt: skip
+    }
     terms = []
     for (phase, kind), value in timing.seconds.items():
         if not value:
             continue
         formula, origin = _STEP_FORMULAS[kind]
         extra: dict[str, float | int | str] = {"x": constant("overlap_slowdown")} if kind == "slowdown" else {}
-        terms.append(_term(f"time/{phase}/{kind}", value, "s", formula, {**inputs, **extra}, f"{origin}; {profile.source}" if kind not in ("loop",) else source("fixed_step_seconds")))
+        terms.append(
+            _term(
+                f"time/{phase}/{kind}",
+                value,
+                "s",
+                formula,
+                {**inputs, **extra},
+                f"{origin}; {profile.source}" if kind not in ("loop",) else source("fixed_step_seconds"),
+            )
+        )
     return terms
 
 
-def money_terms(r: Resolved, rate: Rate, watts: Power, hours: float | None, cost: float | None, energy: float | None) -> list[Term]:
+def money_terms(
+    r: Resolved, rate: Rate, watts: Power, hours: float | None, cost: float | None, energy: float | None
+) -> list[Term]:
     """`cost/…` and `energy/…` of the whole run."""
     terms: list[Term] = []
     if cost is not None and hours is not None and rate.usd_per_gpu_hour is not None:
         where = f"{rate.provider} {rate.date}: {rate.source}".strip()
-        terms.append(_term("cost/compute", cost, "USD", "GPU-hours · price", {"GPU-hours": hours, "price": rate.usd_per_gpu_hour}, where))
+        terms.append(
+            _term(
+                "cost/compute",
+                cost,
+                "USD",
+                "GPU-hours · price",
+                {"GPU-hours": hours, "price": rate.usd_per_gpu_hour},
+                where,
+            )
+        )
     if energy is not None and hours is not None and watts.board_w is not None:
-        inputs: dict[str, float | int | str] = {"GPU-hours": hours, "W_board": watts.board_w, "W_host": watts.host_w, "PUE": watts.pue}
+        inputs: dict[str, float | int | str] = {
+            "GPU-hours": hours,
+            "W_board": watts.board_w,
+            "W_host": watts.host_w,
+            "PUE": watts.pue,
+        }
         whole = watts.board_w + watts.host_w
-        terms.append(_term("energy/accelerators", energy * watts.board_w / whole, "kWh", "GPU-hours · W_board · PUE / 1000", inputs, f"board power by operation mix (assumed shares of the limit); PUE: {watts.pue_source}"))
-        terms.append(_term("energy/hosts", energy * watts.host_w / whole, "kWh", "GPU-hours · W_host · PUE / 1000", inputs, "assumed host share per accelerator"))
-        terms.append(_term("carbon/electricity", energy * watts.intensity, "kg", "energy · intensity", {"energy": energy, "intensity": watts.intensity}, watts.intensity_source))
+        terms.append(
+            _term(
+                "energy/accelerators",
+                energy * watts.board_w / whole,
+                "kWh",
+                "GPU-hours · W_board · PUE / 1000",
+                inputs,
+                f"board power by operation mix (assumed shares of the limit); PUE: {watts.pue_source}",
+            )
+        )
+        terms.append(
+            _term(
+                "energy/hosts",
+                energy * watts.host_w / whole,
+                "kWh",
+                "GPU-hours · W_host · PUE / 1000",
+                inputs,
+                "assumed host share per accelerator",
+            )
+        )
+        terms.append(
+            _term(
+                "carbon/electricity",
+                energy * watts.intensity,
+                "kg",
+                "energy · intensity",
+                {"energy": energy, "intensity": watts.intensity},
+                watts.intensity_source,
+            )
+        )
     return terms

@@ -37,9 +37,19 @@ def hourly_rate(resolved: Resolved) -> Rate:
     name = resolved.accelerator.name.removesuffix(" (edited)")
     offer = price_for(name, choice.provider, choice.spot)
     if offer is None and choice.provider is not None:
-        raise PlanError("price.provider", choice.provider, f"has no {'spot ' if choice.spot else ''}offer for {name} in the catalog", "Give usd_per_gpu_hour, or leave it out.")
+        raise PlanError(
+            "price.provider",
+            choice.provider,
+            f"has no {'spot ' if choice.spot else ''}offer for {name} in the catalog",
+            "Give usd_per_gpu_hour, or leave it out.",
+        )
     if offer is None:
-        return Rate(None, "", "", f"the dated catalog has no {'spot ' if choice.spot else ''}offer for {name}: give price.usd_per_gpu_hour")
+        return Rate(
+            None,
+            "",
+            "",
+            f"the dated catalog has no {'spot ' if choice.spot else ''}offer for {name}: give price.usd_per_gpu_hour",
+        )
     return Rate(offer.usd_per_gpu_hour, offer.provider, offer.date.isoformat(), offer.source)
 
 
@@ -69,4 +79,6 @@ def power(resolved: Resolved, matmul_share: float) -> Power:
         grid = find_grid(energy.country, "energy.country") if energy.country else find_grid()
         intensity, where = grid.kg_co2e_per_kwh, f"{grid.country} {grid.year}: {grid.source}"
     pue = energy.pue if energy.pue is not None else DEFAULT_PUE
-    return Power(board, HOST_WATTS, pue, "given in the run" if energy.pue is not None else DEFAULT_PUE_SOURCE, intensity, where)
+    return Power(
+        board, HOST_WATTS, pue, "given in the run" if energy.pue is not None else DEFAULT_PUE_SOURCE, intensity, where
+    )

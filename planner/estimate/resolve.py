@@ -29,7 +29,8 @@ _MEMORY_FIELDS = {"memory_gib": "memory_bytes", "usable_memory_gib": "usable_mem
 class Resolved:
     """A run with nothing left open.
 
-    run: all defaults filled in · optimizer: the implementation that the stack uses · topology: None on one GPU · usable_memory: what tensors may take [bytes],
+    run: all defaults filled in · optimizer: the implementation that the stack uses · topology: None on one GPU ·
+    usable_memory: what tensors may take [bytes],
     before the driver's context; None when the device does not say.
     """
 
@@ -61,19 +62,31 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     precision = _precision(run, profile, notes)
     sharding = run.parallel.sharding or ("none" if run.dp == 1 else "ddp")
     sharded = sharding in ("zero3", "hsdp") and run.dp > 1
-    master = precision.master_weights or (stack.master_by_default and precision.weights in ("bf16", "fp16") and run.method.name in ("full", "freeze"))
+    master = precision.master_weights or (
+        stack.master_by_default and precision.weights in ("bf16", "fp16") and run.method.name in ("full", "freeze")
+    )
     if master != precision.master_weights:
         precision = precision.model_copy(update={"master_weights": master})
         notes.append(f"{stack.label} keeps an fp32 master copy of {precision.weights} weights.")
-    kinds = formats(precision, cast_on_gather=sharded and stack.cast_on_gather, fp32_gradients=stack.fp32_gradients and run.method.name in ("full", "freeze"))
+    kinds = formats(
+        precision,
+        cast_on_gather=sharded and stack.cast_on_gather,
+        fp32_gradients=stack.fp32_gradients and run.method.name in ("full", "freeze"),
+    )
     _check_dtype(kinds.compute, profile)
-    optimizer = find_optimizer(_FUSED.get(run.optimizer, run.optimizer) if stack.optimizer == "fused" else run.optimizer)
+    optimizer = find_optimizer(
+        _FUSED.get(run.optimizer, run.optimizer) if stack.optimizer == "fused" else run.optimizer
+    )
     attention = _attention(run, arch, accelerator, kinds, notes)
     head = run.head or arch.default_head
     if head == "masked-lm" and not arch.head_transform:
-        raise PlanError("head", head, f"does not exist for {arch.model_type}", "Use causal-lm or sequence-classification.")
+        raise PlanError(
+            "head", head, f"does not exist for {arch.model_type}", "Use causal-lm or sequence-classification."
+        )
     if head == "causal-lm" and arch.head_transform:
-        raise PlanError("head", head, f"does not exist for {arch.model_type}", "Use masked-lm or sequence-classification.")
+        raise PlanError(
+            "head", head, f"does not exist for {arch.model_type}", "Use masked-lm or sequence-classification."
+        )
     seq = _sequence(run, arch, notes)
     hardware, topology = _hardware(run, accelerator, profile, notes)
     if run.offload != "none":
@@ -81,12 +94,32 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     method = run.method.model_copy(update={"rank": adaptation.rank}) if adaptation.rank else run.method
     full = run.model_copy(
         update={
-            "head": head, "method": method, "precision": precision, "hardware": hardware, "attention": attention,
-            "parallel": run.parallel.model_copy(update={"sharding": sharding}), "batch": run.batch.model_copy(update={"seq_len": seq}),
+            "head": head,
+            "method": method,
+            "precision": precision,
+            "hardware": hardware,
+            "attention": attention,
+            "parallel": run.parallel.model_copy(update={"sharding": sharding}),
+            "batch": run.batch.model_copy(update={"seq_len": seq}),
         }
-    )  # fmt: skip
+    )
     usable = float(accelerator.usable_memory_bytes) if accelerator is not None else None
-    return Resolved(full, name, arch, adaptation, kinds, stack, optimizer, head, attention, accelerator, profile, topology, usable, tuple(notes))
+    return Resolved(
+        full,
+        name,
+        arch,
+        adaptation,
+        kinds,
+        stack,
+        optimizer,
+        head,
+        attention,
+        accelerator,
+        profile,
+        topology,
+        usable,
+        tuple(notes),
+    )
 
 
 def _model(model: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -97,7 +130,9 @@ def _model(model: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
         return (given if isinstance(given, str) and given else f"custom {config['model_type']}"), config
     text = model.strip()
     if text.startswith("{") or text.endswith(".json") or (len(text) < 4096 and "\0" not in text and _is_folder(text)):
-        return shorten(Path(text).parent.name or Path(text).stem, 80) if not text.startswith("{") else "pasted config", load_config(text)
+        return shorten(Path(text).parent.name or Path(text).stem, 80) if not text.startswith(
+            "{"
+        ) else "pasted config", load_config(text)
     entry = find_model(text)
     return entry.id, dict(entry.config)
 
@@ -121,7 +156,12 @@ def _device(run: Run, profile: DeviceProfile | None) -> tuple[Accelerator | None
         edits = dict(gpu)
         base = edits.pop("base", None)
         if not isinstance(base, str):
-            raise PlanError("hardware.gpu.base", base, "is missing", "Name the catalog accelerator that you edit, for example {base: H100 SXM 80GB, memory_gib: 96}.")
+            raise PlanError(
+                "hardware.gpu.base",
+                base,
+                "is missing",
+                "Name the catalog accelerator that you edit, for example {base: H100 SXM 80GB, memory_gib: 96}.",
+            )
         for short, field in _MEMORY_FIELDS.items():
             if short in edits:
                 edits[field] = _gibibytes(edits.pop(short), short)
@@ -130,7 +170,10 @@ def _device(run: Run, profile: DeviceProfile | None) -> tuple[Accelerator | None
         accelerator = find_accelerator(gpu or DEFAULT_GPU)
     if profile is not None and gpu is not None and profile.accelerator_name != accelerator.name:
         raise PlanError(
-            "hardware.gpu", accelerator.name, f"is not the profile's device, {profile.accelerator_name}", "Leave hardware.gpu out, or plan without the profile."
+            "hardware.gpu",
+            accelerator.name,
+            f"is not the profile's device, {profile.accelerator_name}",
+            "Leave hardware.gpu out, or plan without the profile.",
         )
     return accelerator, profile or _sustained_profile(accelerator)
 
@@ -161,11 +204,26 @@ def _check_parallel(run: Run) -> None:
     for field in ("tp", "pp", "cp", "ep", "virtual_pp"):
         degree = getattr(run.parallel, field)
         if degree > 1:
-            raise PlanError(f"parallel.{field}", degree, "is not planned yet", "This version plans data parallelism (ddp, zero1, zero2, zero3, hsdp): use 1.")
+            raise PlanError(
+                f"parallel.{field}",
+                degree,
+                "is not planned yet",
+                "This version plans data parallelism (ddp, zero1, zero2, zero3, hsdp): use 1.",
+            )
     if run.parallel.sharding not in (None, "none") and run.dp == 1 and run.parallel.sharding != "ddp":
-        raise PlanError("parallel.sharding", run.parallel.sharding, "needs more than one data-parallel rank", "Use more GPUs, or sharding: none.")
+        raise PlanError(
+            "parallel.sharding",
+            run.parallel.sharding,
+            "needs more than one data-parallel rank",
+            "Use more GPUs, or sharding: none.",
+        )
     if run.parallel.sharding == "none" and run.dp > 1:
-        raise PlanError("parallel.sharding", "none", f"cannot keep {run.dp} data-parallel ranks in step", "Use ddp, zero1, zero2 or zero3, or one GPU.")
+        raise PlanError(
+            "parallel.sharding",
+            "none",
+            f"cannot keep {run.dp} data-parallel ranks in step",
+            "Use ddp, zero1, zero2 or zero3, or one GPU.",
+        )
 
 
 def _precision(run: Run, profile: DeviceProfile, notes: list[str]) -> Precision:
@@ -189,7 +247,12 @@ def _check_dtype(compute: str, profile: DeviceProfile) -> None:
     if not profile.supports(compute):
         others = [d for d in ("bf16", "fp16", "tf32", "fp32") if profile.supports(d)]
         named = [n for n in ("fp16-mixed", "fp32") if PRECISIONS[n]["compute"] in others]
-        raise PlanError("precision.compute", compute, f"is not a matrix type of {profile.accelerator_name}", f"Use {' or '.join(named or others)}.")
+        raise PlanError(
+            "precision.compute",
+            compute,
+            f"is not a matrix type of {profile.accelerator_name}",
+            f"Use {' or '.join(named or others)}.",
+        )
 
 
 def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, kinds: Formats, notes: list[str]) -> str:
@@ -200,10 +263,17 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
             return "eager"
         return chosen
     if run.attention == "sdpa" and not arch.sdpa:
-        raise PlanError("attention", "sdpa", f"is not offered by transformers for {arch.model_type}", "Use eager or flash.")
+        raise PlanError(
+            "attention", "sdpa", f"is not offered by transformers for {arch.model_type}", "Use eager or flash."
+        )
     capability = accelerator.compute_capability if accelerator is not None else None
     if run.attention == "flash" and capability is not None and capability < 8.0:
-        raise PlanError("attention", "flash", f"needs compute capability 8.0, {accelerator.name if accelerator else ''} has {capability}", "Use sdpa.")
+        raise PlanError(
+            "attention",
+            "flash",
+            f"needs compute capability 8.0, {accelerator.name if accelerator else ''} has {capability}",
+            "Use sdpa.",
+        )
     if run.attention == "flash" and kinds.graph == "fp32" and kinds.autocast is None:
         raise PlanError("attention", "flash", "needs half precision", "Use sdpa, or a bf16 or fp16 precision.")
     return run.attention
@@ -216,36 +286,72 @@ def _sequence(run: Run, arch: Architecture, notes: list[str]) -> int:
     limit = arch.max_positions
     if limit is not None and seq > limit:
         if arch.learned_positions:
-            raise PlanError("batch.seq_len", seq, f"is more than the {limit} learned positions of the model", f"Use at most {limit}.")
-        notes.append(f"{seq} tokens are more than the {limit} positions in the config: the rotary positions must be extended.")
+            raise PlanError(
+                "batch.seq_len",
+                seq,
+                f"is more than the {limit} learned positions of the model",
+                f"Use at most {limit}.",
+            )
+        notes.append(
+            f"{seq} tokens are more than the {limit} positions in the config: the rotary positions must be extended."
+        )
     return seq
 
 
-def _hardware(run: Run, accelerator: Accelerator | None, profile: DeviceProfile, notes: list[str]) -> tuple[Any, Topology | None]:
+def _hardware(
+    run: Run, accelerator: Accelerator | None, profile: DeviceProfile, notes: list[str]
+) -> tuple[Any, Topology | None]:
     hardware = run.hardware
     if accelerator is None:
         if hardware.gpus > 1:
-            raise PlanError("hardware.gpus", hardware.gpus, f"of {profile.accelerator_name} have no known connection", "Use 1, or an accelerator of the catalog.")
+            raise PlanError(
+                "hardware.gpus",
+                hardware.gpus,
+                f"of {profile.accelerator_name} have no known connection",
+                "Use 1, or an accelerator of the catalog.",
+            )
         return hardware.model_copy(update={"gpu": profile.accelerator_name, "gpus_per_node": 1}), None
     network = default_network(accelerator)
     per_node = hardware.gpus_per_node or min(network.gpus_per_node, hardware.gpus)
     if hardware.gpus > per_node and hardware.gpus % per_node:
-        raise PlanError("hardware.gpus", hardware.gpus, f"does not fill machines of {per_node}", f"Use a multiple of {per_node}, or another gpus_per_node.")
+        raise PlanError(
+            "hardware.gpus",
+            hardware.gpus,
+            f"does not fill machines of {per_node}",
+            f"Use a multiple of {per_node}, or another gpus_per_node.",
+        )
     gbps = hardware.network_gbps
     inter = gbps * 1e9 / 8 if gbps else network.inter_bandwidth
     if hardware.gpus > per_node and inter is None:
-        raise PlanError("hardware.network_gbps", gbps, f"is needed: no typical network is known for {accelerator.name}", "Give the bandwidth of one machine in Gb/s.")
+        raise PlanError(
+            "hardware.network_gbps",
+            gbps,
+            f"is needed: no typical network is known for {accelerator.name}",
+            "Give the bandwidth of one machine in Gb/s.",
+        )
     filled = hardware.model_copy(
-        update={"gpu": hardware.gpu or accelerator.name, "gpus_per_node": per_node, "network_gbps": gbps or (inter * 8 / 1e9 if inter else None)}
+        update={
+            "gpu": hardware.gpu or accelerator.name,
+            "gpus_per_node": per_node,
+            "network_gbps": gbps or (inter * 8 / 1e9 if inter else None),
+        }
     )
     if hardware.gpus == 1:
         return filled, None
     intra = network.intra_bandwidth or network.host_bandwidth
     if intra is None and per_node > 1:
-        raise PlanError("hardware.gpu", accelerator.name, "has no known link between the accelerators of a machine", "Use gpus_per_node: 1.")
+        raise PlanError(
+            "hardware.gpu",
+            accelerator.name,
+            "has no known link between the accelerators of a machine",
+            "Use gpus_per_node: 1.",
+        )
     topology = Topology(
-        gpus_per_node=per_node, intra_bandwidth=intra or 1.0, intra_kind=network.intra_kind if per_node > 1 else "none", inter_bandwidth=inter,
+        gpus_per_node=per_node,
+        intra_bandwidth=intra or 1.0,
+        intra_kind=network.intra_kind if per_node > 1 else "none",
+        inter_bandwidth=inter,
         inter_kind=network.inter_kind or ("ethernet" if (inter or 0) < 12.5e9 else "infiniband"),
-    )  # fmt: skip
+    )
     notes.extend(network.assumed if hardware.gpus > 1 else ())
     return filled, topology

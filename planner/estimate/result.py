@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from planner.run import Run
 
 Basis = Literal["measured", "calibrated", "fitted", "datasheet"]
+Phase = Literal["forward", "backward", "optimizer"]
 Unit = Literal["B", "FLOP", "s", "1", "USD", "kWh", "kg", "FLOP/s", "B/s", "token/s"]
 
 
@@ -31,7 +33,7 @@ class MemoryPoint(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     moment: str
-    phase: Literal["forward", "backward", "optimizer"]
+    phase: Phase
     progress: float = Field(description="Position in the step, 0 to 1, in computing time.")
     allocated: float
     parts: dict[str, float]
@@ -53,9 +55,13 @@ class Estimate(BaseModel):
     tokens_per_s_per_gpu: float | None
     mfu: float | None = Field(description="Model FLOP (no recomputation) per second over the peak of the compute type.")
     peak_memory_bytes: float = Field(description="Peak allocated by tensors, worst rank.")
-    peak_reserved_bytes: float = Field(description="Peak reserved by the allocator, worst rank, without the CUDA context.")
+    peak_reserved_bytes: float = Field(
+        description="Peak reserved by the allocator, worst rank, without the CUDA context."
+    )
     peak_memory_interval_bytes: tuple[float, float] = Field(description="90 % interval of the reserved peak.")
-    usable_memory_bytes: float | None = Field(description="What the device offers to the allocator: its total less the driver's context.")
+    usable_memory_bytes: float | None = Field(
+        description="What the device offers to the allocator: its total less the driver's context."
+    )
     total_time_s: float | None
     cost_usd: float | None
     energy_kwh: float | None
@@ -65,12 +71,16 @@ class Estimate(BaseModel):
     warnings: tuple[str, ...]
     run: Run
 
-    memory_curve: tuple[MemoryPoint, ...] = Field((), exclude=True)
+    memory_curve: Sequence[MemoryPoint] = Field((), exclude=True)
     peak_moment: str = Field("", exclude=True, description="When in the step the peak occurs, in words.")
     limited_by: str = Field("", exclude=True, description="One line: what limits the step time.")
-    assumptions: tuple[str, ...] = Field((), exclude=True, description="Values taken by default, with source; what is not modelled.")
+    assumptions: tuple[str, ...] = Field(
+        (), exclude=True, description="Values taken by default, with source; what is not modelled."
+    )
     interval_note: str = Field("", exclude=True, description="What the intervals were judged on.")
-    details: dict[str, Any] = Field(default_factory=dict, exclude=True, description="Facts for display: model summary, price row, steps, GPU-hours.")
+    details: dict[str, Any] = Field(
+        default_factory=dict, exclude=True, description="Facts for display: model summary, price row, steps, GPU-hours."
+    )
 
     def total(self, prefix: str) -> float:
         """Sum of the terms below a prefix, in their unit."""

@@ -1,16 +1,20 @@
 """Seconds of one optimizer step: every kernel from the device profile, dispatch by the CPU, the optimizer, and the communication that is not hidden.
 
-A stretch (one block) takes max(Σ kernels, operators × dispatch): the GPU waits when the CPU cannot issue operators fast enough. Collectives of data parallel run
+A stretch (one block) takes max(Σ kernels, operators × dispatch): the GPU waits when the CPU cannot issue operators
+fast enough. Collectives of data parallel run
 beside the compute of the same stretch; what does not fit there is exposed.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from planner.device import DeviceProfile
 from planner.device.collectives import Topology, collective_seconds
+from planner.device.gemm import Layout
 from planner.estimate.constants import by_stack, constant
 from planner.workload.graph import BYTES, Kernel, Operation
 from planner.workload.optimizers import Step
@@ -72,9 +76,18 @@ class Clock:
     def _evaluate(self, kernel: Kernel) -> float:
         profile = self.profile
         if kernel.kind == "matmul":
-            return float(profile.matmul_seconds(kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=kernel.layout))  # type: ignore[arg-type]
+            return float(
+                profile.matmul_seconds(
+                    kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=cast(Layout, kernel.layout)
+                )
+            )
         if kernel.kind == "attention":
-            return float(profile.attention_seconds(**kernel.extra, dtype=kernel.dtype, backward=kernel.layout == "backward")) / self.attention_rate
+            return (
+                float(
+                    profile.attention_seconds(**kernel.extra, dtype=kernel.dtype, backward=kernel.layout == "backward")
+                )
+                / self.attention_rate
+            )
         kind = "elementwise" if kernel.kind == "dequantize" else kernel.kind
         return float(profile.stream_seconds(kernel.moved, kind if kind in profile.stream.fractions else "elementwise"))
 
@@ -87,7 +100,7 @@ class _Part:
     flops: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     kernels: int = 0
 
-    def add(self, clock: Clock, operation: Operation, kernels: tuple[Kernel, ...] | list[Kernel]) -> None:
+    def add(self, clock: Clock, operation: Operation, kernels: Sequence[Kernel]) -> None:
         for kernel in kernels:
             kind = "dequantize" if kernel.kind == "dequantize" else operation.kind
             self.kinds[kind] += clock.seconds(kernel)
@@ -100,7 +113,9 @@ class _Part:
         return sum(self.kinds.values())
 
 
-def step_time(workload: Workload, clock: Clock, ranks: Ranks, accumulation: int, optimizer: Step, trained_bytes: float) -> StepTime:
+def step_time(
+    workload: Workload, clock: Clock, ranks: Ranks, accumulation: int, optimizer: Step, trained_bytes: float
+) -> StepTime:
     """Time of one optimizer step of `accumulation` micro steps.
 
     trained_bytes: bytes of the gradients that the optimizer reads on this rank [bytes].
@@ -164,7 +179,9 @@ def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase
         result.collectives["reduce_scatter"] += scatter * times
         wire += scatter
         if ranks.sharding == "hsdp" and group < ranks.dp:
-            between = collective_seconds("all_reduce", gradients / group, ranks.dp // group, ranks.topology, stride=group)
+            between = collective_seconds(
+                "all_reduce", gradients / group, ranks.dp // group, ranks.topology, stride=group
+            )
             result.collectives["all_reduce"] += between * times
             wire += between
     return wire
@@ -203,5 +220,7 @@ def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float,
     busy = passes * float(profile.stream_seconds(step.moved / passes, "elementwise"))
     result.seconds["optimizer", "update"] += max(busy, step.kernels * clock.dispatch)
     if clock.stack.clips:
-        clip = float(profile.stream_seconds(trained_bytes, "reduction")) + float(profile.stream_seconds(2 * trained_bytes, "elementwise"))
+        clip = float(profile.stream_seconds(trained_bytes, "reduction")) + float(
+            profile.stream_seconds(2 * trained_bytes, "elementwise")
+        )
         result.seconds["optimizer", "clip"] += clip

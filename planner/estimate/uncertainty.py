@@ -20,6 +20,8 @@ MIN_ROWS: Final = 30
 """Fewer rows do not settle a 5 % and a 95 % quantile."""
 UNSEEN: Final[dict[Kind, tuple[float, float]]] = {"time": (0.5, 2.0), "memory": (0.8, 1.3)}
 """measured / predicted where no measured run is alike: a stated judgement, wider than any fitted class, not a fit."""
+SAME_STACK: Final = {"hf-4": "hf", "hf-kernels": "hf", "hf-liger": "hf"}
+"""Variants of one stack share its classes: what differs between them is modelled."""
 CURVES: Final = {"measured": "fitted", "calibrated": "fitted", "fitted": "fitted", "datasheet": "datasheet"}
 
 
@@ -46,7 +48,7 @@ def class_names(facts: Mapping[str, Any]) -> tuple[str, ...]:
     facts: `basis` of the device's curves, `stack`, `gpus`, and where several machines take part `nodes`. Missing facts widen the class.
     """
     curves = CURVES.get(str(facts.get("basis")), "datasheet")
-    stack = facts.get("stack")
+    stack = SAME_STACK.get(str(facts.get("stack")), facts.get("stack"))
     gpus, nodes = int(facts.get("gpus") or 1), int(facts.get("nodes") or 1)
     scale = "one GPU" if gpus == 1 else "one node" if nodes == 1 else "several nodes"
     names = [f"{stack} · {scale} · {curves}", f"{stack} · {scale}", f"{stack} · {curves}"] if stack else []
@@ -68,7 +70,9 @@ def interval(kind: Kind, facts: Mapping[str, Any]) -> Interval:
         if entry is not None and entry["n"] >= MIN_ROWS:
             return _interval(name, entry)
     low, high = UNSEEN[kind]
-    return Interval(low, high, 0, None, "no measured runs of this class: a wide interval by judgement, not by fit", "unseen")
+    return Interval(
+        low, high, 0, None, "no measured runs of this class: a wide interval by judgement, not by fit", "unseen"
+    )
 
 
 def _interval(name: str, entry: Mapping[str, Any]) -> Interval:

@@ -1,6 +1,6 @@
 """`python -m planner.evidence.fit`: fit a few physical constants to the measured runs, and the intervals to what is left.
 
-Constants are those of ``planner/estimate/data/constants.json`` that name a prior. Each is sought by golden section on the rows that
+The constants are those of `PRIORS`, in ``planner/estimate/data/constants.json``. Each is sought by golden section on the rows that
 it moves, one after the other, minimising robust log errors plus the distance from its prior; rows of one group weigh as its square
 root. What is reported and what makes the intervals are errors on folds that took no part. With ``--intervals`` the constants stay and
 only the intervals are made again; with ``--write`` the fitted values replace the shipped ones.
@@ -23,9 +23,10 @@ import numpy as np
 from planner.catalog.accelerators import find_accelerator
 from planner.errors import PlanError
 from planner.estimate import constants as engine_constants
-from planner.estimate import uncertainty
+from planner.estimate import resolve, uncertainty
 from planner.evidence import intervals
 from planner.evidence.folds import FOLDS, fold_of, group_of
+from planner.evidence.mapping import stack_of
 from planner.evidence.predict import Predictor
 from planner.evidence.rows import Row, rows
 from planner.evidence.score import Scored, score
@@ -42,33 +43,72 @@ ROUNDS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What a constant is believed to be before the rows are seen: median, and the standard deviation of its logarithm."""
+    """What a constant is believed to be before the rows are seen.
 
+    median: in the constant's unit. spread: standard deviation of its logarithm. key: entry under `by_stack` or `by_architecture`, "" for the value itself.
+    """
+
+    name: str
+    key: str
     median: float
     spread: float
+    source: str = ""
+
+    @property
+    def path(self) -> str:
+        """Name of the constant, with its entry."""
+        return f"{self.name} [{self.key}]" if self.key else self.name
 
 
-def priors() -> dict[str, Prior]:
-    """Constants that may be fitted: entries of ``constants.json`` with `prior` and `prior_spread`."""
-    table = json.loads(CONSTANTS.read_text(encoding="utf-8"))
-    return {
-        name: Prior(float(entry["prior"]), float(entry["prior_spread"]))
-        for name, entry in table.items()
-        if isinstance(entry, dict) and "prior" in entry and "prior_spread" in entry
-    }
+PRIORS: Final = {
+    prior.path: prior
+    for prior in (
+        Prior("sustained_rate", "Ampere 8.0", 0.85, 0.10, "A100 holds 220 to 270 of 312 TFLOP/s in long runs (ml-engineering @ 744d01e1)"),
+        Prior("sustained_rate", "Hopper 9.0", 0.80, 0.12, "H100 SXM throttles under 700 W with random data (He 2024, horace.io/brrr)"),
+        Prior("sustained_rate", "Ada Lovelace 8.9", 0.95, 0.10, "as measured for L40S kernels under the power limit"),
+        Prior("sustained_rate", "Volta 7.0", 0.95, 0.10, "V100 holds its boost clock at 300 W in most training"),
+        Prior("sustained_rate", "Ampere 8.6", 0.90, 0.12, "between A100 and Ada"),
+        Prior("sustained_rate", "Blackwell 10.0", 0.80, 0.15, "as Hopper"),
+        Prior("dispatch", "hf-4", 2.0, 0.40, "module calls, hooks and autocast around a lone operator"),
+        Prior("dispatch", "hf-compile", 0.7, 0.40, "compiled graphs launch without Python"),
+        Prior("dispatch", "megatron", 2.5, 0.40, "Python modules of Megatron-LM with recomputation"),
+        Prior("dispatch", "composer", 2.0, 0.40, "as the eager trainer"),
+        Prior("dispatch", "deepspeed", 2.5, 0.40, "engine hooks on every module"),
+        Prior("dispatch", "litgpt", 1.5, 0.40, "plain modules, no trainer around them"),
+        Prior("dispatch", "torchtitan", 0.7, 0.40, "compiled blocks"),
+        Prior("attention_rate", "composer", 0.6, 0.25, "FlashAttention 1 in Triton against FlashAttention 2 (Dao 2023, arXiv:2307.08691, fig. 4)"),
+        Prior("overlap_slowdown", "", 0.15, 0.60, "Hetu-Galvatron measures 1.1 to 1.3 at full overlap"),
+        Prior("sharded_unit_seconds", "", 0.0015, 0.70, "hooks, gathers and stream synchronisation of one FSDP unit and pass"),
+    )
+}
+"""Constants that are fitted, by path, with what was believed of each before the rows were seen."""
 
 
 @contextmanager
-def constants(values: Mapping[str, float]) -> Iterator[None]:
+def constants(values: Mapping[str, float], beliefs: Mapping[str, Prior]) -> Iterator[None]:
     """The engine with other values of some constants."""
     table = engine_constants._table()
-    before = {name: dict(table[name]) for name in values}
-    for name, value in values.items():
-        table[name] = {**table[name], "value": value}
+    before = json.loads(json.dumps({prior.name: table[prior.name] for prior in beliefs.values()}))
+    for path, value in values.items():
+        _set(table, beliefs[path], value)
+    resolve._known_profile.cache_clear()
     try:
         yield
     finally:
         table.update(before)
+        resolve._known_profile.cache_clear()
+
+
+def _set(table: dict[str, Any], prior: Prior, value: float) -> None:
+    entry = table[prior.name]
+    if not prior.key:
+        entry["value"] = value
+        return
+    group = entry["by_architecture" if prior.name == "sustained_rate" else "by_stack"]
+    family = uncertainty.SAME_STACK.get(prior.key)
+    alike = [key for key in group if family is not None and key in (family, *uncertainty.SAME_STACK)]
+    for key in {prior.key, *alike}:
+        group[key] = value
 
 
 def sample(table: Sequence[Row], per_group: int = PER_GROUP) -> list[Row]:
@@ -92,7 +132,7 @@ def loss(scored: Sequence[Scored], values: Mapping[str, float], beliefs: Mapping
             error = abs(math.log(s.tokens_ratio)) / HUBER
             groups.setdefault(group_of(s.row), []).append(error**2 / 2 if error < 1 else error - 0.5)
     total = sum(sum(errors) / math.sqrt(len(errors)) for errors in groups.values())
-    distance = sum((math.log(values[name] / beliefs[name].median) / beliefs[name].spread) ** 2 / 2 for name in values)
+    distance = sum((math.log(value / beliefs[path].median) / beliefs[path].spread) ** 2 / 2 for path, value in values.items())
     return total + distance
 
 
@@ -101,14 +141,14 @@ def search(table: Sequence[Row], start: Mapping[str, float], beliefs: Mapping[st
     values = dict(start)
     for _ in range(rounds):
         for name, prior in beliefs.items():
-            moved = [row for row in table if moves(name, row)]
+            moved = [row for row in table if moves(prior, row)]
             if not moved:
                 continue
             middle, reach = math.log(prior.median), 2 * prior.spread
 
             def objective(log_value: float, name: str = name, moved: list[Row] = moved) -> float:
                 trial = values | {name: math.exp(log_value)}
-                with constants(trial):
+                with constants(trial, beliefs):
                     return loss(_scored(moved), trial, beliefs)
 
             values[name] = math.exp(golden_section(objective, middle - reach, middle + reach))
@@ -131,17 +171,20 @@ def golden_section(objective: Callable[[float], float], low: float, high: float,
     return (low + high) / 2
 
 
-def moves(name: str, row: Row) -> bool:
-    """Whether a constant can change a row's time: `sustained_<architecture>` only rows of that architecture, overlap only several accelerators."""
-    if name.startswith("sustained_"):
+def moves(prior: Prior, row: Row) -> bool:
+    """Whether a constant can change a row's time: an architecture's only rows on it, a stack's its own, communication's several accelerators."""
+    if (row.gpus or 1) == 1 and prior.name in ("overlap_slowdown", "sharded_unit_seconds"):
+        return False
+    if not prior.key:
+        return True
+    if prior.name == "sustained_rate":
         try:
-            arch = find_accelerator(row.gpu).arch if row.gpu else ""
+            part = find_accelerator(row.gpu or "")
         except PlanError:
             return False
-        return arch.lower().replace(" ", "_") == name.removeprefix("sustained_")
-    if name.startswith(("overlap", "fsdp")):
-        return (row.gpus or 1) > 1
-    return True
+        return prior.key in (part.arch, f"{part.arch} {part.compute_capability}")
+    stack = stack_of(row)
+    return stack is not None and uncertainty.SAME_STACK.get(stack, stack) == uncertainty.SAME_STACK.get(prior.key, prior.key)
 
 
 def _scored(table: Sequence[Row]) -> list[Scored]:
@@ -158,7 +201,7 @@ def cross_validate(table: Sequence[Row], beliefs: Mapping[str, Prior]) -> tuple[
     held_out: dict[str, Scored] = {}
     for fold, values in enumerate(by_fold):
         members = [row for row in table if fold_of(row) == fold]
-        with constants(values):
+        with constants(values, beliefs):
             held_out |= {s.row.id: s for s in _scored(members)}
     return final, by_fold, [held_out[row.id] for row in table]
 
@@ -171,21 +214,20 @@ def write_intervals(held_out: Sequence[Scored], path: Path = uncertainty.DATA) -
     return document
 
 
-def write_constants(values: Mapping[str, float], by_fold: Sequence[Mapping[str, float]], path: Path = CONSTANTS) -> None:
-    """Put fitted values into ``constants.json``, each with its spread between folds."""
+def write_constants(values: Mapping[str, float], by_fold: Sequence[Mapping[str, float]], beliefs: Mapping[str, Prior], path: Path = CONSTANTS) -> None:
+    """Put fitted values into ``constants.json``, each with its range between folds."""
     table = json.loads(path.read_text(encoding="utf-8"))
     for name, value in values.items():
-        folds = [fold[name] for fold in by_fold]
-        entry = table[name]
-        entry["value"] = float(f"{value:.4g}")
-        entry["folds"] = [float(f"{min(folds):.4g}"), float(f"{max(folds):.4g}")]
-    path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        prior, folds = beliefs[name], [fold[name] for fold in by_fold]
+        _set(table, prior, float(f"{value:.3g}"))
+        table[prior.name].setdefault("folds", {})[prior.key] = [float(f"{min(folds):.3g}"), float(f"{max(folds):.3g}")]
+    path.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Fit, print what was found, and write what the arguments ask for."""
-    table, beliefs = rows(), priors()
-    if "--intervals" in arguments or not beliefs:
+    table, beliefs = rows(), PRIORS
+    if "--intervals" in arguments:
         held_out = _scored(table)
     else:
         values, by_fold, held_out = cross_validate(table, beliefs)
@@ -195,7 +237,7 @@ def main(arguments: Sequence[str]) -> int:
         errors = np.array([abs(s.tokens_ratio - 1) for s in held_out if s.tokens_ratio is not None])
         print(f"held out: {errors.size} rows, median {np.median(errors):.1%}, 90 % {np.quantile(errors, 0.9):.1%}")
         if "--write" in arguments:
-            write_constants(values, by_fold)
+            write_constants(values, by_fold, beliefs)
     document = write_intervals(held_out)
     for kind in ("time", "memory"):
         print(f"{kind}: {len(document[kind]['classes'])} classes, {document[kind]['held_out_coverage']:.1%} of held-out rows inside")

@@ -8,25 +8,25 @@ from typing import Any, Final, Literal, get_args
 from planner.catalog.accelerators import find_accelerator
 from planner.errors import PlanError
 from planner.evidence.architecture import Skip, model_of, module_names
+from planner.evidence.lengths import memory_length
 from planner.evidence.network import network_gbps
 from planner.evidence.rows import Row
 from planner.run import DtypeName, Method, WeightDtype
 from planner.units import GIB
 from planner.workload.methods import METHODS
-from planner.workload.stacks import STACKS as REGISTERED
 
 __all__ = ["Skip", "to_run"]
 
 Purpose = Literal["time", "memory"]
 
 STACKS: Final = {
-    "hf-trainer": "hf",
-    "peft": "hf",
-    "ms-swift": "hf",
-    "llama-factory": "hf",
-    "fsdp-qlora": "hf",
-    "pytorch": "hf",
-    "paddle": "hf",
+    "hf-trainer": "hf-4",
+    "peft": "hf-4",
+    "ms-swift": "hf-4",
+    "llama-factory": "hf-4",
+    "fsdp-qlora": "hf-4",
+    "pytorch": "hf-4",
+    "paddle": "hf-4",
     "tensorflow": "hf-compile",
     "tensorflow2": "hf-compile",
     "composer": "composer",
@@ -41,15 +41,14 @@ STACKS: Final = {
     "torchtune": "torchtune",
     "maxtext": "maxtext",
 }
-"""Training software of the evidence to the stack that executes a step most alike: TensorFlow's XLA fuses as TorchInductor does."""
+"""Training software of the evidence to the stack that executes a step most alike: TensorFlow's XLA fuses as TorchInductor does, and
+what was measured with Hugging Face's trainer ran transformers 4, whose checkpoints recompute whole blocks."""
 
 _KERNELS: Final = (("liger", "hf-liger"), ("unsloth", "hf-liger"), ("foak", "hf-kernels"))
 """Words of `variant` that name fused kernels under the Hugging Face trainer, and the stack that has them."""
 
 _WEIGHTS: Final = {"gptq-int4": "nf4-dq"}
 """4-bit GPTQ in groups of 128 keeps 4.16 bits a weight, double-quantised NF4 4.13."""
-_MEAN = re.compile(r"\bmean\b")
-_LONGEST = re.compile(r"\bcut at (\d+)\b")
 _PAIR = re.compile(r"(\w+)=([^\s;]+)")
 _METHOD_KEYS: Final = frozenset(
     key for name, info in Method.model_fields.items() for key in (name, info.alias) if key and name not in ("name", "targets", "adapter_dtype")
@@ -65,8 +64,7 @@ def to_run(row: Row, purpose: Purpose = "time") -> dict[str, Any]:
     Arguments
     ---------
     row: the measured configuration; measured results (rates, memory, utilisation) are never read.
-    purpose: where samples differ in length, time follows their mean and memory the longest: "memory" takes the length at which
-        samples were cut, where the row tells it.
+    purpose: where samples differ in length, time follows their mean and memory the longest batch (`planner.evidence.lengths`).
 
     Errors
     ------
@@ -99,11 +97,6 @@ def to_run(row: Row, purpose: Purpose = "time") -> dict[str, Any]:
     return run
 
 
-def compared_length(row: Row) -> Literal["exact", "mean"]:
-    """Whether every sample has `seq_len` tokens, or only their mean."""
-    return "mean" if row.packing_or_padding and _MEAN.search(row.packing_or_padding) else "exact"
-
-
 def _choice(value: str | None, allowed: tuple[str, ...], column: str) -> str | None:
     if value is not None and value not in allowed:
         raise Skip(f"{column}: {value!r} is none of {', '.join(sorted(allowed))}")
@@ -122,13 +115,21 @@ def _attention(row: Row) -> str | None:
     return "sdpa" if capability is not None and capability < 8.0 else attention
 
 
+def stack_of(row: Row) -> str | None:
+    """The stack that a row is estimated with, None where its software has none."""
+    try:
+        return _stack(row)
+    except Skip:
+        return None
+
+
 def _stack(row: Row) -> str:
     stack = STACKS.get((row.framework or "").lower())
     if stack is None:
         raise Skip(f"training software {row.framework!r} has no stack")
-    if stack == "hf":
-        fused = [name for word, name in _KERNELS if word in (row.variant or "") and name in REGISTERED]
-        return fused[0] if fused else "hf-compile" if row.compile else "hf"
+    if stack == "hf-4":
+        fused = [name for word, name in _KERNELS if word in (row.variant or "")]
+        return fused[0] if fused else "hf-compile" if row.compile else stack
     return stack
 
 
@@ -185,7 +186,8 @@ def _precision(row: Row) -> dict[str, Any]:
     weights = _WEIGHTS.get(row.weights_dtype or "", row.weights_dtype) or ("fp32" if compute == "tf32" else sixteen_bit)
     if weights not in get_args(WeightDtype):
         raise Skip(f"weights stored as {weights} are not covered")
-    casts = weights == "fp32" and compute in ("bf16", "fp16", "fp8")
+    trains_adapters = (row.method or "full") != "full"  # what trains adapters over a lower-precision base runs under autocast unless it says otherwise
+    casts = (weights == "fp32" or trains_adapters) and compute in ("bf16", "fp16", "fp8")
     return {
         "weights": weights,
         "compute": compute,
@@ -230,9 +232,7 @@ def _parallel(row: Row) -> dict[str, Any]:
 
 
 def _batch(row: Row, purpose: Purpose) -> dict[str, Any]:
-    length = round(row.seq_len or 0)
-    if purpose == "memory" and compared_length(row) == "mean" and (cut := _LONGEST.search(row.packing_or_padding or "")):
-        length = int(cut[1])
+    length = memory_length(row) if purpose == "memory" else round(row.seq_len or 0)
     replicas = _replicas(row)
     micro, accumulation, total = row.micro_batch, row.grad_accum, row.global_batch
     if micro is None and total:

@@ -10,7 +10,8 @@ from planner.catalog.accelerators import find_accelerator, normalise
 from planner.device.profile import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
-from planner.evidence.mapping import Skip, compared_length, to_run
+from planner.evidence.lengths import has_mean_length
+from planner.evidence.mapping import Skip, to_run
 from planner.evidence.rows import Row
 from planner.run import Run, parse_run
 from planner.units import GIB
@@ -84,7 +85,7 @@ class Predictor:
         """The engine's figures for one row, or the reason why there are none."""
         try:
             time = self._estimate(to_run(row, "time"), row)
-            memory = time if compared_length(row) == "exact" else self._estimate(to_run(row, "memory"), row)
+            memory = self._estimate(to_run(row, "memory"), row) if has_mean_length(row) else time
         except Skip as reason:
             return Prediction(skipped=str(reason))
         compared = _compared(row, memory)

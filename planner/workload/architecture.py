@@ -13,7 +13,8 @@ from planner.errors import PlanError
 Norm = Literal["layer", "rms", "rms-offset", "rms-fp32"]
 """layer: LayerNorm · rms: Llama's (weight times the value cast back) · rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32)."""
 Placement = Literal["pre", "post", "sandwich", "post-branch", "parallel"]
-"""Where norms stand in a block: before each branch (GPT-2, Llama), after each sum (BERT), around each branch (Gemma 2), after each branch (OLMo 2), or attention
+"""Where norms stand in a block: before each branch (GPT-2, Llama), after each sum (BERT), around each branch (Gemma
+2), after each branch (OLMo 2), or attention
 and MLP side by side (GPT-NeoX, Phi)."""
 Head = Literal["causal-lm", "masked-lm", "sequence-classification", "none"]
 
@@ -103,9 +104,19 @@ class Architecture:
     def check(self) -> Architecture:
         """Raise `PlanError` when the sizes contradict each other."""
         if self.heads % self.kv_heads:
-            raise PlanError("model.num_key_value_heads", self.kv_heads, f"does not divide the {self.heads} attention heads", "Use a divisor of the head count.")
+            raise PlanError(
+                "model.num_key_value_heads",
+                self.kv_heads,
+                f"does not divide the {self.heads} attention heads",
+                "Use a divisor of the head count.",
+            )
         if self.rotary_dim > self.head_dim:
-            raise PlanError("model.partial_rotary_factor", self.rotary_dim, f"rotates more than the head size {self.head_dim}", "Use a factor of at most 1.")
+            raise PlanError(
+                "model.partial_rotary_factor",
+                self.rotary_dim,
+                f"rotates more than the head size {self.head_dim}",
+                "Use a factor of at most 1.",
+            )
         return self
 
     @property
@@ -115,5 +126,11 @@ class Architecture:
             attention = f"MHA {self.heads}"
         else:
             attention = f"{'MQA' if self.kv_heads == 1 else 'GQA'} {self.heads}/{self.kv_heads}"
-        mlp = {"silu": "SwiGLU", "gelu_pytorch_tanh": "GeGLU", "gelu": "GeGLU"}.get(self.activation, self.activation) if self.gated else self.activation
-        return f"{self.layers} layers, hidden {self.hidden}, {attention} × {self.head_dim}, {mlp} {self.ffn}, {'tied' if self.tied else 'untied'}, vocab {self.vocab}"
+        mlp = (
+            {"silu": "SwiGLU", "gelu_pytorch_tanh": "GeGLU", "gelu": "GeGLU"}.get(self.activation, self.activation)
+            if self.gated
+            else self.activation
+        )
+        tied = "tied" if self.tied else "untied"
+        width = f"{self.layers} layers, hidden {self.hidden}, {attention} × {self.head_dim}"
+        return f"{width}, {mlp} {self.ffn}, {tied}, vocab {self.vocab}"

@@ -1,7 +1,8 @@
 """The symbolic graph: tensors, operations, and what autograd keeps of them for backward.
 
 A `Graph` is written to like torch is: `y = graph.linear(x, w)`. Each call appends an `Operation` that knows its kernels forward and backward, the storages it
-creates, and the tensors that autograd saves given what requires a gradient. Nothing here knows hardware. Shapes are numbers, and every rule states PyTorch's own
+creates, and the tensors that autograd saves given what requires a gradient. Nothing here knows hardware. Shapes are
+numbers, and every rule states PyTorch's own
 (`tools/autograd/derivatives.yaml`, `aten/src/ATen/autocast_mode.h`), so that time, memory and FLOPs all follow from this one list.
 """
 
@@ -12,7 +13,17 @@ from typing import Any, Literal, NamedTuple
 
 Kind = Literal["matmul", "attention", "norm", "elementwise", "loss", "embedding", "dequantize", "collective"]
 
-BYTES: dict[str, float] = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1, "bool": 1, "int64": 8, "nf4": 0.5}
+BYTES: dict[str, float] = {
+    "fp32": 4,
+    "tf32": 4,
+    "bf16": 2,
+    "fp16": 2,
+    "fp8": 1,
+    "int8": 1,
+    "bool": 1,
+    "int64": 8,
+    "nf4": 0.5,
+}
 """Bytes of one element. nf4 without its scales, which `precision.py` adds."""
 
 
@@ -34,7 +45,14 @@ class Tensor:
 
     __slots__ = ("dtype", "numel", "parameter", "requires_grad", "shape", "storage")
 
-    def __init__(self, shape: tuple[float, ...], dtype: str, storage: Storage, requires_grad: bool, parameter: Parameter | None = None) -> None:
+    def __init__(
+        self,
+        shape: tuple[float, ...],
+        dtype: str,
+        storage: Storage,
+        requires_grad: bool,
+        parameter: Parameter | None = None,
+    ) -> None:
         numel: float = 1
         for size in shape:
             numel *= size
@@ -52,7 +70,16 @@ class Parameter:
 
     __slots__ = ("adapter", "dtype", "name", "numel", "shape", "shared", "trainable")
 
-    def __init__(self, name: str, shape: tuple[float, ...], dtype: str, trainable: bool, *, adapter: bool = False, shared: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[float, ...],
+        dtype: str,
+        trainable: bool,
+        *,
+        adapter: bool = False,
+        shared: bool = False,
+    ) -> None:
         numel: float = 1
         for size in shape:
             numel *= size
@@ -78,15 +105,24 @@ class Kernel(NamedTuple):
 class Operation:
     """One node: kernels forward and backward, storages created, tensors saved.
 
-    `alias` marks operations whose gradient is passed on without new memory (add, view). `temporary` is scratch during the operation [bytes], forward and backward.
+    `alias` marks operations whose gradient is passed on without new memory (add, view). `temporary` is scratch
+    during the operation [bytes], forward and backward.
     """
 
     __slots__ = ("alias", "backward", "forward", "grads", "inputs", "kind", "name", "outputs", "saved", "temporary")
 
     def __init__(
-        self, name: str, kind: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], saved: Sequence[Tensor],
-        forward: Sequence[Kernel], backward: Sequence[Kernel], alias: bool = False, temporary: tuple[float, float] = (0.0, 0.0),
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        kind: str,
+        inputs: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        saved: Sequence[Tensor],
+        forward: Sequence[Kernel],
+        backward: Sequence[Kernel],
+        alias: bool = False,
+        temporary: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
         self.name, self.kind, self.inputs, self.outputs, self.saved = name, kind, inputs, outputs, saved
         self.forward, self.backward, self.alias, self.temporary = forward, backward, alias, temporary
         self.grads = any(t.requires_grad for t in inputs)
@@ -123,7 +159,9 @@ class Graph:
             if not parameter.shared:
                 self.parameters.append(parameter)
             dtype = parameter.dtype if parameter.dtype in BYTES else "nf4"
-            known = Tensor(parameter.shape, dtype, Storage(0.0, "weights", parameter.name), parameter.trainable, parameter)
+            known = Tensor(
+                parameter.shape, dtype, Storage(0.0, "weights", parameter.name), parameter.trainable, parameter
+            )
             self._parameter_tensors[id(parameter)] = known
         return known
 
@@ -176,7 +214,9 @@ class Graph:
             return x
         y = self.new(x.shape, dtype, x.requires_grad, name)
         moved = x.bytes + y.bytes
-        self.add_operation(name, "elementwise", (x,), (y,), (), (Kernel("elementwise", moved),), (Kernel("elementwise", moved),))
+        self.add_operation(
+            name, "elementwise", (x,), (y,), (), (Kernel("elementwise", moved),), (Kernel("elementwise", moved),)
+        )
         return y
 
     def view(self, x: Tensor, shape: tuple[float, ...]) -> Tensor:
@@ -185,10 +225,21 @@ class Graph:
         self.operations.append(Operation("view", "view", (x,), (y,), (), (), (), alias=True))
         return y
 
+    def leaf(self, x: Tensor) -> Tensor:
+        """`x.requires_grad_(True)` on a tensor without history: autograd refers to it until backward is over."""
+        x.requires_grad = True
+        y = Tensor(x.shape, x.dtype, x.storage, True)
+        self.operations.append(Operation("leaf", "view", (x,), (y,), (x,), (), (), alias=True))
+        return y
+
     def split(self, x: Tensor, shapes: Sequence[tuple[float, ...]], kernels: int = 1) -> list[Tensor]:
         """Views of parts; backward writes one gradient of the whole."""
         parts = [Tensor(shape, x.dtype, x.storage, x.requires_grad) for shape in shapes]
-        self.operations.append(Operation("split", "elementwise", (x,), parts, (), (), [Kernel("elementwise", 2 * x.bytes / kernels)] * kernels))
+        self.operations.append(
+            Operation(
+                "split", "elementwise", (x,), parts, (), (), [Kernel("elementwise", 2 * x.bytes / kernels)] * kernels
+            )
+        )
         return parts
 
     def copy(self, x: Tensor, shape: tuple[float, ...] | None = None, name: str = "contiguous") -> Tensor:
@@ -200,7 +251,15 @@ class Graph:
         self.add_operation(name, "elementwise", (x,), (y,), (), (Kernel("elementwise", moved),), backward, alias=same)
         return y
 
-    def unary(self, name: str, x: Tensor, *, save: Literal["input", "output", "none"] = "input", kernels: int = 1, cost: float = 1.0) -> Tensor:
+    def unary(
+        self,
+        name: str,
+        x: Tensor,
+        *,
+        save: Literal["input", "output", "none"] = "input",
+        kernels: int = 1,
+        cost: float = 1.0,
+    ) -> Tensor:
         """An activation function or the like; saves its input (silu, gelu), its output (relu, tanh) or nothing (scaling, negation)."""
         y = self.new(x.shape, x.dtype, x.requires_grad, name)
         saved: tuple[Tensor, ...] = ()
@@ -208,7 +267,15 @@ class Graph:
             saved = (x,) if save == "input" else (y,)
         moved = (x.bytes + y.bytes) * cost
         back = moved if save == "none" else moved + x.bytes
-        self.add_operation(name, "elementwise", (x,), (y,), saved, (Kernel("elementwise", moved),) * kernels, (Kernel("elementwise", back),) * kernels)
+        self.add_operation(
+            name,
+            "elementwise",
+            (x,),
+            (y,),
+            saved,
+            (Kernel("elementwise", moved),) * kernels,
+            (Kernel("elementwise", back),) * kernels,
+        )
         return y
 
     def add(self, x: Tensor, y: Tensor, name: str = "add") -> Tensor:
@@ -238,7 +305,16 @@ class Graph:
                     backward.append(Kernel("reduction", big.numel * BYTES[dtype]))
                 if one.bytes < big.numel * BYTES[dtype]:
                     temporary = big.numel * BYTES[dtype]
-        self.add_operation(name, "elementwise", (x, y), (z,), saved, (Kernel("elementwise", moved),), backward, temporary=(0.0, temporary))
+        self.add_operation(
+            name,
+            "elementwise",
+            (x, y),
+            (z,),
+            saved,
+            (Kernel("elementwise", moved),),
+            backward,
+            temporary=(0.0, temporary),
+        )
         return z
 
     def dropout(self, x: Tensor, p: float) -> Tensor:
@@ -249,7 +325,15 @@ class Graph:
         mask = self.new(x.shape, "bool", False, "dropout_mask")
         moved = x.bytes + y.bytes + mask.bytes
         saved = (mask,) if x.requires_grad else ()
-        self.add_operation("dropout", "elementwise", (x,), (y, mask), saved, (Kernel("elementwise", moved),), (Kernel("elementwise", moved),))
+        self.add_operation(
+            "dropout",
+            "elementwise",
+            (x,),
+            (y, mask),
+            saved,
+            (Kernel("elementwise", moved),),
+            (Kernel("elementwise", moved),),
+        )
         return y
 
     def softmax(self, x: Tensor, dtype: str | None = None, name: str = "softmax") -> Tensor:
@@ -257,12 +341,22 @@ class Graph:
         y = self.new(x.shape, dtype or x.dtype, x.requires_grad, name)
         moved = x.bytes + y.bytes
         saved = (y,) if x.requires_grad else ()
-        self.add_operation(name, "norm", (x,), (y,), saved, (Kernel("reduction", moved),), (Kernel("reduction", moved + y.bytes),))
+        self.add_operation(
+            name, "norm", (x,), (y,), saved, (Kernel("reduction", moved),), (Kernel("reduction", moved + y.bytes),)
+        )
         return y
 
     # -- norms -------------------------------------------------------------------------------------------------------------------------------------
 
-    def layer_norm(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, *, fused_dtype: str | None = None, name: str = "layer_norm") -> Tensor:
+    def layer_norm(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        *,
+        fused_dtype: str | None = None,
+        name: str = "layer_norm",
+    ) -> Tensor:
         """`native_layer_norm` or a fused RMS norm: keeps its input and one or two fp32 statistics per row. Under autocast it runs in fp32."""
         if fused_dtype is None:
             x = self.raise_(x)
@@ -270,17 +364,30 @@ class Graph:
         affine = [t for t in (weight, bias) if t is not None]
         needs = x.requires_grad or any(t.requires_grad for t in affine)
         y = self.new(x.shape, fused_dtype or x.dtype, needs, name)
-        statistics = [self.new((rows, 1), "fp32", False, "statistics") for _ in range(2 if bias is not None or weight is None else 1)]
+        statistics = [
+            self.new((rows, 1), "fp32", False, "statistics")
+            for _ in range(2 if bias is not None or weight is None else 1)
+        ]
         moved = x.bytes + y.bytes
         backward = [Kernel("reduction", 2 * x.bytes + y.bytes)]
         if any(t.requires_grad for t in affine):
             backward.append(Kernel("reduction", x.bytes + y.bytes))
-        self.add_operation(name, "norm", (x, *affine), (y, *statistics), (x, *statistics) if needs else (), (Kernel("reduction", moved),), backward)
+        self.add_operation(
+            name,
+            "norm",
+            (x, *affine),
+            (y, *statistics),
+            (x, *statistics) if needs else (),
+            (Kernel("reduction", moved),),
+            backward,
+        )
         return y
 
     # -- matrix products ---------------------------------------------------------------------------------------------------------------------------
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, name: str = "linear", dtype: str | None = None) -> Tensor:
+    def linear(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, name: str = "linear", dtype: str | None = None
+    ) -> Tensor:
         """`x @ weight.T + bias`: keeps x when the weight is trained, the weight when x needs a gradient; a frozen weight has no weight gradient.
 
         dtype: type of the product when the weight is stored in another (a dequantized base).
@@ -308,7 +415,9 @@ class Graph:
         self.add_operation(name, "matmul", inputs, (y,), saved, forward, backward)
         return y
 
-    def batched_matmul(self, a: Tensor, b: Tensor, m: float, n: float, k: float, batch: float, shape: tuple[float, ...], name: str) -> Tensor:
+    def batched_matmul(
+        self, a: Tensor, b: Tensor, m: float, n: float, k: float, batch: float, shape: tuple[float, ...], name: str
+    ) -> Tensor:
         """`batch` products [m, k] × [k, n]; keeps each operand that the other's gradient needs."""
         a, b = self.lower(a), self.lower(b)
         y = self.new(shape, a.dtype, a.requires_grad or b.requires_grad, name)
@@ -324,14 +433,27 @@ class Graph:
         return y
 
     def fused_attention(
-        self, q: Tensor, k: Tensor, v: Tensor, *, batch: float, heads: float, kv_heads: float, seq: float, head_dim: float, causal: bool, window: int | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        batch: float,
+        heads: float,
+        kv_heads: float,
+        seq: float,
+        head_dim: float,
+        causal: bool,
+        window: int | None,
     ) -> Tensor:
         """Flash attention (Dao 2023, arXiv:2307.08691): keeps q, k, v, the output and one fp32 log-sum-exp per query, never the scores.
 
         FLOP count of the whole square, as torch's FlopCounterMode counts it: forward 4·b·a·s²·d, backward 10·b·a·s²·d (the scores are recomputed).
         """
         q, k, v = self.lower(q), self.lower(k), self.lower(v)
-        if head_dim % 8 and q.dtype != "fp32":  # flash kernels take head sizes that are multiples of 8: torch pads copies
+        if (
+            head_dim % 8 and q.dtype != "fp32"
+        ):  # flash kernels take head sizes that are multiples of 8: torch pads copies
             head_dim = -(-head_dim // 8) * 8
             q = self.copy(q, (batch, heads, seq, head_dim), name="pad")
             k, v = (self.copy(t, (batch, kv_heads, seq, head_dim), name="pad") for t in (k, v))
@@ -339,13 +461,24 @@ class Graph:
         out = self.new((batch, heads, seq, head_dim), q.dtype, needs, "attention_output")
         lse = self.new((batch, heads, seq), "fp32", False, "log_sum_exp")
         square = batch * heads * seq * seq * head_dim
-        geometry = {"batch": batch, "heads": heads, "kv_heads": kv_heads, "q_len": seq, "kv_len": seq, "head_dim": head_dim, "causal": causal, "window": window}
+        geometry = {
+            "batch": batch,
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "q_len": seq,
+            "kv_len": seq,
+            "head_dim": head_dim,
+            "causal": causal,
+            "window": window,
+        }
         product = self._product_type(q.dtype)
         forward = (Kernel("attention", 0.0, 4.0 * square, dtype=product, layout="forward", extra=geometry),)
         backward = (Kernel("attention", 0.0, 10.0 * square, dtype=product, layout="backward", extra=geometry),)
         saved = (q, k, v, out, lse) if needs else ()
         scratch = 4.0 * batch * heads * seq * (head_dim + 1)  # backward accumulates dq in fp32, and one delta per query
-        self.add_operation(FUSED_ATTENTION, "attention", (q, k, v), (out, lse), saved, forward, backward, temporary=(0.0, scratch))
+        self.add_operation(
+            FUSED_ATTENTION, "attention", (q, k, v), (out, lse), saved, forward, backward, temporary=(0.0, scratch)
+        )
         return out
 
     def _product_type(self, dtype: str) -> str:

@@ -1,6 +1,7 @@
 """The parts of a transformer, written to a `Graph` operation by operation as transformers' eager code executes them, or as a stack's fused kernels do.
 
-b: sequences · s: tokens per sequence · T = b·s. Sources: transformers 5.24 `modeling_*.py`; fused kernels: Apex/Transformer Engine norms, Hsu et al. 2024 (Liger,
+b: sequences · s: tokens per sequence · T = b·s. Sources: transformers 5.24 `modeling_*.py`; fused kernels:
+Apex/Transformer Engine norms, Hsu et al. 2024 (Liger,
 arXiv:2410.10989).
 """
 
@@ -71,13 +72,19 @@ class Writer:
 
     # -- linear layers -----------------------------------------------------------------------------------------------------------------------------
 
-    def linear(self, path: str, x: Tensor, out: float, *, bias: bool = False, base: bool = True, weight: Tensor | None = None) -> Tensor:
+    def linear(
+        self, path: str, x: Tensor, out: float, *, bias: bool = False, base: bool = True, weight: Tensor | None = None
+    ) -> Tensor:
         """A linear layer of the base model, with the low-rank update beside it where the method adapts it."""
         adaptation, g = self.s.adaptation, self.graph
         if adaptation.copies(path):
             self.weight(path + ".weight", (out, x.shape[-1]))
             copied = Parameter(path + ".copy.weight", (out, x.shape[-1]), self._adapter_type(), True, adapter=True)
-            offset = g.parameter(Parameter(path + ".copy.bias", (out,), self._adapter_type(), True, adapter=True)) if bias else None
+            offset = (
+                g.parameter(Parameter(path + ".copy.bias", (out,), self._adapter_type(), True, adapter=True))
+                if bias
+                else None
+            )
             return g.linear(g.cast(x, copied.dtype) if g.autocast is None else x, g.parameter(copied), offset)
         shape = (out, x.shape[-1])
         w = weight if weight is not None else self.weight(path + ".weight", shape, base=base)
@@ -102,11 +109,12 @@ class Writer:
         adapted = g.dropout(g.cast(x, dtype, name="adapter_input"), adaptation.dropout)
         update = g.unary("adapter_scale", g.linear(g.linear(adapted, a, name="lora_A"), b, name="lora_B"), save="none")
         result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
-        g.release(adapted)
+        g.release(x, adapted)  # the module call's argument, and its local variable
         return result
 
     def _quantized(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-        """bitsandbytes' MatMul4Bit: dequantizes the weight for forward and again for backward; keeps neither the copy nor, with a frozen weight, the input."""
+        """bitsandbytes' MatMul4Bit: dequantizes the weight for forward and again for backward; keeps neither the
+        copy nor, with a frozen weight, the input."""
         g, formats = self.graph, self.s.formats
         out, inner = w.shape
         assert w.parameter is not None
@@ -116,7 +124,11 @@ class Writer:
         rows, full = x.numel / inner, w.numel * BYTES[compute]
         unpack = Kernel("dequantize", w.numel * (1.0 if w.parameter.dtype == "int8" else 0.53) + full)
         forward = [unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, out, inner, 1.0, compute)]
-        backward = [unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, inner, out, 1.0, compute, "dgrad")] if x.requires_grad else []
+        backward = (
+            [unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, inner, out, 1.0, compute, "dgrad")]
+            if x.requires_grad
+            else []
+        )
         inputs = [x, w] if bias is None else [x, w, bias]
         g.add_operation("quantized_linear", "matmul", inputs, (y,), (), forward, backward, temporary=(full, full))
         return y
@@ -209,7 +221,15 @@ class Writer:
         y = g.new(gate.shape, gate.dtype, gate.requires_grad or up.requires_grad, "glu")
         saved = (gate, up) if y.requires_grad else ()
         moved = gate.bytes + up.bytes + y.bytes
-        g.add_operation("glu", "elementwise", (gate, up), (y,), saved, (Kernel("elementwise", moved),), (Kernel("elementwise", moved + 2 * y.bytes),))
+        g.add_operation(
+            "glu",
+            "elementwise",
+            (gate, up),
+            (y,),
+            saved,
+            (Kernel("elementwise", moved),),
+            (Kernel("elementwise", moved + 2 * y.bytes),),
+        )
         return y
 
     # -- attention ---------------------------------------------------------------------------------------------------------------------------------
@@ -219,16 +239,36 @@ class Writer:
         g, arch = self.graph, self.arch
         if not self.s.eager:
             y = g.new(x.shape, x.dtype, x.requires_grad, "rotary")
-            g.add_operation("rotary", "elementwise", (x,), (y,), (), (Kernel("elementwise", 2 * x.bytes),), (Kernel("elementwise", 2 * x.bytes),))
+            g.add_operation(
+                "rotary",
+                "elementwise",
+                (x,),
+                (y,),
+                (),
+                (Kernel("elementwise", 2 * x.bytes),),
+                (Kernel("elementwise", 2 * x.bytes),),
+            )
             return y
-        part = x if arch.rotary_dim == arch.head_dim and not arch.fresh_rotary else g.view(x, (self.b, heads, self.t, arch.rotary_dim))
+        part = (
+            x
+            if arch.rotary_dim == arch.head_dim and not arch.fresh_rotary
+            else g.view(x, (self.b, heads, self.t, arch.rotary_dim))
+        )
         cosine = self._promoted("rotary_cos", part, dtype)
         half = g.unary("rotate_half", part, save="none", kernels=2)
         y = g.add(cosine, self._promoted("rotary_sin", half, dtype), name="rotary_add")
         if arch.fresh_rotary:  # torch.cat of the rotated part and the rest
             whole = g.new(x.shape, y.dtype, x.requires_grad, "rotary_cat")
             moved = x.bytes + whole.bytes
-            g.add_operation("rotary_cat", "elementwise", (y,), (whole,), (), (Kernel("elementwise", moved),), (Kernel("elementwise", moved),))
+            g.add_operation(
+                "rotary_cat",
+                "elementwise",
+                (y,),
+                (whole,),
+                (),
+                (Kernel("elementwise", moved),),
+                (Kernel("elementwise", moved),),
+            )
             return whole
         return y
 
@@ -238,7 +278,9 @@ class Writer:
         wide = dtype if BYTES[dtype] > BYTES[x.dtype] else x.dtype
         y = g.new(x.shape, wide, x.requires_grad, name)
         moved = x.bytes + y.bytes
-        g.add_operation(name, "elementwise", (x,), (y,), (), (Kernel("elementwise", moved),), (Kernel("elementwise", moved),))
+        g.add_operation(
+            name, "elementwise", (x,), (y,), (), (Kernel("elementwise", moved),), (Kernel("elementwise", moved),)
+        )
         return y
 
     def attention(self, layer: str, index: int, x: Tensor) -> Tensor:
@@ -254,7 +296,12 @@ class Writer:
             if arch.query_scaled:
                 q = g.unary("query_scale", q, save="none")
             q = g.view(self._qk_norm(f"{layer}.{n.qk_norms[0]}", q, heads), q_shape)
-            k = g.view(self._qk_norm(f"{layer}.{n.qk_norms[1]}", self.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.qkv_bias), kv), kv_shape)
+            k = g.view(
+                self._qk_norm(
+                    f"{layer}.{n.qk_norms[1]}", self.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.qkv_bias), kv
+                ),
+                kv_shape,
+            )
             v = g.view(self.linear(f"{layer}.{n.value}", x, kv * d, bias=arch.qkv_bias), kv_shape)
         if arch.rotary_dim:
             q, k = self.rotate(q, heads, x.dtype), self.rotate(k, kv, x.dtype)
@@ -267,16 +314,28 @@ class Writer:
         kind, d = self.arch.qk_norm, self.arch.head_dim
         if kind == "none":
             return x
-        return self.rms_norm(path, self.graph.view(x, (self.b, self.t, heads, d)), d) if kind == "head" else self.rms_norm(path, x, heads * d)
+        return (
+            self.rms_norm(path, self.graph.view(x, (self.b, self.t, heads, d)), d)
+            if kind == "head"
+            else self.rms_norm(path, x, heads * d)
+        )
 
     def _core(self, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
         """softmax(q kᵀ) v by the chosen kernel."""
         arch, g = self.arch, self.graph
         window = arch.window(index)
-        unfused = self.s.attention == "eager" or (self.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and arch.heads != arch.kv_heads)
+        unfused = self.s.attention == "eager" or (
+            self.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and arch.heads != arch.kv_heads
+        )
         if unfused or (arch.attention_softcap and self.s.attention == "sdpa"):
             return self._recomputed(q, k, v) if self.s.recompute_attention else self._eager(q, k, v)
-        geometry = {"batch": self.b, "heads": arch.heads, "kv_heads": arch.kv_heads, "seq": self.t, "head_dim": arch.head_dim}
+        geometry = {
+            "batch": self.b,
+            "heads": arch.heads,
+            "kv_heads": arch.kv_heads,
+            "seq": self.t,
+            "head_dim": arch.head_dim,
+        }
         out = g.fused_attention(q, k, v, causal=arch.causal, window=window, **geometry)
         return g.copy(out) if arch.fresh_rotary and self.s.eager else out
 
@@ -291,7 +350,16 @@ class Writer:
         backward = [*forward, *(kernel for o in reversed(operations) for kernel in o.backward)]
         y = self.graph.new(out.shape, out.dtype, out.requires_grad, "attention_core")
         saved = (q, k, v) if out.requires_grad else ()
-        self.graph.add_operation("attention_core", "attention", (q, k, v), (y,), saved, forward, backward, temporary=(2 * scores, sum(kept.values()) + scores))
+        self.graph.add_operation(
+            "attention_core",
+            "attention",
+            (q, k, v),
+            (y,),
+            saved,
+            forward,
+            backward,
+            temporary=(2 * scores, sum(kept.values()) + scores),
+        )
         return y
 
     def _eager(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -307,12 +375,19 @@ class Writer:
             k, v = (g.lower(k) if arch.fresh_rotary else g.copy(g.lower(k))), g.copy(g.lower(v))
         weights = g.unary("attention_scale", g.batched_matmul(q, k, t, t, d, b * a, scores, "scores"), save="none")
         if arch.attention_softcap:
-            weights = g.unary("scale", g.unary("softcap", g.unary("scale", weights, save="none"), save="output"), save="none")
+            weights = g.unary(
+                "scale", g.unary("softcap", g.unary("scale", weights, save="none"), save="output"), save="none"
+            )
         if arch.causal:
             weights = g.unary("mask_add", weights, save="none")
         wide = "fp32" if arch.softmax_upcast or g.autocast else None
-        probabilities = g.softmax(weights if wide != "fp32" or g.autocast is None or arch.softmax_upcast else g.raise_(weights), wide)
-        probabilities = g.dropout(g.cast(probabilities, v.dtype if g.autocast is None else (g.autocast or v.dtype)), self._p(arch.attention_dropout))
+        probabilities = g.softmax(
+            weights if wide != "fp32" or g.autocast is None or arch.softmax_upcast else g.raise_(weights), wide
+        )
+        probabilities = g.dropout(
+            g.cast(probabilities, v.dtype if g.autocast is None else (g.autocast or v.dtype)),
+            self._p(arch.attention_dropout),
+        )
         out = g.copy(g.batched_matmul(probabilities, v, t, d, t, b * a, full, "context"))
         if arch.kv_heads != a:
             g.release(k, v)  # the repeated heads
@@ -339,7 +414,9 @@ class Writer:
             self.kept = (*self.kept, x)  # `attention_output`
             return self.norm(norms[1], g.add(g.dropout(self.mlp(layer, x), p), x, name="residual"), h)
         if arch.placement == "sandwich":
-            x = g.add(x, self.norm(norms[1], self.attention(layer, index, self.norm(norms[0], x, h)), h), name="residual")
+            x = g.add(
+                x, self.norm(norms[1], self.attention(layer, index, self.norm(norms[0], x, h)), h), name="residual"
+            )
             return g.add(x, self.norm(norms[3], self.mlp(layer, self.norm(norms[2], x, h)), h), name="residual")
         if arch.placement == "post-branch":
             x = g.add(x, self.norm(norms[0], self.attention(layer, index, x), h), name="residual")
@@ -356,17 +433,30 @@ class Writer:
         g = self.graph
         table = self.share(path + ".weight", (rows, width)) if tied else self.weight(path + ".weight", (rows, width))
         if self.s.adaptation.copies(path):
-            table = g.parameter(Parameter(path + ".copy.weight", (rows, width), self._adapter_type(), True, adapter=True))
+            table = g.parameter(
+                Parameter(path + ".copy.weight", (rows, width), self._adapter_type(), True, adapter=True)
+            )
         y = g.new((self.b, self.t, width), table.dtype, table.requires_grad, "embedding")
         moved = 2 * y.bytes
-        g.add_operation("embedding", "embedding", (table,), (y,), (), (Kernel("elementwise", moved),), (Kernel("elementwise", table.bytes + 2 * moved),))
+        g.add_operation(
+            "embedding",
+            "embedding",
+            (table,),
+            (y,),
+            (),
+            (Kernel("elementwise", moved),),
+            (Kernel("elementwise", table.bytes + 2 * moved),),
+        )
         return y
 
     def embed(self, require_grad: bool) -> Tensor:
-        """Token (and position, and segment) embeddings. require_grad: peft lets the output require a gradient so that checkpointed blocks have one to pass."""
+        """Token (and position, and segment) embeddings. require_grad: peft lets the output require a gradient so
+        that checkpointed blocks have one to pass."""
         arch, n, g = self.arch, self.names, self.graph
         width = arch.embedding_width or arch.hidden
         x = self.lookup(n.embedding, arch.vocab, width, tied=arch.tied and self.head_kind != "sequence-classification")
+        if require_grad and not x.requires_grad:
+            x = g.leaf(x)
         if not n.embedding_norm and self.s.eager:
             self.held = (x,)  # `inputs_embeds`
         if self.s.attention == "eager" and arch.causal:
@@ -384,8 +474,6 @@ class Writer:
         if n.embedding_norm:
             x = self.norm(n.embedding_norm, x, arch.hidden)
         x = g.dropout(x, self._p(arch.embedding_dropout))
-        if require_grad and not x.requires_grad:
-            x.requires_grad = True
         if n.embedding_norm and self.s.eager:
             self.held = (*self.held, x)  # `embedding_output`
         return x
@@ -395,7 +483,15 @@ class Writer:
         g = self.graph
         table = self.weight(path + ".weight", (rows, self.arch.hidden))
         y = g.new((1, self.t, self.arch.hidden), table.dtype, table.requires_grad, "positions")
-        g.add_operation("embedding", "embedding", (table,), (y,), (), (Kernel("elementwise", 2 * y.bytes),), (Kernel("elementwise", table.bytes + 2 * y.bytes),))
+        g.add_operation(
+            "embedding",
+            "embedding",
+            (table,),
+            (y,),
+            (),
+            (Kernel("elementwise", 2 * y.bytes),),
+            (Kernel("elementwise", table.bytes + 2 * y.bytes),),
+        )
         return y
 
     head_kind: str = "causal-lm"
@@ -422,10 +518,14 @@ class Writer:
         head = self.names.head + (".decoder" if arch.head_transform else "")
         weight = self.weight(self.names.embedding + ".weight", (arch.vocab, width)) if tied else None
         if self.s.stack.loss == "chunked":
-            return self._chunked_loss(x, weight if weight is not None else self.weight(head + ".weight", (arch.vocab, width)))
+            return self._chunked_loss(
+                x, weight if weight is not None else self.weight(head + ".weight", (arch.vocab, width))
+            )
         logits = self.linear(head, x, arch.vocab, bias=arch.head_bias, base=False, weight=weight)
         if arch.logit_softcap:
-            logits = g.unary("scale", g.unary("softcap", g.unary("scale", logits, save="none"), save="output"), save="none")
+            logits = g.unary(
+                "scale", g.unary("softcap", g.unary("scale", logits, save="none"), save="output"), save="none"
+            )
         return self._cross_entropy(logits)
 
     def _transform(self, x: Tensor) -> Tensor:
@@ -439,7 +539,9 @@ class Writer:
         """A mean over everything: the stand-in loss of a headless model."""
         g = self.graph
         loss = g.new((1,), "fp32", x.requires_grad, "loss")
-        g.add_operation("loss", "loss", (x,), (loss,), (), (Kernel("reduction", x.bytes),), (Kernel("elementwise", x.bytes),))
+        g.add_operation(
+            "loss", "loss", (x,), (loss,), (), (Kernel("reduction", x.bytes),), (Kernel("elementwise", x.bytes),)
+        )
         return loss
 
     def _classify(self, x: Tensor) -> Tensor:
@@ -456,7 +558,15 @@ class Writer:
         logits = self._classifier(name, x, arch.num_labels, trained=True)
         loss = g.new((1,), "fp32", logits.requires_grad, "loss")
         log_probabilities = g.softmax(logits, "fp32" if g.autocast else None, name="log_softmax")
-        g.add_operation("nll_loss", "loss", (log_probabilities,), (loss,), (), (Kernel("reduction", logits.bytes),), (Kernel("elementwise", logits.bytes),))
+        g.add_operation(
+            "nll_loss",
+            "loss",
+            (log_probabilities,),
+            (loss,),
+            (),
+            (Kernel("reduction", logits.bytes),),
+            (Kernel("elementwise", logits.bytes),),
+        )
         return loss
 
     def _classifier(self, path: str, x: Tensor, out: float, *, trained: bool) -> Tensor:
@@ -488,7 +598,9 @@ class Writer:
         saved = [gradient] if x.requires_grad else []
         scratch = min(chunk, rows) * vocab * (BYTES[x.dtype] + 4.0)
         back = (Kernel("elementwise", 2 * x.bytes),)
-        g.add_operation("chunked_loss", "matmul", (x, w), (loss, gradient), saved, kernels, back, temporary=(scratch, 0.0))
+        g.add_operation(
+            "chunked_loss", "matmul", (x, w), (loss, gradient), saved, kernels, back, temporary=(scratch, 0.0)
+        )
         return loss
 
     def _cross_entropy(self, logits: Tensor) -> Tensor:
@@ -499,28 +611,57 @@ class Writer:
             logits = g.raise_(logits)
             probabilities = g.softmax(logits, name="log_softmax")
             back = (Kernel("elementwise", probabilities.bytes),)
-            g.add_operation("nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * self.b * self.t),), back)
+            g.add_operation(
+                "nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * self.b * self.t),), back
+            )
             return loss
         if style == "compiled":
             moved = logits.bytes
             saved = (logits,) if logits.requires_grad else ()
-            g.add_operation("cross_entropy", "loss", (logits,), (loss,), saved, (Kernel("reduction", 2 * moved),), (Kernel("reduction", 2 * moved),))
+            g.add_operation(
+                "cross_entropy",
+                "loss",
+                (logits,),
+                (loss,),
+                saved,
+                (Kernel("reduction", 2 * moved),),
+                (Kernel("reduction", 2 * moved),),
+            )
             return loss
         g.hold(logits)
         wide = g.cast(logits, "fp32", name="logits_upcast")
         if style == "in-place":
             saved = (wide,) if wide.requires_grad else ()
             kernels = tuple(Kernel("reduction", 2 * wide.bytes) for _ in range(4))
-            g.add_operation("cross_entropy", "loss", (wide,), (loss,), saved, kernels, (Kernel("elementwise", 2 * wide.bytes),), alias=False)
+            g.add_operation(
+                "cross_entropy",
+                "loss",
+                (wide,),
+                (loss,),
+                saved,
+                kernels,
+                (Kernel("elementwise", 2 * wide.bytes),),
+                alias=False,
+            )
             g.release(logits)
             return loss
         if self.s.sharded and self.s.stack.output_copies and g.autocast:
             copies = g.new(logits.shape, "fp32", False, "output_copy")
-            g.add_operation("output_copy", "loss", (wide,), (copies,), (copies,), (Kernel("elementwise", wide.bytes + copies.bytes),), ())
+            g.add_operation(
+                "output_copy",
+                "loss",
+                (wide,),
+                (copies,),
+                (copies,),
+                (Kernel("elementwise", wide.bytes + copies.bytes),),
+                (),
+            )
         probabilities = g.softmax(wide, name="log_softmax")
         g.hold(wide)
         back = (Kernel("elementwise", probabilities.bytes),)
-        g.add_operation("nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * self.b * self.t),), back)
+        g.add_operation(
+            "nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * self.b * self.t),), back
+        )
         g.release(wide)
         g.release(logits)
         return loss

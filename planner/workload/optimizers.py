@@ -40,7 +40,9 @@ class Optimizer:
 OPTIMIZERS: dict[str, Optimizer] = {}
 
 
-def register(name: str, label: str, help_text: str, reference: str) -> Callable[[Callable[[Sized, str], Step]], Callable[[Sized, str], Step]]:
+def register(
+    name: str, label: str, help_text: str, reference: str
+) -> Callable[[Callable[[Sized, str], Step]], Callable[[Sized, str], Step]]:
     """Add an optimizer under `name`; its function gets the trained parameters and the type in which it works."""
 
     def add(function: Callable[[Sized, str], Step]) -> Callable[[Sized, str], Step]:
@@ -72,7 +74,12 @@ def _launches(passes: int, tensors: float) -> float:
     return passes * max(1.0, tensors / TENSORS_PER_LAUNCH)
 
 
-@register("adamw", "AdamW", "Two moments per parameter; one kernel per arithmetic step over all tensors (foreach).", "Loshchilov & Hutter 2019, arXiv:1711.05101; torch _multi_tensor_adamw")
+@register(
+    "adamw",
+    "AdamW",
+    "Two moments per parameter; one kernel per arithmetic step over all tensors (foreach).",
+    "Loshchilov & Hutter 2019, arXiv:1711.05101; torch _multi_tensor_adamw",
+)
 def _adamw(parameters: Sized, master: str) -> Step:
     size, tensors = _bytes(parameters, master), _count(parameters)[1]
     # decay r/w, lerp r2w, mul r/w, addcmul r2w, sqrt r/w, div r/w, add r/w, addcdiv r3w: 20 passes over parameter-sized data; sqrt makes one copy
@@ -85,7 +92,12 @@ def _adamw_fused(parameters: Sized, master: str) -> Step:
     return Step({"exp_avg": size, "exp_avg_sq": size}, 0.0, 7 * size, _launches(1, tensors))
 
 
-@register("adamw8bit", "AdamW, 8-bit", "Moments in 8 bits with one fp32 scale per 256 values; tensors under 4096 elements stay in fp32.", "Dettmers et al. 2022, arXiv:2110.02861")
+@register(
+    "adamw8bit",
+    "AdamW, 8-bit",
+    "Moments in 8 bits with one fp32 scale per 256 values; tensors under 4096 elements stay in fp32.",
+    "Dettmers et al. 2022, arXiv:2110.02861",
+)
 def _adamw8bit(parameters: Sized, master: str) -> Step:
     state = sum(n * p.numel * (1 + 4 / BLOCKWISE if p.numel >= SMALL else 4.0) for p, n in parameters)
     size, tensors = _bytes(parameters, master), _count(parameters)[1]
@@ -104,9 +116,17 @@ def _momentum(parameters: Sized, master: str) -> Step:
     return Step({"momentum": size}, 0.0, 8 * size, _launches(3, tensors))
 
 
-@register("adafactor", "Adafactor", "Second moments as one row and one column per matrix; no first moment.", "Shazeer & Stern 2018, arXiv:1804.04235, algorithm 4")
+@register(
+    "adafactor",
+    "Adafactor",
+    "Second moments as one row and one column per matrix; no first moment.",
+    "Shazeer & Stern 2018, arXiv:1804.04235, algorithm 4",
+)
 def _adafactor(parameters: Sized, master: str) -> Step:
-    state = sum(4.0 * n * (p.numel / p.shape[-1] + p.numel / p.shape[-2] if len(p.shape) > 1 else p.numel) for p, n in parameters)
+    state = sum(
+        4.0 * n * (p.numel / p.shape[-1] + p.numel / p.shape[-2] if len(p.shape) > 1 else p.numel)
+        for p, n in parameters
+    )
     # one parameter at a time: grad² and update in fp32, plus fp32 copies of gradient and weight when they are stored in fewer bits
     widest = max((p.numel * (8.0 if p.dtype == "fp32" or master else 16.0) for p, _ in parameters), default=0.0)
     count, tensors = _count(parameters)

@@ -1,6 +1,7 @@
 """Training software as data: how a stack executes the same mathematics.
 
-Each entry says what is fused, in which type gradients live, how data-parallel ranks exchange them, and what the optimizer step launches. A stack is data and a few
+Each entry says what is fused, in which type gradients live, how data-parallel ranks exchange them, and what the
+optimizer step launches. A stack is data and a few
 switches, never a copy of the model. Sources: the projects' own code, named per entry.
 """
 
@@ -17,10 +18,12 @@ class Stack:
     """One training stack.
 
     fusion: `eager` runs one kernel per PyTorch operator; `kernels` has fused norm, rope, GLU and loss; `compiled` fuses elementwise chains (TorchInductor).
-    loss: `upcast` keeps logits and an fp32 copy; `in-place` works in the fp32 copy; `compiled` never stores the fp32 copy beside the logits; `chunked` computes
+    loss: `upcast` keeps logits and an fp32 copy; `in-place` works in the fp32 copy; `compiled` never stores the fp32
+    copy beside the logits; `chunked` computes
         head and loss in pieces and never stores the logits.
     early_stop: recomputation of a checkpointed block stops at the last tensor that backward needs (non-reentrant checkpoints).
-    selective: what selective checkpointing recomputes: the `attention` core (Korthikanti et al. 2022, arXiv:2205.05198), or all but attention and every second
+    selective: what selective checkpointing recomputes: the `attention` core (Korthikanti et al. 2022,
+    arXiv:2205.05198), or all but attention and every second
         matrix product (`operators`, torchtitan).
     cast_on_gather: fully sharded weights are gathered in the compute type (FSDP mixed precision).
     fp32_gradients: gradients are accumulated in fp32 beside lower-precision weights.
@@ -62,26 +65,121 @@ _HUGGING_FACE: dict[str, Any] = {"output_copies": 1, "requires_input_grad": True
 STACKS: dict[str, Stack] = {
     stack.name: stack
     for stack in (
-        Stack("hf", "Hugging Face Trainer", "transformers 5 + peft + accelerate, eager PyTorch.", "transformers 5.24 modeling code; accelerate FSDP/DDP", **_HUGGING_FACE),
-        Stack("hf-4", "Hugging Face Trainer, transformers 4", "The same with reentrant checkpoints, which recompute whole blocks.", "transformers 4 Trainer defaults",
-              early_stop=False, **_HUGGING_FACE),
-        Stack("hf-kernels", "Hugging Face Trainer with fused kernels", "Fused norm, rope, GLU and loss (Liger without its fused head, fms-acceleration).",
-              "Hsu et al. 2024, arXiv:2410.10989; foundation-model-stack/fms-acceleration", "kernels", "in-place", early_stop=False, **_HUGGING_FACE),
-        Stack("hf-liger", "Hugging Face Trainer with Liger kernels", "Fused kernels, and head and loss in chunks: the logits are never stored.", "Hsu et al. 2024, arXiv:2410.10989",
-              "kernels", "chunked", early_stop=False, requires_input_grad=True),
-        Stack("hf-compile", "Hugging Face Trainer, compiled", "The same under torch.compile.", "torch 2.13 TorchInductor", "compiled", "compiled", **_HUGGING_FACE),
-        Stack("torchtitan", "torchtitan", "FSDP2 with torch.compile per block.", "pytorch/torchtitan", "compiled", "upcast", selective="operators", bucket_copies=False,
-              optimizer="fused", dropout=False),
-        Stack("megatron", "Megatron-Core", "Fused kernels, half-precision weights with fp32 main gradients and masters.", "NVIDIA/Megatron-LM", "kernels", "in-place",
-              early_stop=False, cast_on_gather=False, fp32_gradients=True, master_by_default=True, bucket_copies=False, optimizer="fused"),
-        Stack("deepspeed", "DeepSpeed", "ZeRO with Hugging Face models.", "deepspeedai/DeepSpeed runtime/zero", early_stop=False, master_by_default=True,
-              cast_on_gather=False, bucket_bytes=5e8, bucket_copies=False, optimizer="fused"),
-        Stack("composer", "Composer / llm-foundry", "FSDP with MosaicML's MPT: flash attention, low-precision LayerNorm.", "mosaicml/llm-foundry", "kernels", "upcast",
-              early_stop=False, dropout=False),
-        Stack("litgpt", "LitGPT", "Lightning Fabric FSDP.", "Lightning-AI/litgpt", "eager", "chunked", dropout=False, clips=False),
-        Stack("torchtune", "torchtune", "Recipes on FSDP2.", "pytorch/torchtune", "eager", "upcast", dropout=False, optimizer="fused", clips=False),
+        Stack(
+            "hf",
+            "Hugging Face Trainer",
+            "transformers 5 + peft + accelerate, eager PyTorch.",
+            "transformers 5.24 modeling code; accelerate FSDP/DDP",
+            **_HUGGING_FACE,
+        ),
+        Stack(
+            "hf-4",
+            "Hugging Face Trainer, transformers 4",
+            "The same with reentrant checkpoints, which recompute whole blocks.",
+            "transformers 4 Trainer defaults",
+            early_stop=False,
+            **_HUGGING_FACE,
+        ),
+        Stack(
+            "hf-kernels",
+            "Hugging Face Trainer with fused kernels",
+            "Fused norm, rope, GLU and loss (Liger without its fused head, fms-acceleration).",
+            "Hsu et al. 2024, arXiv:2410.10989; foundation-model-stack/fms-acceleration",
+            "kernels",
+            "in-place",
+            early_stop=False,
+            **_HUGGING_FACE,
+        ),
+        Stack(
+            "hf-liger",
+            "Hugging Face Trainer with Liger kernels",
+            "Fused kernels, and head and loss in chunks: the logits are never stored.",
+            "Hsu et al. 2024, arXiv:2410.10989",
+            "kernels",
+            "chunked",
+            early_stop=False,
+            requires_input_grad=True,
+        ),
+        Stack(
+            "hf-compile",
+            "Hugging Face Trainer, compiled",
+            "The same under torch.compile.",
+            "torch 2.13 TorchInductor",
+            "compiled",
+            "compiled",
+            **_HUGGING_FACE,
+        ),
+        Stack(
+            "torchtitan",
+            "torchtitan",
+            "FSDP2 with torch.compile per block.",
+            "pytorch/torchtitan",
+            "compiled",
+            "upcast",
+            selective="operators",
+            bucket_copies=False,
+            optimizer="fused",
+            dropout=False,
+        ),
+        Stack(
+            "megatron",
+            "Megatron-Core",
+            "Fused kernels, half-precision weights with fp32 main gradients and masters.",
+            "NVIDIA/Megatron-LM",
+            "kernels",
+            "in-place",
+            early_stop=False,
+            cast_on_gather=False,
+            fp32_gradients=True,
+            master_by_default=True,
+            bucket_copies=False,
+            optimizer="fused",
+        ),
+        Stack(
+            "deepspeed",
+            "DeepSpeed",
+            "ZeRO with Hugging Face models.",
+            "deepspeedai/DeepSpeed runtime/zero",
+            early_stop=False,
+            master_by_default=True,
+            cast_on_gather=False,
+            bucket_bytes=5e8,
+            bucket_copies=False,
+            optimizer="fused",
+        ),
+        Stack(
+            "composer",
+            "Composer / llm-foundry",
+            "FSDP with MosaicML's MPT: flash attention, low-precision LayerNorm.",
+            "mosaicml/llm-foundry",
+            "kernels",
+            "upcast",
+            early_stop=False,
+            dropout=False,
+        ),
+        Stack(
+            "litgpt",
+            "LitGPT",
+            "Lightning Fabric FSDP.",
+            "Lightning-AI/litgpt",
+            "eager",
+            "chunked",
+            dropout=False,
+            clips=False,
+        ),
+        Stack(
+            "torchtune",
+            "torchtune",
+            "Recipes on FSDP2.",
+            "pytorch/torchtune",
+            "eager",
+            "upcast",
+            dropout=False,
+            optimizer="fused",
+            clips=False,
+        ),
     )
-}  # fmt: skip
+}
 
 
 def find_stack(name: str) -> Stack:

@@ -1,6 +1,7 @@
 """From architecture and setting to a workload: the model as stretches of operations, equal blocks traced once.
 
-A stretch is the embeddings, one block that stands for `count` equal ones, or the head. In a run of equal blocks the first is traced apart, since its input may
+A stretch is the embeddings, one block that stands for `count` equal ones, or the head. In a run of equal blocks the
+first is traced apart, since its input may
 not require a gradient while that of the others does. Cost therefore does not grow with depth.
 """
 
@@ -52,7 +53,9 @@ class Workload:
 
     def parameter_count(self, trainable: bool = False) -> int:
         """Number of parameters, of all or of the trained ones; tied ones count once."""
-        return round(sum(p.numel * s.count for s in self.stretches for p in s.parameters if p.trainable or not trainable))
+        return round(
+            sum(p.numel * s.count for s in self.stretches for p in s.parameters if p.trainable or not trainable)
+        )
 
 
 def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
@@ -81,11 +84,26 @@ def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
                 retained: tuple[Operation, ...] = ()
                 if whole and checkpointing == "selective":
                     retained = _retained(w.graph.operations)
-                stretches.append(Stretch("block", w.graph.operations, w.graph.parameters, times, x, y, whole, skipped, w.graph.cached_casts, retained))
+                stretches.append(
+                    Stretch(
+                        "block",
+                        w.graph.operations,
+                        w.graph.parameters,
+                        times,
+                        x,
+                        y,
+                        whole,
+                        skipped,
+                        w.graph.cached_casts,
+                        retained,
+                    )
+                )
                 x = y
     last = writer()
     loss = last.head(x)
-    stretches.append(Stretch("head", last.graph.operations, last.graph.parameters, 1, x, loss, held=last.graph.cached_casts))
+    stretches.append(
+        Stretch("head", last.graph.operations, last.graph.parameters, 1, x, loss, held=last.graph.cached_casts)
+    )
     return Workload(setting, stretches, head)
 
 
@@ -134,5 +152,11 @@ def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashab
     """Everything by which one layer can differ from another."""
     prefix = arch.names.layer.replace("{i}", str(layer))
     modules = [path.replace("{i}", str(layer)) for path in linear_modules(arch)]
-    weights = [m + end for m in modules for end in (".weight", ".bias")] + [f"{prefix}.{n}{end}" for n in (*arch.names.norms, *arch.names.qk_norms) for end in (".weight", ".bias")]
-    return (arch.window(layer), tuple(adaptation.trains(w) for w in weights), tuple(adaptation.adapts(m) for m in modules))
+    weights = [m + end for m in modules for end in (".weight", ".bias")] + [
+        f"{prefix}.{n}{end}" for n in (*arch.names.norms, *arch.names.qk_norms) for end in (".weight", ".bias")
+    ]
+    return (
+        arch.window(layer),
+        tuple(adaptation.trains(w) for w in weights),
+        tuple(adaptation.adapts(m) for m in modules),
+    )

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
+from statistics import NormalDist
 
 import pytest
 
+from planner.evidence.lengths import SPREAD, longest_of
 from planner.evidence.mapping import Skip, to_run
 from planner.evidence.network import network_gbps
 from planner.evidence.rows import Row, rows
@@ -71,10 +74,22 @@ def test_measured_results_are_never_read(llama_row: Row) -> None:
     assert to_run(bare) == to_run(replace(llama_row, mfu_pct=50.0, hfu_pct=60.0, tflops_per_gpu=200.0, step_time_s=1.0))
 
 
-def test_mixed_lengths_take_the_cut_for_memory(llama_row: Row) -> None:
-    row = replace(llama_row, seq_len=209.9, packing_or_padding="padded per batch, cut at 768; seq_len = mean unpadded")
-    assert to_run(row, "time")["batch"]["seq_len"] == 210
-    assert to_run(row, "memory")["batch"]["seq_len"] == 768
+def test_memory_takes_the_longest_batch_and_time_the_mean(llama_row: Row) -> None:
+    def lengths(text: str, **changes: object) -> tuple[int, int]:
+        row = replace(llama_row, seq_len=209.9, packing_or_padding=text, **changes)  # type: ignore[arg-type]
+        return to_run(row, "time")["batch"]["seq_len"], to_run(row, "memory")["batch"]["seq_len"]
+
+    assert lengths("packed to seq_len") == (210, 210)
+    assert lengths("padded per batch, cut at 768; seq_len = mean unpadded") == (210, 768)
+    assert lengths("padded per batch, cut at 768; seq_len = mean unpadded", quality_reason="memory is the p99 of reserved") == (210, 609)
+    assert lengths("not packed, padding-free; seq_len = mean tokens per sample") == (210, round(209.9 * (1 + 7.7 / 4)))
+    assert lengths("padded per batch; the first step has the longest sample, which is seq_len; mean about 110") == (210, 210)
+
+
+def test_longest_of_a_batch_grows_from_the_mean() -> None:
+    assert longest_of(1) == pytest.approx(1.0, abs=0.01)
+    assert longest_of(2) == pytest.approx(2 * NormalDist().cdf(SPREAD / math.sqrt(2)), rel=0.02)
+    assert longest_of(64) > longest_of(8) > longest_of(2)
 
 
 def test_memory_of_another_size_edits_the_catalogue_entry(llama_row: Row) -> None:

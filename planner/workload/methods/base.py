@@ -62,5 +62,10 @@ def adapt(method: Method, arch: Architecture) -> Adaptation:
         raise PlanError("method.name", method.name, "is not a known method", f"Use one of {', '.join(METHODS)}.")
     for name in method.model_fields_set - {"name"} - set(kind.fields):
         if getattr(method, name) is not None:
-            raise PlanError(f"method.{name}", getattr(method, name), f"means nothing for {method.name}", f"It reads {', '.join(kind.fields) or 'no field'}.")
+            raise PlanError(
+                f"method.{name}",
+                getattr(method, name),
+                f"means nothing for {method.name}",
+                f"It reads {', '.join(kind.fields) or 'no field'}.",
+            )
     return kind.bind(method, arch)

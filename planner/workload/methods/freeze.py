@@ -26,23 +26,37 @@ def _by_name(patterns: tuple[str, ...]) -> Callable[[str], bool]:
     try:
         compiled = [re.compile(pattern) for pattern in patterns]
     except re.error as error:
-        raise PlanError("method.trainable", patterns, f"is not a regular expression ({error})", "Give a part of a parameter name, or a valid expression.") from None
+        raise PlanError(
+            "method.trainable",
+            patterns,
+            f"is not a regular expression ({error})",
+            "Give a part of a parameter name, or a valid expression.",
+        ) from None
     return lambda path: any(pattern in path for pattern in patterns) or any(c.search(path) for c in compiled)
 
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     given = [name for name in ("trainable", "first", "last") if getattr(method, name) is not None]
     if len(given) != 1:
-        raise PlanError("method", ", ".join(given) or "freeze", "needs exactly one of trainable, first, last", "Write for example {name: freeze, first: 6}.")
+        raise PlanError(
+            "method",
+            ", ".join(given) or "freeze",
+            "needs exactly one of trainable, first, last",
+            "Write for example {name: freeze, first: 6}.",
+        )
     if method.trainable is not None:
         patterns = (method.trainable,) if isinstance(method.trainable, str) else method.trainable
         return Adaptation("freeze", trains=_by_name(patterns), per_layer=True)
     count = method.first if method.first is not None else method.last
     assert count is not None
     if count > arch.layers:
-        raise PlanError(f"method.{given[0]}", count, f"is more than the model's {arch.layers} layers", f"Use 0 to {arch.layers}.")
+        raise PlanError(
+            f"method.{given[0]}", count, f"is more than the model's {arch.layers} layers", f"Use 0 to {arch.layers}."
+        )
     n = arch.names
-    embeddings = tuple(name for name in (n.embedding, n.positions, n.token_types, n.embedding_norm, "model.decoder.project_in") if name)
+    embeddings = tuple(
+        name for name in (n.embedding, n.positions, n.token_types, n.embedding_norm, "model.decoder.project_in") if name
+    )
 
     def trains(path: str) -> bool:
         layer = layer_index(path, arch)
@@ -50,14 +64,20 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             return layer >= count if method.first is not None else layer >= arch.layers - count
         if method.first is not None:
             return not path.startswith(embeddings)
-        return path.startswith(n.classifier + ".")  # a classification head starts from random values and is always trained
+        return path.startswith(
+            n.classifier + "."
+        )  # a classification head starts from random values and is always trained
 
     return Adaptation("freeze", trains=trains, per_layer=True)
 
 
 register(
     MethodKind(
-        "freeze", "Layer freezing", "Keeps the first layers frozen, trains only the last ones, or the parameters whose name matches.", ("trainable", "first", "last"),
-        "Lee et al. 2019, arXiv:1911.03090", _bind,
-    )  # fmt: skip
+        "freeze",
+        "Layer freezing",
+        "Keeps the first layers frozen, trains only the last ones, or the parameters whose name matches.",
+        ("trainable", "first", "last"),
+        "Lee et al. 2019, arXiv:1911.03090",
+        _bind,
+    )
 )

@@ -11,4 +11,6 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
     return Adaptation("full", trains=lambda path: True)
 
 
-register(MethodKind("full", "Full fine-tuning", "Trains every weight.", (), "Devlin et al. 2019, arXiv:1810.04805", _bind))
+register(
+    MethodKind("full", "Full fine-tuning", "Trains every weight.", (), "Devlin et al. 2019, arXiv:1810.04805", _bind)
+)

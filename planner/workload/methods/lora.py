@@ -15,9 +15,15 @@ from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
 
 DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
-    "gpt2": ("c_attn",), "gpt_neox": ("query_key_value",), "bert": ("query", "value"), "roberta": ("query", "value"), "xlm-roberta": ("query", "value"),
-    "camembert": ("query", "value"), "phi": ("q_proj", "v_proj", "fc1", "fc2"), "phi3": ("qkv_proj",),
-}  # fmt: skip
+    "gpt2": ("c_attn",),
+    "gpt_neox": ("query_key_value",),
+    "bert": ("query", "value"),
+    "roberta": ("query", "value"),
+    "xlm-roberta": ("query", "value"),
+    "camembert": ("query", "value"),
+    "phi": ("q_proj", "v_proj", "fc1", "fc2"),
+    "phi3": ("qkv_proj",),
+}
 """What peft adapts when no target is given (peft.utils.constants); q_proj and v_proj for the others."""
 
 
@@ -41,15 +47,32 @@ def _selector(method: Method, arch: Architecture) -> tuple[Callable[[str], bool]
         try:
             compiled = re.compile(targets)
         except re.error as error:
-            raise PlanError("method.targets", targets, f"is not a regular expression ({error})", "Give module names, an expression, or all-linear.") from None
+            raise PlanError(
+                "method.targets",
+                targets,
+                f"is not a regular expression ({error})",
+                "Give module names, an expression, or all-linear.",
+            ) from None
         layers = [path.replace("{i}", str(i)) for path in linear_modules(arch) for i in range(arch.layers)]
         if not any(compiled.fullmatch(path) for path in layers):
-            raise PlanError("method.targets", targets, "matches no linear layer", f"The expression must match a whole path such as {layers[0]}.")
+            raise PlanError(
+                "method.targets",
+                targets,
+                "matches no linear layer",
+                f"The expression must match a whole path such as {layers[0]}.",
+            )
         return lambda path: compiled.fullmatch(path) is not None, True
-    missing = [name for name in targets if not any(path == name or path.endswith("." + name) for path in known | outside)]
+    missing = [
+        name for name in targets if not any(path == name or path.endswith("." + name) for path in known | outside)
+    ]
     if missing:
         names = sorted({path.rsplit(".", 1)[-1] for path in known})
-        raise PlanError("method.targets", shorten(missing[0]), "is not a linear layer of this model", f"Its layers have {', '.join(names)}.")
+        raise PlanError(
+            "method.targets",
+            shorten(missing[0]),
+            "is not a linear layer of this model",
+            f"Its layers have {', '.join(names)}.",
+        )
     endings = tuple("." + name for name in targets)
     return lambda path: path in targets or path.endswith(endings), False
 
@@ -62,11 +85,36 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         return any(path == name or path.endswith("." + name) for name in saved)
 
     return Adaptation(
-        method.name, trains=lambda path: False, adapts=adapts, copies=copies, per_layer=per_layer, peft=True, rank=method.rank or 8, dropout=method.dropout or 0.0,
+        method.name,
+        trains=lambda path: False,
+        adapts=adapts,
+        copies=copies,
+        per_layer=per_layer,
+        peft=True,
+        rank=method.rank or 8,
+        dropout=method.dropout or 0.0,
         adapter_dtype=method.adapter_dtype,
-    )  # fmt: skip
+    )
 
 
 _FIELDS = ("rank", "alpha", "dropout", "targets", "adapter_dtype", "modules_to_save")
-register(MethodKind("lora", "LoRA", "Trains low-rank updates beside frozen linear layers.", _FIELDS, "Hu et al. 2021, arXiv:2106.09685", _bind))
-register(MethodKind("qlora", "QLoRA", "LoRA over a base stored in 4-bit NormalFloat.", _FIELDS, "Dettmers et al. 2023, arXiv:2305.14314", _bind))
+register(
+    MethodKind(
+        "lora",
+        "LoRA",
+        "Trains low-rank updates beside frozen linear layers.",
+        _FIELDS,
+        "Hu et al. 2021, arXiv:2106.09685",
+        _bind,
+    )
+)
+register(
+    MethodKind(
+        "qlora",
+        "QLoRA",
+        "LoRA over a base stored in 4-bit NormalFloat.",
+        _FIELDS,
+        "Dettmers et al. 2023, arXiv:2305.14314",
+        _bind,
+    )
+)

@@ -1,0 +1,55 @@
+"""How long the longest batch is where a source tells only the mean: peak memory follows it, time does not.
+
+Lengths of instruction data are close to log-normal. The two ratios below are properties of the data sets behind such rows, set once for all of
+them from how far memory lies above that of a batch of mean length; they are assumptions about data, not about hardware.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import cache
+from statistics import NormalDist
+from typing import Final
+
+from planner.evidence.rows import Row
+
+SPREAD: Final = 0.8
+"""Standard deviation of the logarithm of a sample's length."""
+LONGEST: Final = 8.7
+"""Longest sample of some thousand over the mean: exp(3.1 σ - σ²/2)."""
+PERCENTILE_99: Final = 2.9
+"""Where memory is a 99th percentile over steps of batches sorted by length, their length over the mean."""
+
+_MEAN = re.compile(r"\bmean\b")
+_CUT = re.compile(r"\bcut at (\d+)\b")
+_POINTS = 400
+
+
+def has_mean_length(row: Row) -> bool:
+    """Whether `seq_len` is a mean over samples of different length, so that the longest batch is another."""
+    text = row.packing_or_padding or ""
+    return _MEAN.search(text) is not None and "longest sample, which is seq_len" not in text
+
+
+def memory_length(row: Row) -> int:
+    """Tokens of a sequence in the batch that sets the peak of memory [token]; `seq_len` where all samples are alike."""
+    length = row.seq_len or 0.0
+    if not has_mean_length(row):
+        return round(length)
+    text = row.packing_or_padding or ""
+    cut = float(found[1]) if (found := _CUT.search(text)) else math.inf
+    if "p99" in (row.quality_reason or ""):
+        return round(min(cut, PERCENTILE_99 * length))
+    batch = row.micro_batch or 1
+    mean = length / longest_of(batch) if "incl. padding" in text else length
+    longest = min(cut, LONGEST * mean)
+    return round(mean + (longest - mean) / batch) if "padding-free" in text else round(longest)
+
+
+@cache
+def longest_of(batch: int) -> float:
+    """Expected length of the longest of `batch` samples over the mean of one: the integral of the quantiles of the maximum."""
+    normal = NormalDist(-SPREAD**2 / 2, SPREAD)
+    levels = (((i + 0.5) / _POINTS) ** (1 / batch) for i in range(_POINTS))
+    return math.fsum(math.exp(normal.inv_cdf(level)) for level in levels) / _POINTS
