@@ -201,7 +201,7 @@ class Run(_Part):
         None, description="Number formats: a name (bf16-mixed, fp32, …) or the four fields."
     )
     optimizer: str = Field(
-        "adamw", max_length=64, description="Optimizer: adamw, adamw-fused, adamw8bit, sgd, sgd-momentum, adafactor."
+        "adamw", max_length=64, description="Optimizer: adamw, adamw-fused, adamw8bit, sgd, sgd-momentum, adafactor, lamb, lion."
     )
     stack: str = Field(
         "hf", max_length=64, description="Training software: it decides what is fused, kept, cast and overlapped."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,8 @@ settings.load_profile("plain")
 
 
 def pytest_report_header() -> str:
-    return ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "streamlit", "pydantic"))
+    known = {distribution.name.lower(): distribution.version for distribution in distributions()}
+    return ", ".join(f"{name} {known.get(name, 'absent')}" for name in ("torch", "transformers", "peft", "streamlit", "pydantic"))
 
 
 @pytest.fixture(scope="session")

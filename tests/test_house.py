@@ -14,7 +14,8 @@ import pytest
 import planner
 
 ROOT = Path(__file__).resolve().parents[1]
-MAX_LINES = 500
+MAX_LINES = 700
+"""A hard stop; over about 400 lines a file wants to be two."""
 TEXT = {".md", ".py", ".toml", ".txt", ".yaml", ".yml", ".csv", ".json", ".css", ""}
 SOURCES = sorted((ROOT / "planner").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -34,6 +35,10 @@ def read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def is_overload(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    return any(isinstance(name, ast.Name) and name.id == "overload" for name in node.decorator_list)
+
+
 def test_modules_are_short_and_say_what_they_are() -> None:
     long = {str(p.relative_to(ROOT)): n for p in SOURCES if (n := len(read(p).splitlines())) > MAX_LINES}
     assert not long
@@ -45,7 +50,9 @@ def test_public_functions_and_classes_say_what_they_do() -> None:
     silent = []
     for path in SOURCES:
         for node in ast.parse(read(path)).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and ast.get_docstring(node) is None:
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_") or is_overload(node):
+                continue
+            if ast.get_docstring(node) is None:
                 silent.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
     assert not silent, "\n".join(silent)
 

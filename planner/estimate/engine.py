@@ -234,6 +234,7 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
     terms += ledger.flop_terms(r, w, flops)
     terms += ledger.time_terms(r, timing)
     terms += ledger.money_terms(r, rate, watts, hours, cost, energy)
+    terms += ledger.figure_terms(r, timing, tokens, steps, model_flops, peak_rate, usable, detail.context)
     return Estimate.model_construct(
         fits=fits,
         fits_reason=reason,

@@ -255,3 +255,70 @@ def money_terms(
             )
         )
     return terms
+
+
+def figure_terms(
+    r: Resolved,
+    timing: StepTime,
+    tokens: int,
+    steps: int | None,
+    model_flops: float,
+    peak_rate: float | None,
+    usable: float | None,
+    context: float,
+) -> list[Term]:
+    """`figures/…`: what is derived from the sums above."""
+    seconds, gpus, batch = timing.total, r.run.hardware.gpus, r.run.batch
+    step: dict[str, float | int | str] = {"T": tokens, "t_step": seconds}
+    sizes: dict[str, float | int | str] = {
+        "b": batch.micro,
+        "s": batch.seq_len or 0,
+        "accumulation": batch.accumulation,
+        "dp": r.run.dp,
+    }
+    terms = [
+        _term("figures/tokens_per_step", tokens, "1", "T = b · s · accumulation · dp", sizes, "definition"),
+        _term("figures/tokens_per_s", tokens / seconds, "token/s", "T / t_step", step, "definition"),
+        _term(
+            "figures/tokens_per_s_per_gpu",
+            tokens / seconds / gpus,
+            "token/s",
+            "T / t_step / G",
+            {**step, "G": gpus},
+            "definition",
+        ),
+    ]
+    if peak_rate is not None:
+        inputs: dict[str, float | int | str] = {"F_model": model_flops, "t_step": seconds, "G": gpus, "P": peak_rate}
+        note = "Chowdhery et al. 2022, arXiv:2204.02311, app. B: recomputation not counted; attention over the whole square"
+        terms.append(
+            _term(
+                "figures/mfu", model_flops / seconds / gpus / peak_rate, "1", "F_model / (t_step · G · P)", inputs, note
+            )
+        )
+    if steps is not None:
+        terms.append(_term("figures/steps", steps, "1", "ceil(tokens · epochs / T)", {"T": tokens}, "definition"))
+        terms.append(
+            _term(
+                "figures/total_time",
+                steps * seconds,
+                "s",
+                "steps · t_step",
+                {"steps": steps, "t_step": seconds},
+                "definition",
+            )
+        )
+    if usable is not None and r.accelerator is not None:
+        whole: dict[str, float | int | str] = {"M_device": usable + context, "M_context": context}
+        origin = r.accelerator.source or "device-reported"
+        terms.append(
+            _term(
+                "figures/usable_memory",
+                usable,
+                "B",
+                "M_device − M_context",
+                whole,
+                f"{origin}; {source('cuda_context_bytes')}",
+            )
+        )
+    return terms

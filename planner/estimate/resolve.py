@@ -22,6 +22,16 @@ from planner.workload.stacks import Stack, find_stack
 DEFAULT_GPU = "H100 SXM 80GB"
 DEFAULT_SEQ = 2048
 _FUSED = {"adamw": "adamw-fused"}
+_OPTIONAL_FIELDS = {
+    "num_labels",
+    "head_dim",
+    "num_key_value_heads",
+    "attention_bias",
+    "mlp_bias",
+    "tie_word_embeddings",
+    "sliding_window",
+    "attention_dropout",
+}
 _MEMORY_FIELDS = {"memory_gib": "memory_bytes", "usable_memory_gib": "usable_memory_bytes"}
 
 
@@ -125,6 +135,8 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
 def _model(model: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """(name to show, config)."""
     if isinstance(model, dict):
+        if "base" in model:
+            return _edited(model)
         config = load_config(model)
         given = config.get("_name_or_path")
         return (given if isinstance(given, str) and given else f"custom {config['model_type']}"), config
@@ -135,6 +147,25 @@ def _model(model: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
         ) else "pasted config", load_config(text)
     entry = find_model(text)
     return entry.id, dict(entry.config)
+
+
+def _edited(model: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """`{base: NAME, …fields}`: a catalog config with edited fields."""
+    edits = {key: value for key, value in model.items() if key != "base"}
+    base = model["base"]
+    if not isinstance(base, str):
+        raise PlanError("model.base", base, "is not a model's name", "Name the catalog model that you edit.")
+    entry = find_model(base, "model.base")
+    known = dict(entry.config)
+    for key in edits:
+        if key not in known and key not in _OPTIONAL_FIELDS:
+            raise PlanError(
+                f"model.{key}",
+                edits[key],
+                f"is not a field of the config of {entry.id}",
+                f"Its fields: {', '.join(sorted(known))}.",
+            )
+    return f"{entry.id} (edited)" if edits else entry.id, load_config({**known, **edits})
 
 
 def _is_folder(text: str) -> bool:

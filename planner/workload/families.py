@@ -3,7 +3,8 @@
 A reader states the conventions that the config leaves to the model's code.
 
 Source of every convention: the `modeling_*.py` of transformers 5.24; tests compare parameter counts with those
-classes to the last digit. A field that the config leaves out has transformers' default; sizes without which nothing can be said (width, depth, heads, vocabulary) must be there.
+classes to the last digit. A field that the config leaves out has transformers' default; sizes without which nothing
+can be said (width, depth, heads, vocabulary) must be there.
 """
 
 from __future__ import annotations

@@ -131,3 +131,26 @@ def _adafactor(parameters: Sized, master: str) -> Step:
     widest = max((p.numel * (8.0 if p.dtype == "fp32" or master else 16.0) for p, _ in parameters), default=0.0)
     count, tensors = _count(parameters)
     return Step({"factored": state}, widest, 4.0 * 12 * count, 12 * tensors)
+
+
+@register(
+    "lamb",
+    "LAMB",
+    "AdamW with a trust ratio per tensor, fused over tensors; for very large batches.",
+    "You et al. 2020, arXiv:1904.00962, algorithm 2; Apex FusedLAMB",
+)
+def _lamb(parameters: Sized, master: str) -> Step:
+    size, tensors = _bytes(parameters, master), _count(parameters)[1]
+    # one stage reads g, p, m, v and writes m, v, update; norms of p and update; a second stage scales
+    return Step({"exp_avg": size, "exp_avg_sq": size}, 0.0, 12 * size, _launches(4, tensors))
+
+
+@register(
+    "lion", "Lion", "One moment per parameter; the sign of it is the update.", "Chen et al. 2023, arXiv:2302.06675"
+)
+def _lion(parameters: Sized, master: str) -> Step:
+    size, tensors = _bytes(parameters, master), _count(parameters)[1]
+    # per tensor in Python: decay r/w, interpolation, sign, add, lerp
+    return Step(
+        {"exp_avg": size}, max((p.numel * BYTES[p.dtype] for p, _ in parameters), default=0.0), 12 * size, 6 * tensors
+    )

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import pytest
 
 from planner.evidence.lengths import SPREAD, longest_of
-from planner.evidence.mapping import Skip, to_run
+from planner.evidence.mapping import Skip, stack_of, to_run
 from planner.evidence.network import network_gbps
 from planner.evidence.rows import Row, rows
 from planner.run import Run, parse_run
@@ -36,7 +36,8 @@ def test_generic_llama(llama_row: Row) -> None:
     assert run.model["tie_word_embeddings"] is False
     assert (run.method.name, run.method.rank, run.method.targets) == ("lora", 8, ("self_attn.q_proj", "self_attn.v_proj"))
     assert (run.batch.micro, run.batch.accumulation, run.batch.seq_len, run.dp) == (4, 2, 1024, 2)
-    assert (run.stack, run.activation_checkpointing, run.attention) == ("hf", "full", "flash")
+    assert (run.stack, run.activation_checkpointing, run.attention) == ("hf-4", "full", "flash")
+    assert run.method.adapter_dtype == "bf16"
     assert run.hardware.gpus_per_node == 2
 
 
@@ -67,6 +68,28 @@ def test_llama_names_of_targets_become_the_family_s_own(llama_row: Row) -> None:
     assert method["targets"] == ["attn.c_attn", "attn.c_proj"]
     assert to_run(replace(row, lora_targets="all-linear"))["method"]["targets"] == "all-linear"
     assert to_run(replace(row, lora_targets="all-linear lm_head"))["method"]["targets"][-1] == "lm_head"
+
+
+@pytest.mark.parametrize(
+    ("framework", "variant", "compile", "stack"),
+    [
+        ("hf-trainer", None, None, "hf-4"),
+        ("hf-trainer", None, True, "hf-compile"),
+        ("hf-trainer", "accelerated-peft-bnb-foak", None, "hf-kernels"),
+        ("hf-trainer", "foak-fast-kernels-liger", None, "hf-liger"),
+        ("tensorflow", None, None, "hf-compile"),
+        ("nemo", None, None, "megatron"),
+        ("fms-fsdp", None, True, "torchtitan"),
+    ],
+)
+def test_software_and_its_kernels_choose_the_stack(llama_row: Row, framework: str, variant: str | None, compile: bool | None, stack: str) -> None:
+    assert to_run(replace(llama_row, framework=framework, variant=variant, compile=compile))["stack"] == stack
+    assert stack_of(replace(llama_row, framework="abacus")) is None
+
+
+def test_any_fused_attention_is_sdpa_where_flash_does_not_run(llama_row: Row) -> None:
+    assert to_run(replace(llama_row, gpu="V100 SXM2 16GB"))["attention"] == "sdpa"
+    assert to_run(llama_row)["attention"] == "flash"
 
 
 def test_measured_results_are_never_read(llama_row: Row) -> None:
