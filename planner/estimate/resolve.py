@@ -101,7 +101,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     hardware, topology = _hardware(run, accelerator, profile, notes)
     if run.offload != "none":
         raise PlanError("offload", run.offload, "is not planned yet", "Use none.")
-    method = run.method.model_copy(update={"rank": adaptation.rank}) if adaptation.rank else run.method
+    method = run.method.model_copy(update=dict(adaptation.resolved))
     full = run.model_copy(
         update={
             "head": head,

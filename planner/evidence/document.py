@@ -87,8 +87,10 @@ def _verdicts(fit: Mapping[str, int]) -> list[str]:
 
 
 def _constants(constants: Mapping[str, Any]) -> list[str]:
-    lines = ["## Fitted constants", "", "| constant | value | prior | from |", "|---|--:|--:|---|"]
-    lines += [f"| {name} | {entry['value']:.3g} | {entry['prior']:.3g} | {entry['from']} |" for name, entry in sorted(constants.items())]
+    lines = ["## Fitted constants", "", "| constant | value | prior | between folds | prior from |", "|---|--:|--:|--:|---|"]
+    for name, entry in sorted(constants.items()):
+        figures = f"{entry['value']:.3g} | {entry['prior']:.3g} | {entry['low']:.3g} to {entry['high']:.3g}"
+        lines.append(f"| {name} | {figures} | {entry['from']} |")
     return [*lines, ""]
 
 

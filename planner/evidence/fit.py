@@ -1,9 +1,9 @@
 """`python -m planner.evidence.fit`: fit a few physical constants to the measured runs, and the intervals to what is left.
 
-The constants are those of `PRIORS`, in ``planner/estimate/data/constants.json``. Each is sought by golden section on the rows that
-it moves, one after the other, minimising robust log errors plus the distance from its prior; rows of one group weigh as its square
-root. What is reported and what makes the intervals are errors on folds that took no part. With ``--intervals`` the constants stay and
-only the intervals are made again; with ``--write`` the fitted values replace the shipped ones.
+The constants are those of `PRIORS`, in ``planner/estimate/data/constants.json``. Each is sought by golden section on the rows that it
+moves, one after the other, minimising robust log errors plus the distance from its prior; rows of one group weigh as its square root.
+Every fold is fitted again without its rows: errors that are reported as held out, and the intervals, come from those values.
+With ``--write`` the values replace the shipped ones and the intervals are made; with ``--intervals`` only the intervals are.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from planner.evidence import intervals
 from planner.evidence.folds import FOLDS, fold_of, group_of
 from planner.evidence.mapping import stack_of
 from planner.evidence.predict import Predictor
-from planner.evidence.rows import Row, rows
+from planner.evidence.rows import DATA, Row, rows
 from planner.evidence.score import Scored, score
 
 CONSTANTS: Final = Path(engine_constants.__file__).with_name("data") / "constants.json"
+FOLD_VALUES: Final = DATA / "folds.json"
 PER_GROUP: Final = 8
 """Rows of one group that take part in the search; a sweep of hundreds of layouts says little more than eight of them."""
 HUBER: Final = 0.15
@@ -97,6 +98,13 @@ def constants(values: Mapping[str, float], beliefs: Mapping[str, Prior]) -> Iter
     finally:
         table.update(before)
         resolve._known_profile.cache_clear()
+
+
+def value_of(table: Mapping[str, Any], prior: Prior) -> float:
+    """Value in use of a constant."""
+    entry = table[prior.name]
+    group = entry.get("by_architecture", entry.get("by_stack", {}))
+    return float(group.get(prior.key, entry["value"]))
 
 
 def _set(table: dict[str, Any], prior: Prior, value: float) -> None:
@@ -192,55 +200,67 @@ def _scored(table: Sequence[Row]) -> list[Scored]:
     return [score(row, predictor.predict(row)) for row in table]
 
 
-def cross_validate(table: Sequence[Row], beliefs: Mapping[str, Prior]) -> tuple[dict[str, float], list[dict[str, float]], list[Scored]]:
-    """Values from all rows, values of each fold from the other folds' rows, and every row predicted with the values of its own fold."""
-    start = {name: prior.median for name, prior in beliefs.items()}
-    chosen = sample(table)
+def cross_validate(table: Sequence[Row], beliefs: Mapping[str, Prior]) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """Values from all rows, and values of each fold from the other folds' rows."""
+    predictor = Predictor()
+    chosen = [row for row in sample(table) if predictor.predict(row).skipped is None]
+    start = {path: prior.median for path, prior in beliefs.items()}
     final = search(chosen, start, beliefs)
-    by_fold = [search([row for row in chosen if fold_of(row) != fold], final, beliefs, rounds=1) for fold in range(FOLDS)]
-    held_out: dict[str, Scored] = {}
+    return final, [search([row for row in chosen if fold_of(row) != fold], start, beliefs) for fold in range(FOLDS)]
+
+
+def held_out(table: Sequence[Row], by_fold: Sequence[Mapping[str, float]], beliefs: Mapping[str, Prior] = PRIORS) -> list[Scored]:
+    """Every row predicted with the constants that its own fold had no part in."""
+    found: dict[str, Scored] = {}
     for fold, values in enumerate(by_fold):
-        members = [row for row in table if fold_of(row) == fold]
         with constants(values, beliefs):
-            held_out |= {s.row.id: s for s in _scored(members)}
-    return final, by_fold, [held_out[row.id] for row in table]
+            found |= {s.row.id: s for s in _scored([row for row in table if fold_of(row) == fold])}
+    return [found[row.id] for row in table]
 
 
-def write_intervals(held_out: Sequence[Scored], path: Path = uncertainty.DATA) -> dict[str, Any]:
+def fold_values() -> list[dict[str, float]]:
+    """The constants of each fold as the last fit wrote them."""
+    values: list[dict[str, float]] = json.loads(FOLD_VALUES.read_text(encoding="utf-8"))
+    return values
+
+
+def write_intervals(unseen: Sequence[Scored], path: Path = uncertainty.DATA) -> dict[str, Any]:
     """Make ``uncertainty.json`` from held-out predictions; returns what was written."""
-    made = {kind: intervals.table(intervals.residuals(held_out, kind)) for kind in ("time", "memory")}
-    document = made | {"generated": datetime.now(UTC).date().isoformat(), "rows": len(held_out)}
+    made = {kind: intervals.table(intervals.residuals(unseen, kind)) for kind in ("time", "memory")}
+    document = made | {"generated": datetime.now(UTC).date().isoformat(), "rows": len(unseen)}
     path.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     return document
 
 
-def write_constants(values: Mapping[str, float], by_fold: Sequence[Mapping[str, float]], beliefs: Mapping[str, Prior], path: Path = CONSTANTS) -> None:
-    """Put fitted values into ``constants.json``, each with its range between folds."""
+def write_constants(values: Mapping[str, float], beliefs: Mapping[str, Prior], path: Path = CONSTANTS) -> None:
+    """Put fitted values into ``constants.json``; everything else in it stays."""
     table = json.loads(path.read_text(encoding="utf-8"))
     for name, value in values.items():
-        prior, folds = beliefs[name], [fold[name] for fold in by_fold]
-        _set(table, prior, float(f"{value:.3g}"))
-        table[prior.name].setdefault("folds", {})[prior.key] = [float(f"{min(folds):.3g}"), float(f"{max(folds):.3g}")]
+        _set(table, beliefs[name], float(f"{value:.3g}"))
     path.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Fit, print what was found, and write what the arguments ask for."""
-    table, beliefs = rows(), PRIORS
+    table = rows()
     if "--intervals" in arguments:
-        held_out = _scored(table)
+        by_fold = fold_values()
     else:
-        values, by_fold, held_out = cross_validate(table, beliefs)
-        for name, value in values.items():
-            folds = ", ".join(f"{fold[name]:.4g}" for fold in by_fold)
-            print(f"{name}: {value:.4g} (prior {beliefs[name].median:.4g}; folds {folds})")
-        errors = np.array([abs(s.tokens_ratio - 1) for s in held_out if s.tokens_ratio is not None])
-        print(f"held out: {errors.size} rows, median {np.median(errors):.1%}, 90 % {np.quantile(errors, 0.9):.1%}")
+        values, by_fold = cross_validate(table, PRIORS)
+        for path, value in values.items():
+            folds = ", ".join(f"{fold[path]:.3g}" for fold in by_fold)
+            print(f"{path}: {value:.3g} (prior {PRIORS[path].median:.3g}; folds {folds})")
         if "--write" in arguments:
-            write_constants(values, by_fold, beliefs)
-    document = write_intervals(held_out)
-    for kind in ("time", "memory"):
-        print(f"{kind}: {len(document[kind]['classes'])} classes, {document[kind]['held_out_coverage']:.1%} of held-out rows inside")
+            write_constants(values, PRIORS)
+            rounded = [{path: float(f"{value:.4g}") for path, value in fold.items()} for fold in by_fold]
+            FOLD_VALUES.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+    unseen = held_out(table, by_fold)
+    errors = np.array([abs(s.tokens_ratio - 1) for s in unseen if s.tokens_ratio is not None])
+    print(f"held out: {errors.size} rows, median {np.median(errors):.1%}, 90 % {np.quantile(errors, 0.9):.1%}")
+    if "--write" in arguments or "--intervals" in arguments:
+        document = write_intervals(unseen)
+        for kind in ("time", "memory"):
+            print(f"{kind}: {len(document[kind]['classes'])} classes, {document[kind]['held_out_coverage']:.1%} of held-out rows inside")
     return 0
 
 

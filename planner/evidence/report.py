@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from planner.evidence import intervals
+from planner.estimate import constants as engine_constants
+from planner.evidence import fit, intervals
 from planner.evidence.accuracy import ACCURACY, NUMBERS, SCORED, measurements_digest
 from planner.evidence.document import render
 from planner.evidence.folds import FOLDS, fold_of
@@ -75,6 +76,16 @@ def _with_ranges(scored: Sequence[Scored]) -> list[tuple[Scored, dict[str, tuple
     for s in scored:
         spans = {kind: intervals.choose(folds[fold_of(s.row)], intervals.classes_of(s)) for kind, folds in by_kind.items()}
         found.append((s, spans))
+    return found
+
+
+def fitted_constants() -> dict[str, dict[str, Any]]:
+    """Value in use, prior and range between folds of every fitted constant."""
+    table, folds = engine_constants._table(), fit.fold_values()
+    found = {}
+    for path, prior in fit.PRIORS.items():
+        values = [fold[path] for fold in folds]
+        found[path] = {"value": fit.value_of(table, prior), "prior": prior.median, "low": min(values), "high": max(values), "from": prior.source}
     return found
 
 
@@ -137,9 +148,10 @@ def _rounded(value: Any) -> Any:
 def main(arguments: Sequence[str]) -> int:
     """Write the record and the document; with ``--render`` the document only."""
     if "--render" not in arguments:
-        scored = score_rows(rows())
-        ACCURACY.write_text(json.dumps(record(scored), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        write_scored(scored, None)
+        table = rows()
+        scored, unseen = score_rows(table), fit.held_out(table, fit.fold_values())
+        ACCURACY.write_text(json.dumps(record(scored, unseen, fitted_constants()), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_scored(scored, unseen)
     DOCUMENT.write_text(render(json.loads(ACCURACY.read_text(encoding="utf-8"))), encoding="utf-8")
     return 0
 

@@ -2,7 +2,7 @@
 
 from planner.workload.architecture import Architecture
 from planner.workload.families import FAMILIES, read_config
-from planner.workload.layers import Setting
 from planner.workload.trace import Workload, trace
+from planner.workload.writer import Setting
 
 __all__ = ["FAMILIES", "Architecture", "Setting", "Workload", "read_config", "trace"]

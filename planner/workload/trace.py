@@ -11,10 +11,13 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from planner.workload.architecture import Architecture
+from planner.workload.blocks import block
+from planner.workload.embeddings import embed
 from planner.workload.graph import Graph, Operation, Parameter, Tensor
-from planner.workload.layers import Setting, Writer, last_kept_only_inputs
+from planner.workload.heads import head as write_head
 from planner.workload.methods.base import Adaptation
 from planner.workload.methods.lora import linear_modules
+from planner.workload.writer import Setting, Writer
 
 MAX_PERIOD = 8
 
@@ -70,7 +73,7 @@ def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
 
     first = writer()
     whole = checkpointing == "full" or (checkpointing == "selective" and setting.stack.selective == "operators")
-    x = first.embed(require_grad=whole and (adaptation.peft or setting.stack.requires_input_grad))
+    x = embed(first, require_grad=whole and (adaptation.peft or setting.stack.requires_input_grad))
     stretches = [Stretch("embedding", first.graph.operations, first.graph.parameters, 1, None, x, held=first.held)]
     for indices, count in runs_of_equal_layers(arch, adaptation):
         for part, times in ((indices, 1), (tuple(i + len(indices) for i in indices), count - 1)):
@@ -78,7 +81,7 @@ def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
                 continue
             for index in part:
                 w = writer()
-                y = w.block(index, x)
+                y = block(w, index, x)
                 w.graph.release(x, y, *w.kept)  # the caller refers to the block's input until it returns
                 skipped = last_kept_only_inputs(w.graph.operations) if whole and setting.stack.early_stop else 0
                 retained: tuple[Operation, ...] = ()
@@ -100,7 +103,7 @@ def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
                 )
                 x = y
     last = writer()
-    loss = last.head(x)
+    loss = write_head(last, x)
     stretches.append(
         Stretch("head", last.graph.operations, last.graph.parameters, 1, x, loss, held=last.graph.cached_casts)
     )
@@ -160,3 +163,17 @@ def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashab
         tuple(adaptation.trains(w) for w in weights),
         tuple(adaptation.adapts(m) for m in modules),
     )
+
+
+def last_kept_only_inputs(operations: list[Operation]) -> int:
+    """How many trailing operations a non-reentrant checkpoint's recomputation skips: it stops once the last saved tensor has been rebuilt.
+
+    A saved input exists before its operation runs, so the operation that saves only inputs need not run either (torch.utils.checkpoint, early stop).
+    """
+    for position in range(len(operations) - 1, -1, -1):
+        operation = operations[position]
+        kept = [t for t in operation.saved if t.parameter is None]
+        if kept:
+            produced = {id(t) for t in operation.outputs}
+            return len(operations) - position - (1 if any(id(t) in produced for t in kept) else 0)
+    return len(operations)

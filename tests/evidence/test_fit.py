@@ -78,15 +78,20 @@ def test_sample_is_bounded_by_group() -> None:
     assert fit.sample(rows(), per_group=3) == chosen
 
 
+def test_folds_were_fitted_for_the_constants_of_today() -> None:
+    folds = fit.fold_values()
+    assert len(folds) == fit.FOLDS
+    assert all(set(fold) == set(fit.PRIORS) for fold in folds), "run python -m planner.evidence.fit --write"
+
+
 def test_written_constants_keep_all_else(tmp_path: Path) -> None:
     path = tmp_path / "constants.json"
     path.write_text(fit.CONSTANTS.read_text(encoding="utf-8"), encoding="utf-8")
     before = json.loads(path.read_text(encoding="utf-8"))
     name = "sustained_rate [Hopper 9.0]"
-    fit.write_constants({name: 0.7654}, [{name: 0.70}, {name: 0.80}], fit.PRIORS, path)
+    fit.write_constants({name: 0.7654}, fit.PRIORS, path)
     after = json.loads(path.read_text(encoding="utf-8"))
     assert after["sustained_rate"]["by_architecture"]["Hopper 9.0"] == 0.765
-    assert after["sustained_rate"]["folds"]["Hopper 9.0"] == [0.7, 0.8]
     assert {key: value for key, value in after.items() if key != "sustained_rate"} == {
         key: value for key, value in before.items() if key != "sustained_rate"
     }

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
+
+if TYPE_CHECKING:
+    from planner.workload.graph import Tensor
+    from planner.workload.writer import Writer
+
+    Beside = Callable[[Writer, str, Tensor, float, Callable[[Tensor], Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -17,7 +24,9 @@ class Adaptation:
     trains: is the base parameter of this path trained?
     adapts: does the linear layer of this path get a low-rank update?
     copies: is the module of this path trained as a copy beside the frozen original (peft's modules_to_save)?
+    resolved: method fields that were left out, with the values used.
     per_layer: decisions differ between layers, so that layers cannot be assumed equal.
+    beside: writes an adapted linear layer: (writer, path, input, output width, the base layer as a function) to output.
     peft: the base model is frozen under peft (which makes the embeddings' output require a gradient under checkpointing).
     """
 
@@ -27,8 +36,8 @@ class Adaptation:
     copies: Callable[[str], bool] = field(default=lambda path: False)
     per_layer: bool = False
     peft: bool = False
-    rank: int = 0
-    dropout: float = 0.0
+    beside: Beside | None = None
+    resolved: Mapping[str, Any] = field(default_factory=dict)
     adapter_dtype: str | None = None
 
 

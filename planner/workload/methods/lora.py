@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from planner.errors import PlanError, shorten
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
+
+if TYPE_CHECKING:
+    from planner.workload.graph import Tensor
+    from planner.workload.writer import Writer
 
 DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
     "gpt2": ("c_attn",),
@@ -35,8 +40,8 @@ def linear_modules(arch: Architecture) -> tuple[str, ...]:
     return tuple(f"{n.layer}.{part}" for part in (*attention, n.out, *mlp))
 
 
-def _selector(method: Method, arch: Architecture) -> tuple[Callable[[str], bool], bool]:
-    """(does a path match, do the layers differ)."""
+def select(method: Method, arch: Architecture) -> tuple[Callable[[str], bool], bool]:
+    """Target selection as peft does it: (does a path match, do the layers differ)."""
     targets = method.targets or DEFAULT_TARGETS.get(arch.model_type, ("q_proj", "v_proj"))
     known = {path.replace("{i}", "0") for path in linear_modules(arch)}
     head = arch.names.head + ".decoder" if arch.head_transform else arch.names.head
@@ -78,21 +83,33 @@ def _selector(method: Method, arch: Architecture) -> tuple[Callable[[str], bool]
 
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
-    adapts, per_layer = _selector(method, arch)
-    saved = method.modules_to_save or ()
+    adapts, per_layer = select(method, arch)
+    rank, dropout, saved = method.rank or 8, method.dropout or 0.0, method.modules_to_save or ()
 
     def copies(path: str) -> bool:
         return any(path == name or path.endswith("." + name) for name in saved)
+
+    def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        """peft.tuners.lora.Linear.forward: `result + lora_B(lora_A(dropout(x.to(A.dtype)))) * scaling`, cast back."""
+        g = w.graph
+        y = layer(x)
+        a = w.adapter(path + ".lora_A.weight", (float(rank), x.shape[-1]))
+        b = w.adapter(path + ".lora_B.weight", (out, float(rank)))
+        adapted = g.dropout(g.cast(x, a.dtype, name="adapter_input"), dropout)
+        update = g.unary("adapter_scale", g.linear(g.linear(adapted, a, name="lora_A"), b, name="lora_B"), save="none")
+        result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
+        g.release(x, adapted)  # the module call's argument, and its local variable
+        return result
 
     return Adaptation(
         method.name,
         trains=lambda path: False,
         adapts=adapts,
         copies=copies,
+        beside=beside,
+        resolved={"rank": rank},
         per_layer=per_layer,
         peft=True,
-        rank=method.rank or 8,
-        dropout=method.dropout or 0.0,
         adapter_dtype=method.adapter_dtype,
     )
 

@@ -1,0 +1,172 @@
+"""Self-attention with grouped heads, rotary positions and the kernels that compute its core.
+
+Source: transformers 5.24 `modeling_*.py`.
+"""
+
+from __future__ import annotations
+
+from planner.workload.graph import BYTES, Graph, Kernel, Tensor
+from planner.workload.writer import Writer
+
+
+def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
+    """Self-attention with grouped heads (Ainslie et al. 2023, arXiv:2305.13245)."""
+    arch, n, g = w.arch, w.names, w.graph
+    heads, kv, d, b, t = arch.heads, arch.kv_heads, arch.head_dim, w.b, w.t
+    q_shape, kv_shape = (b, heads, t, d), (b, kv, t, d)
+    if arch.fused_qkv:
+        fused = w.linear(f"{layer}.{n.fused}", x, (heads + 2 * kv) * d, bias=arch.qkv_bias)
+        q, k, v = g.split(fused, [q_shape, kv_shape, kv_shape])
+    else:
+        q = w.linear(f"{layer}.{n.query}", x, heads * d, bias=arch.qkv_bias)
+        if arch.query_scaled:
+            q = g.unary("query_scale", q, save="none")
+        q = g.view(qk_norm(w, f"{layer}.{n.qk_norms[0]}", q, heads), q_shape)
+        k = g.view(
+            qk_norm(w, f"{layer}.{n.qk_norms[1]}", w.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.qkv_bias), kv),
+            kv_shape,
+        )
+        v = g.view(w.linear(f"{layer}.{n.value}", x, kv * d, bias=arch.qkv_bias), kv_shape)
+    if arch.rotary_dim:
+        q, k = rotate(w, q, heads, x.dtype), rotate(w, k, kv, x.dtype)
+    y = core(w, q, k, v, index)
+    out = w.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
+    g.release(x, q, k, v)  # local variables of the module's forward and of its caller
+    return out
+
+
+def qk_norm(w: Writer, path: str, x: Tensor, heads: float) -> Tensor:
+    kind, d = w.arch.qk_norm, w.arch.head_dim
+    if kind == "none":
+        return x
+    return (
+        w.rms_norm(path, w.graph.view(x, (w.b, w.t, heads, d)), d) if kind == "head" else w.rms_norm(path, x, heads * d)
+    )
+
+
+def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
+    """Rotary positions (Su et al. 2021, arXiv:2104.09864): `x·cos + rotate_half(x)·sin`, five kernels in eager code, one in fused stacks."""
+    g, arch = w.graph, w.arch
+    if not w.s.eager:
+        y = g.new(x.shape, x.dtype, x.requires_grad, "rotary")
+        g.add_operation(
+            "rotary",
+            "elementwise",
+            (x,),
+            (y,),
+            (),
+            (Kernel("elementwise", 2 * x.bytes),),
+            (Kernel("elementwise", 2 * x.bytes),),
+        )
+        return y
+    part = (
+        x
+        if arch.rotary_dim == arch.head_dim and not arch.fresh_rotary
+        else g.view(x, (w.b, heads, w.t, arch.rotary_dim))
+    )
+    cosine = promoted(w, "rotary_cos", part, dtype)
+    half = g.unary("rotate_half", part, save="none", kernels=2)
+    y = g.add(cosine, promoted(w, "rotary_sin", half, dtype), name="rotary_add")
+    if arch.fresh_rotary:  # torch.cat of the rotated part and the rest
+        whole = g.new(x.shape, y.dtype, x.requires_grad, "rotary_cat")
+        moved = x.bytes + whole.bytes
+        g.add_operation(
+            "rotary_cat",
+            "elementwise",
+            (y,),
+            (whole,),
+            (),
+            (Kernel("elementwise", moved),),
+            (Kernel("elementwise", moved),),
+        )
+        return whole
+    return y
+
+
+def promoted(w: Writer, name: str, x: Tensor, dtype: str) -> Tensor:
+    """x times a constant of type `dtype`: the result has the wider of the two types."""
+    g = w.graph
+    wide = dtype if BYTES[dtype] > BYTES[x.dtype] else x.dtype
+    y = g.new(x.shape, wide, x.requires_grad, name)
+    moved = x.bytes + y.bytes
+    g.add_operation(
+        name, "elementwise", (x,), (y,), (), (Kernel("elementwise", moved),), (Kernel("elementwise", moved),)
+    )
+    return y
+
+
+def core(w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
+    """softmax(q kᵀ) v by the chosen kernel."""
+    arch, g = w.arch, w.graph
+    window = arch.window(index)
+    unfused = w.s.attention == "eager" or (
+        w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and arch.heads != arch.kv_heads
+    )
+    if unfused or (arch.attention_softcap and w.s.attention == "sdpa"):
+        return recomputed(w, q, k, v) if w.s.recompute_attention else eager_core(w, q, k, v)
+    geometry = {
+        "batch": w.b,
+        "heads": arch.heads,
+        "kv_heads": arch.kv_heads,
+        "seq": w.t,
+        "head_dim": arch.head_dim,
+    }
+    out = g.fused_attention(q, k, v, causal=arch.causal, window=window, **geometry)
+    return g.copy(out) if arch.fresh_rotary and w.s.eager else out
+
+
+def recomputed(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The unfused core under a checkpoint (Korthikanti et al. 2022, sec. 4.2): keeps q, k, v only and runs forward again in backward."""
+    inner = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), w.shared)
+    out = eager_core(inner, q, k, v)
+    operations = inner.graph.operations
+    kept = {id(t.storage): t.storage.bytes for o in operations for t in o.saved if t.parameter is None}
+    scores = max(t.bytes for o in operations for t in o.outputs)
+    forward = [kernel for o in operations for kernel in o.forward]
+    backward = [*forward, *(kernel for o in reversed(operations) for kernel in o.backward)]
+    y = w.graph.new(out.shape, out.dtype, out.requires_grad, "attention_core")
+    saved = (q, k, v) if out.requires_grad else ()
+    w.graph.add_operation(
+        "attention_core",
+        "attention",
+        (q, k, v),
+        (y,),
+        saved,
+        forward,
+        backward,
+        temporary=(2 * scores, sum(kept.values()) + scores),
+    )
+    return y
+
+
+def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention as separate operators; the score matrix [b, a, s, s] exists several times."""
+    arch, g = w.arch, w.graph
+    b, a, t, d = w.b, arch.heads, w.t, arch.head_dim
+    full, scores = (b, a, t, d), (b, a, t, t)
+    if not arch.fresh_rotary:
+        q = g.copy(g.lower(q))
+    if arch.kv_heads != a:
+        k, v = g.copy(k, full, name="repeat_kv"), g.copy(v, full, name="repeat_kv")
+    else:
+        k, v = (g.lower(k) if arch.fresh_rotary else g.copy(g.lower(k))), g.copy(g.lower(v))
+    weights = g.unary("attention_scale", g.batched_matmul(q, k, t, t, d, b * a, scores, "scores"), save="none")
+    if arch.attention_softcap:
+        weights = g.unary(
+            "scale", g.unary("softcap", g.unary("scale", weights, save="none"), save="output"), save="none"
+        )
+    if arch.causal:
+        weights = g.unary("mask_add", weights, save="none")
+    wide = "fp32" if arch.softmax_upcast or g.autocast else None
+    probabilities = g.softmax(
+        weights if wide != "fp32" or g.autocast is None or arch.softmax_upcast else g.raise_(weights), wide
+    )
+    probabilities = g.dropout(
+        g.cast(probabilities, v.dtype if g.autocast is None else (g.autocast or v.dtype)),
+        w.active(arch.attention_dropout),
+    )
+    out = g.copy(g.batched_matmul(probabilities, v, t, d, t, b * a, full, "context"))
+    if arch.kv_heads != a:
+        g.release(k, v)  # the repeated heads
+    w.kept = (*w.kept, probabilities)  # handed out of the attention module
+    return out

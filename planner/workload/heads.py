@@ -1,0 +1,172 @@
+"""What stands on top of the last block: final norm, output head and loss."""
+
+from __future__ import annotations
+
+import math
+
+from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
+from planner.workload.writer import Writer
+
+
+def head(w: Writer, x: Tensor) -> Tensor:
+    """Final norm, output head and loss; returns the loss."""
+    arch, g, kind = w.arch, w.graph, w.head_kind
+    if arch.final_norm:
+        x = w.norm(w.names.final_norm, x, arch.hidden)
+    if arch.embedding_width:
+        x = w.linear("model.decoder.project_out", x, arch.embedding_width, base=False)
+    if kind == "none":
+        return scalar_loss(w, x)
+    if kind == "sequence-classification":
+        return classify(w, x)
+    if kind == "masked-lm":
+        x = transform(w, x)
+    width = arch.embedding_width or arch.hidden
+    tied = arch.tied
+    g.category = "logits"
+    head = w.names.head + (".decoder" if arch.head_transform else "")
+    weight = w.weight(w.names.embedding + ".weight", (arch.vocab, width)) if tied else None
+    if w.s.stack.loss == "chunked":
+        return chunked_loss(w, x, weight if weight is not None else w.weight(head + ".weight", (arch.vocab, width)))
+    logits = w.linear(head, x, arch.vocab, bias=arch.head_bias, base=False, weight=weight)
+    if arch.logit_softcap:
+        logits = g.unary("scale", g.unary("softcap", g.unary("scale", logits, save="none"), save="output"), save="none")
+    return cross_entropy(w, logits)
+
+
+def transform(w: Writer, x: Tensor) -> Tensor:
+    """The masked-LM head's dense layer, activation and norm."""
+    prefix = "cls.predictions.transform" if w.names.head == "cls.predictions" else "lm_head"
+    norm = ".LayerNorm" if prefix.startswith("cls") else ".layer_norm"
+    x = w.linear(prefix + ".dense", x, w.arch.hidden, bias=True, base=False)
+    return w.norm(prefix + norm, w.graph.unary("gelu", x), w.arch.hidden)
+
+
+def scalar_loss(w: Writer, x: Tensor) -> Tensor:
+    """A mean over everything: the stand-in loss of a headless model."""
+    g = w.graph
+    loss = g.new((1,), "fp32", x.requires_grad, "loss")
+    g.add_operation(
+        "loss", "loss", (x,), (loss,), (), (Kernel("reduction", x.bytes),), (Kernel("elementwise", x.bytes),)
+    )
+    return loss
+
+
+def classify(w: Writer, x: Tensor) -> Tensor:
+    """Encoders classify their first token, decoders score every token and take the last."""
+    arch, g, n = w.arch, w.graph, w.names
+    if arch.pooler or arch.classifier_hidden:
+        x = g.split(x, [(w.b, arch.hidden)])[0]
+        dense = "bert.pooler.dense" if arch.pooler else f"{n.classifier}.dense"
+        if arch.classifier_hidden:
+            x = g.dropout(x, w.active(arch.classifier_dropout))
+        x = g.unary("tanh", classifier(w, dense, x, arch.hidden, trained=not arch.pooler), save="output")
+        x = g.dropout(x, w.active(arch.classifier_dropout))
+    name = f"{n.classifier}.out_proj" if arch.classifier_hidden else n.classifier
+    logits = classifier(w, name, x, arch.num_labels, trained=True)
+    loss = g.new((1,), "fp32", logits.requires_grad, "loss")
+    log_probabilities = g.softmax(logits, "fp32" if g.autocast else None, name="log_softmax")
+    g.add_operation(
+        "nll_loss",
+        "loss",
+        (log_probabilities,),
+        (loss,),
+        (),
+        (Kernel("reduction", logits.bytes),),
+        (Kernel("elementwise", logits.bytes),),
+    )
+    return loss
+
+
+def classifier(w: Writer, path: str, x: Tensor, out: float, *, trained: bool) -> Tensor:
+    """peft trains a copy of the classification head beside the frozen original (task type SEQ_CLS)."""
+    bias = w.arch.classifier_bias
+    if trained and w.s.adaptation.peft:
+        return w.copied(path, x, out, bias)
+    return w.linear(path, x, out, bias=bias, base=False)
+
+
+def chunked_loss(w: Writer, x: Tensor, weight: Tensor) -> Tensor:
+    """Head and loss in chunks (Hsu et al. 2024, arXiv:2410.10989, sec. 3.2): gradients are formed in forward, chunk by chunk, and only they are kept."""
+    g = w.graph
+    x, operand = g.lower(x), g.lower(weight)
+    vocab, width = weight.shape
+    rows = x.numel / width
+    chunk = 2.0 ** math.ceil(math.log2(max(1.0, rows / max(1.0, vocab / width))))
+    loss = g.new((1,), "fp32", x.requires_grad or weight.requires_grad, "loss")
+    product = x.dtype
+    kernels = [matmul_kernel(rows, vocab, width, product), Kernel("reduction", 4 * rows * vocab * BYTES[x.dtype])]
+    if x.requires_grad:
+        kernels.append(matmul_kernel(rows, width, vocab, product, layout="dgrad"))
+    if weight.requires_grad:
+        kernels.append(matmul_kernel(vocab, width, rows, product, layout="wgrad"))
+    gradient = g.new(x.shape, x.dtype, False, "logit_gradient")
+    saved = [gradient] if x.requires_grad else []
+    scratch = min(chunk, rows) * vocab * (BYTES[x.dtype] + 4.0)
+    back = (Kernel("elementwise", 2 * x.bytes),)
+    g.add_operation(
+        "chunked_loss", "matmul", (x, operand), (loss, gradient), saved, kernels, back, temporary=(scratch, 0.0)
+    )
+    return loss
+
+
+def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
+    """Token loss. upcast: transformers' `logits.float()`, log_softmax, nll_loss; in-place: Megatron's vocab-parallel loss; compiled: no fp32 copy."""
+    g, style, kind = w.graph, w.s.stack.loss, w.head_kind
+    loss = g.new((1,), "fp32", logits.requires_grad, "loss")
+    if kind == "masked-lm" and style == "upcast":  # encoders hand the logits to CrossEntropyLoss as they are
+        logits = g.raise_(logits)
+        probabilities = g.softmax(logits, name="log_softmax")
+        back = (Kernel("elementwise", probabilities.bytes),)
+        g.add_operation(
+            "nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * w.b * w.t),), back
+        )
+        return loss
+    if style == "compiled":
+        moved = logits.bytes
+        saved = (logits,) if logits.requires_grad else ()
+        g.add_operation(
+            "cross_entropy",
+            "loss",
+            (logits,),
+            (loss,),
+            saved,
+            (Kernel("reduction", 2 * moved),),
+            (Kernel("reduction", 2 * moved),),
+        )
+        return loss
+    g.hold(logits)
+    wide = g.cast(logits, "fp32", name="logits_upcast")
+    if style == "in-place":
+        saved = (wide,) if wide.requires_grad else ()
+        kernels = tuple(Kernel("reduction", 2 * wide.bytes) for _ in range(4))
+        g.add_operation(
+            "cross_entropy",
+            "loss",
+            (wide,),
+            (loss,),
+            saved,
+            kernels,
+            (Kernel("elementwise", 2 * wide.bytes),),
+            alias=False,
+        )
+        g.release(logits)
+        return loss
+    if w.s.sharded and w.s.stack.output_copies and g.autocast:
+        copies = g.new(logits.shape, "fp32", False, "output_copy")
+        g.add_operation(
+            "output_copy",
+            "loss",
+            (wide,),
+            (copies,),
+            (copies,),
+            (Kernel("elementwise", wide.bytes + copies.bytes),),
+            (),
+        )
+    probabilities = g.softmax(wide, name="log_softmax")
+    g.hold(wide)
+    back = (Kernel("elementwise", probabilities.bytes),)
+    g.add_operation("nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * w.b * w.t),), back)
+    g.release(wide)
+    g.release(logits)
+    return loss

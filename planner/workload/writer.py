@@ -1,0 +1,182 @@
+"""Writes layers to a `Graph`: parameters, linear layers, norms and activations, as eager code or a stack's fused kernels execute them.
+
+b: sequences · s: tokens per sequence · T = b·s. Sources: transformers 5.24 `modeling_*.py`; fused kernels:
+Apex/Transformer Engine norms, Hsu et al. 2024 (Liger,
+arXiv:2410.10989).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.workload.architecture import Architecture
+from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
+from planner.workload.methods.base import Adaptation
+from planner.workload.precision import QUANTIZED, Formats
+from planner.workload.stacks import Stack
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that the layers need to know beside the graph they write to."""
+
+    arch: Architecture
+    adaptation: Adaptation
+    formats: Formats
+    stack: Stack
+    batch: int
+    seq: int
+    attention: str
+    recompute_attention: bool = False
+    sharded: bool = False
+
+    @property
+    def eager(self) -> bool:
+        return self.stack.fusion == "eager"
+
+    @property
+    def compiled(self) -> bool:
+        return self.stack.fusion == "compiled"
+
+
+class Writer:
+    """Writes the layers of one stretch of the model; `path` prefixes come from the architecture's names."""
+
+    def __init__(self, setting: Setting, graph: Graph, shared: dict[str, Parameter]) -> None:
+        self.s, self.graph, self.shared = setting, graph, shared
+        self.arch, self.names = setting.arch, setting.arch.names
+        self.b, self.t = setting.batch, setting.seq
+        self.head_kind = "causal-lm"
+        self.kept: tuple[Tensor, ...] = ()
+        """Local variables of the block's forward."""
+        self.held: tuple[Tensor, ...] = ()
+        """Local variables of the model's forward."""
+
+    def weight(self, path: str, shape: tuple[float, ...], *, base: bool = False) -> Tensor:
+        """A parameter of the base model. base: a linear weight of a block, which a quantized base stores in fewer bits."""
+        known = self.shared.get(path)
+        if known is not None:
+            return self.graph.parameter(known)
+        formats = self.s.formats
+        dtype = formats.base if base and formats.base else formats.graph
+        parameter = Parameter(path, shape, dtype, self.s.adaptation.trains(path))
+        return self.graph.parameter(parameter)
+
+    def share(self, path: str, shape: tuple[float, ...]) -> Tensor:
+        """A parameter that a later stretch uses too (tied embeddings)."""
+        tensor = self.weight(path, shape)
+        if path not in self.shared and tensor.parameter is not None:
+            original = tensor.parameter
+            self.shared[path] = Parameter(path, shape, original.dtype, original.trainable, shared=True)
+        return tensor
+
+    def linear(
+        self, path: str, x: Tensor, out: float, *, bias: bool = False, base: bool = True, weight: Tensor | None = None
+    ) -> Tensor:
+        """A linear layer of the base model, with what the method puts beside it."""
+        adaptation = self.s.adaptation
+        if adaptation.copies(path):
+            return self.copied(path, x, out, bias)
+
+        def layer(v: Tensor) -> Tensor:
+            w = weight if weight is not None else self.weight(path + ".weight", (out, v.shape[-1]), base=base)
+            offset = self.weight(path + ".bias", (out,)) if bias else None
+            if w.parameter is not None and w.parameter.dtype in QUANTIZED:
+                return self._quantized(v, w, offset)
+            return self.graph.linear(v, w, offset)
+
+        if adaptation.beside is None or not adaptation.adapts(path):
+            return layer(x)
+        return adaptation.beside(self, path, x, out, layer)
+
+    def copied(self, path: str, x: Tensor, out: float, bias: bool) -> Tensor:
+        """peft's modules_to_save: a trained copy runs, the frozen original stays in memory."""
+        g = self.graph
+        self.weight(path + ".weight", (out, x.shape[-1]))
+        if bias:
+            self.weight(path + ".bias", (out,))
+        copied = self.adapter(path + ".copy.weight", (out, x.shape[-1]))
+        offset = self.adapter(path + ".copy.bias", (out,)) if bias else None
+        return g.linear(g.cast(x, copied.dtype) if g.autocast is None else x, copied, offset)
+
+    def adapter(self, path: str, shape: tuple[float, ...], *, trainable: bool = True) -> Tensor:
+        """A parameter that a method adds. peft upcasts half-precision adapters to fp32 (autocast_adapter_dtype);
+        other stacks keep the model's type."""
+        return self.graph.parameter(Parameter(path, shape, self.adapter_type, trainable, adapter=True))
+
+    @property
+    def adapter_type(self) -> str:
+        """Storage type of added parameters."""
+        wanted = self.s.adaptation.adapter_dtype
+        return wanted or ("fp32" if self.s.stack.name.startswith("hf") else self.s.formats.graph)
+
+    def active(self, probability: float) -> float:
+        """A dropout probability of the config, 0 where the stack trains without dropout."""
+        return probability if self.s.stack.dropout else 0.0
+
+    def _quantized(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+        """bitsandbytes' MatMul4Bit: dequantizes the weight for forward and again for backward; keeps neither the
+        copy nor, with a frozen weight, the input."""
+        g, formats = self.graph, self.s.formats
+        out, inner = w.shape
+        assert w.parameter is not None
+        compute = formats.compute
+        x = g.cast(x, compute)
+        y = g.new((*x.shape[:-1], out), compute, x.requires_grad, "quantized_linear")
+        rows, full = x.numel / inner, w.numel * BYTES[compute]
+        unpack = Kernel("dequantize", w.numel * (1.0 if w.parameter.dtype == "int8" else 0.53) + full)
+        forward = [unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, out, inner, 1.0, compute)]
+        backward = (
+            [unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, inner, out, 1.0, compute, "dgrad")]
+            if x.requires_grad
+            else []
+        )
+        inputs = [x, w] if bias is None else [x, w, bias]
+        g.add_operation("quantized_linear", "matmul", inputs, (y,), (), forward, backward, temporary=(full, full))
+        return y
+
+    def norm(self, path: str, x: Tensor, width: float) -> Tensor:
+        """A norm over the last `width` features."""
+        kind = self.arch.norm
+        if kind == "layer":
+            affine = self.arch.norm_affine
+            weight = self.weight(path + ".weight", (width,)) if affine else None
+            bias = self.weight(path + ".bias", (width,)) if affine and self.arch.norm_bias else None
+            return self.graph.layer_norm(x, weight, bias, fused_dtype=None if self.s.eager else x.dtype)
+        return self.rms_norm(path, x, width)
+
+    def rms_norm(self, path: str, x: Tensor, width: float) -> Tensor:
+        """RMS norm (Zhang & Sennrich 2019, arXiv:1910.07467), in the three orders of casts that the families use."""
+        g, kind = self.graph, self.arch.norm
+        weight = self.weight(path + ".weight", (width,))
+        if not self.s.eager:
+            return g.layer_norm(x, weight, None, fused_dtype=x.dtype, name="rms_norm")
+        x32 = g.cast(x, "fp32", name="norm_upcast")
+        square = g.unary("pow", x32)
+        rows = x.numel / width
+        mean = g.new((rows, 1), "fp32", x.requires_grad, "mean")
+        back = Kernel("elementwise", square.bytes)
+        g.add_operation("mean", "norm", (square,), (mean,), (), (Kernel("reduction", square.bytes),), (back,))
+        inverse = g.unary("rsqrt", mean, save="output", kernels=2)
+        normed = g.mul(x32, inverse, name="normalize")
+        if kind == "rms":
+            return g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
+        if kind == "rms-offset":
+            offset = g.unary("one_plus", g.cast(weight, "fp32"), save="none")
+            return g.cast(g.mul(normed, offset, name="norm_weight"), x.dtype, name="norm_downcast")
+        return g.cast(g.mul(g.cast(weight, "fp32"), normed, name="norm_weight"), x.dtype, name="norm_downcast")
+
+    def activation(self, x: Tensor) -> Tensor:
+        """The activation function; `gelu_new` is eight operators in eager code (transformers NewGELUActivation), one in fused stacks."""
+        g, name = self.graph, self.arch.activation
+        if name in ("relu", "tanh"):
+            return g.unary(name, x, save="output")
+        if name not in ("gelu_new", "gelu_fast") or not self.s.eager:
+            return g.unary(name, x)
+        half = g.unary("half", x, save="none")
+        cube = g.unary("scale", g.unary("pow", g.raise_(x)), save="none")
+        inner = g.unary("scale", g.add(x, cube), save="none")
+        tanh = g.unary("tanh", inner, save="output")
+        y = g.mul(half, g.unary("one_plus", tanh, save="none"))
+        g.release(x)
+        return y
