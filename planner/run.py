@@ -44,7 +44,7 @@ class _Part(BaseModel):
 class Method(_Part):
     """Which parameters are trained. Each method file under `workload/methods` says which of these fields it reads."""
 
-    name: str = Field("full", max_length=64, description="Fine-tuning method: full, freeze, lora, qlora.")
+    name: str = Field("full", max_length=64, description="Fine-tuning method; `planner doctor --methods` lists all with their fields.")
     rank: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
         None, alias="r", description="Rank of the low-rank update."
     )
@@ -61,6 +61,12 @@ class Method(_Part):
         None, description="Storage of the adapters; peft upcasts to fp32."
     )
     modules_to_save: tuple[str, ...] | None = Field(None, description="Modules trained in full beside the adapters.")
+    virtual_tokens: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
+        None, alias="num_virtual_tokens", description="Trained tokens put before the input (prompt, prefix)."
+    )
+    bottleneck: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
+        None, description="Width of an adapter's hidden layer."
+    )
     trainable: str | tuple[str, ...] | None = Field(
         None, description="freeze: name part or regular expression of what is trained, one or several."
     )

@@ -1,6 +1,11 @@
-"""Fine-tuning methods: one registered file each. Importing this package registers those that ship with Plumbline."""
+"""Fine-tuning methods, one file each. Every module of this package registers what it defines; importing the package loads all."""
 
-from planner.workload.methods import freeze, full, lora
+import pkgutil
+from importlib import import_module
+
 from planner.workload.methods.base import METHODS, Adaptation, adapt
 
-__all__ = ["METHODS", "Adaptation", "adapt", "freeze", "full", "lora"]
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["METHODS", "Adaptation", "adapt"]
