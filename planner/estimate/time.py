@@ -151,7 +151,7 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         if not part.kernels:
             continue
         busy = part.gpu
-        issue = part.kernels * dispatch + (clock.unit if gathers and stretch.name == "block" else 0.0)
+        issue = part.kernels * dispatch + (clock.unit * _units(stretch) if gathers else 0.0)
         wire = _stretch_collectives(result, stretch, ranks, phase, times) if gathers and phase != "recompute" else 0.0
         for kind, seconds in part.kinds.items():
             result.seconds[phase, kind] += seconds * times
@@ -164,6 +164,13 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
             result.seconds["communication", "slowdown"] += slowdown * min(wire, span) * times
             result.seconds["communication", "exposed"] += max(0.0, wire - span) * times
         result.kernels += part.kernels * times
+
+
+def _units(stretch: Stretch) -> float:
+    """Fully sharded units of a block: the block, and under peft's wrapping policy each adapter apart."""
+    if stretch.name != "block":
+        return 0.0
+    return 1.0 + sum(1 for p in stretch.parameters if p.adapter) / 2
 
 
 def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase: str, times: float) -> float:
@@ -199,9 +206,12 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
     kind = "all_reduce" if ranks.sharding == "ddp" else "reduce_scatter"
     count = max(1.0, size / bucket)
     one = collective_seconds(kind, size / count, ranks.dp, ranks.topology)
-    wire = one * count
+    # sharded gradients cannot be accumulated locally: they are exchanged in every micro step
+    wire = one * count * (accumulation if ranks.sharding == "zero2" else 1)
     result.collectives[kind] += wire
-    span = sum(v for (phase, _), v in result.seconds.items() if phase in ("backward", "recompute")) / accumulation
+    span = sum(v for (phase, _), v in result.seconds.items() if phase in ("backward", "recompute"))
+    if ranks.sharding != "zero2":
+        span /= accumulation
     hidden = min(wire - one, span)  # the last bucket has nothing left to hide behind
     result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * hidden
     result.seconds["communication", "exposed"] += wire - hidden

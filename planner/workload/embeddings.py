@@ -41,7 +41,7 @@ def lookup(w: Writer, path: str, rows: float, width: float, *, tied: bool = Fals
     g = w.graph
     table = w.share(path + ".weight", (rows, width)) if tied else w.weight(path + ".weight", (rows, width))
     if w.s.adaptation.copies(path):
-        table = w.adapter(path + ".copy.weight", (rows, width))
+        table = w.copy_of(path + ".weight", (rows, width))
     y = g.new((w.b, w.t, width), table.dtype, table.requires_grad, "embedding")
     moved = 2 * y.bytes
     g.add_operation(

@@ -112,7 +112,9 @@ def chunked_loss(w: Writer, x: Tensor, weight: Tensor) -> Tensor:
 
 def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
     """Token loss. upcast: transformers' `logits.float()`, log_softmax, nll_loss; in-place: Megatron's vocab-parallel loss; compiled: no fp32 copy."""
-    g, style, kind = w.graph, w.s.stack.loss, w.head_kind
+    g, kind = w.graph, w.head_kind
+    # under full sharding accelerate's conversion of the outputs to fp32 goes around a patched loss
+    style = "upcast" if w.s.sharded and w.s.stack.output_copies else w.s.stack.loss
     loss = g.new((1,), "fp32", logits.requires_grad, "loss")
     if kind == "masked-lm" and style == "upcast":  # encoders hand the logits to CrossEntropyLoss as they are
         logits = g.raise_(logits)
@@ -152,7 +154,7 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
         )
         g.release(logits)
         return loss
-    if w.s.sharded and w.s.stack.output_copies and g.autocast:
+    if w.s.sharded and w.s.stack.output_copies:
         copies = g.new(logits.shape, "fp32", False, "output_copy")
         g.add_operation(
             "output_copy",

@@ -95,9 +95,13 @@ class Writer:
         self.weight(path + ".weight", (out, x.shape[-1]))
         if bias:
             self.weight(path + ".bias", (out,))
-        copied = self.adapter(path + ".copy.weight", (out, x.shape[-1]))
-        offset = self.adapter(path + ".copy.bias", (out,)) if bias else None
-        return g.linear(g.cast(x, copied.dtype) if g.autocast is None else x, copied, offset)
+        copied = self.copy_of(path + ".weight", (out, x.shape[-1]))
+        offset = self.copy_of(path + ".bias", (out,)) if bias else None
+        return g.linear(x, copied, offset)
+
+    def copy_of(self, path: str, shape: tuple[float, ...]) -> Tensor:
+        """The trained copy of a base parameter; it keeps the base's type, since peft casts only its own layers."""
+        return self.graph.parameter(Parameter(path + ".copy", shape, self.s.formats.graph, True, adapter=True))
 
     def adapter(self, path: str, shape: tuple[float, ...], *, trainable: bool = True) -> Tensor:
         """A parameter that a method adds. peft upcasts half-precision adapters to fp32 (autocast_adapter_dtype);
