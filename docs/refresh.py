@@ -147,8 +147,8 @@ def accuracy_text() -> str:
     seen, unseen = record["in_sample"], record["held_out"]
     tokens, memory, fit = unseen["tokens"]["all"], unseen["memory"]["all"], seen["fit"]
     sentences = (
-        f"{seen['predicted']} of {seen['rows']} published training runs are predicted from their configuration alone, in five folds, so that "
-        "no run takes part in fitting the constants that predict it.",
+        f"Of {seen['rows']} published training runs, {seen['predicted']} can be planned by now; they are predicted from their configuration "
+        "alone, and judged in five folds, on runs that took no part in fitting constants or intervals.",
         f"Tokens per second: median error {_percent(tokens['median'])}, 90 % of {tokens['n']} runs within {_percent(tokens['p90'])}; the 90 % "
         f"interval held {_percent(tokens['coverage'])} of them.",
         f"Peak memory: median error {_percent(memory['median'])}, 90 % of {memory['n']} runs within {_percent(memory['p90'])}; the interval held "

@@ -1,0 +1,18 @@
+"""The app: router, sidebar, and the plan that every page shows. Start it with `streamlit run Home.py`."""
+
+import streamlit as st
+
+from planner.ui import frame, inputs
+
+st.set_page_config(page_title="Plumbline", page_icon=":material/straighten:", layout="wide")
+pages = frame.pages()
+page = st.navigation(list(pages.values()), position="top")
+frame.forward(pages)
+frame.read_link()
+with st.sidebar:
+    said = inputs.sidebar()
+    current = frame.compute(said)
+    frame.explain_inputs(said, current)
+    frame.share(current)
+frame.link_remarks()
+page.run()

@@ -1,0 +1,74 @@
+"""Does this run fit, how long, how much, and what limits it?"""
+
+import streamlit as st
+
+from planner.advise import delta_texts, suggest
+from planner.summary import facts, key_figures, verdict
+from planner.ui import charts, explain, frame, inputs, texts
+
+current = frame.open_page("plan")
+e, theme = current.estimate, frame.theme()
+said = verdict(e)
+
+if current.error is None:
+    icon, colour = texts.STATES[said.state]
+    st.title(f":{colour}[{icon}] {texts.plain(said.sentence)}", anchor=False)
+else:
+    st.title("One input needs a change", anchor=False)
+    frame.show_stale(current)
+    st.subheader(texts.plain(said.sentence), anchor=False)
+st.markdown(explain.headline(e))
+
+grid = st.grid(4, min_column_width=170)
+for figure in key_figures(e):
+    with grid.cell(), st.container(border=True, height="stretch", gap="xsmall"):
+        st.metric(texts.plain(figure.label), figure.value_text, figure.chip or None, delta_color="off", delta_arrow="off")
+        st.caption(explain.figure_note(figure))
+
+left, right = st.columns([3, 2])
+with left.container(border=True, height="stretch"):
+    st.subheader("Memory per GPU" if e.run.hardware.gpus > 1 else "Memory", anchor=False, help=explain.MEMORY_HELP)
+    frame.draw(charts.memory_bar(e, theme), "memory_bar", charts.memory_bar_alt(e))
+    explain.arithmetic(e, "memory", ("memory", "reserved", "figures/usable_memory"))
+with right.container(border=True, height="stretch"):
+    st.subheader("Where a step goes", anchor=False, help=explain.STEP_HELP)
+    frame.draw(charts.step_bars(e, theme), "step_bars", charts.step_bars_alt(e))
+    explain.arithmetic(e, "time", ("time", "figures/mfu", "figures/tokens_per_s"))
+
+with st.container(border=True):
+    st.subheader("What limits it", anchor=False)
+    for sentence in filter(None, (e.limited_by, e.fits_reason)):
+        st.markdown(texts.plain(sentence))
+    for warning in e.warnings:
+        st.markdown(f":orange[:material/warning:] {texts.plain(warning)}")
+
+help_slot = st.container(border=True)
+
+with st.container(border=True):
+    st.subheader("Memory over one step", anchor=False, help=explain.CURVE_HELP)
+    frame.draw(charts.memory_curve(e, theme), "memory_curve", charts.memory_curve_alt(e))
+    st.caption(f"Live tensors of the fullest GPU. The peak is in {texts.plain(e.peak_moment)}.")
+
+left, right = st.columns([2, 3])
+with left.container(border=True, height="stretch"):
+    st.subheader("In numbers", anchor=False)
+    st.table({texts.plain(label): texts.plain(text) for label, text in facts(e)}, border="horizontal", alt="Further figures of the plan")
+    explain.arithmetic(e, "work", ("parameters", "flops", "cost", "energy", "carbon", "figures/steps", "figures/total_time"))
+with right.container(border=True, height="stretch"):
+    st.subheader("Assumed, and left out", anchor=False)
+    st.markdown("\n".join(f"- {texts.plain(line)}" for line in e.assumptions))
+    st.caption(texts.plain(e.interval_note))
+
+with help_slot:
+    st.subheader("What would help", anchor=False, icon=":material/lightbulb:")
+    suggestions = suggest(current.run, e)
+    if not suggestions:
+        st.markdown("No single change makes this run fit." if e.fits is not True else "No single change saves time or money.")
+    for i, suggestion in enumerate(suggestions):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(texts.plain(suggestion.title), width="stretch")
+            for name, text in zip(("time", "memory", "cost"), delta_texts(suggestion), strict=True):
+                st.markdown(explain.delta(name, text), width=128)
+            st.button("Apply", key=f"apply_{i}", on_click=inputs.apply, args=(current.run, suggestion.change), help="Undo is in the sidebar.")
+    if suggestions:
+        st.caption("Each is this run with one change, estimated anew. Time and cost are those of the whole run.")

@@ -1,0 +1,215 @@
+"""What all pages share: the router and its guard, the plan of this run of the script, links, errors, colours."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from planner import estimate, units
+from planner.errors import PlanError
+from planner.estimate.result import Estimate
+from planner.run import Run, parse_run
+from planner.summary import gpu_name, precision_name
+from planner.ui import charts, inputs, state, texts
+
+PAGES = {
+    "plan": ("pages/plan.py", "Plan", ":material/straighten:"),
+    "method": ("pages/method.py", "Method", ":material/function:"),
+    "accuracy": ("pages/accuracy.py", "Accuracy", ":material/target:"),
+    "reports": ("pages/reports.py", "Reports", ":material/description:"),
+}
+"""Page by its name in the address: file, title, icon."""
+MAX_CONFIG_IN_ADDRESS = 8000
+"""Characters: servers and chat programs cut longer addresses."""
+
+
+@dataclass(frozen=True)
+class Current:
+    """The plan that pages draw.
+
+    run, estimate: the plan; while an input is wrong, the last one that worked.
+    error: what is wrong with the inputs.
+    """
+
+    run: Run
+    estimate: Estimate
+    error: PlanError | None = None
+
+
+def pages() -> dict[str, Any]:
+    """The pages by their name in the address."""
+    return {
+        name: st.Page(file, title=title, icon=icon, url_path=None if name == "plan" else name, default=name == "plan")
+        for name, (file, title, icon) in PAGES.items()
+    }
+
+
+def forward(known: dict[str, Any]) -> None:
+    """Second half of the guard: a deep link that was sent through Home.py goes on to its page, before any bound widget is drawn."""
+    if "open" in st.query_params:
+        rest = {key: value for key, value in st.query_params.to_dict().items() if key != "open"}
+        st.switch_page(known.get(st.query_params["open"], known["plan"]), query_params=rest)
+
+
+def open_page(name: str) -> Current:
+    """First half of the guard, then the plan to draw. A page that a fresh server runs without Home.py goes through Home.py first."""
+    if "current" not in st.session_state:
+        st.switch_page("Home.py", query_params={**st.query_params.to_dict(), "open": name})
+    current: Current = st.session_state["current"]
+    return current
+
+
+def read_link() -> None:
+    """Restore the plan of a full link, or a configuration that stands in the address, before the widgets are drawn."""
+    if "plan" in st.query_params:
+        run, remarks = state.decode(st.query_params["plan"], st.query_params.get("v"))
+        for key in ("plan", "v"):
+            if key in st.query_params:
+                del st.query_params[key]
+        if run is not None:
+            inputs.set_run(run)
+            st.session_state.pop("before", None)
+        st.session_state["link_remarks"] = remarks
+    if "config" in st.query_params and "config_text" not in st.session_state:
+        text = st.query_params["config"]
+        try:
+            config = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            st.session_state["config_text"] = state.config_text(config)
+        except (ValueError, AttributeError, RecursionError):
+            st.session_state["link_remarks"] = ("The configuration in the address cannot be read.",)
+            del st.query_params["config"]
+
+
+def compute(said: inputs.Inputs) -> Current:
+    """The plan of the inputs, or the last one that worked with what is wrong now."""
+    try:
+        if said.error is not None:
+            raise said.error
+        run = parse_run(state.run_mapping(said.values, said.config))
+        current = Current(run, estimate(run))
+    except PlanError as error:
+        last: Current | None = st.session_state.get("current")
+        run = last.run if last is not None else parse_run(state.run_mapping(state.defaults()))
+        current = Current(run, last.estimate if last is not None else estimate(run), error)
+    st.session_state["current"] = current
+    _keep_config(said)
+    return current
+
+
+def explain_inputs(said: inputs.Inputs, current: Current) -> None:
+    """Under the inputs: what was understood, and the defaults that were taken."""
+    if current.error is not None:
+        return
+    e = current.estimate
+    run, model, accelerator = e.run, e.details["model"], state.gpu_base(said.values)
+    said.notes["model"].caption(texts.plain(f"{units.format_count(e.parameters)} parameters, {model['summary']}"))
+    if accelerator is not None:
+        edited = " (edited)" if isinstance(run.hardware.gpu, dict) else ""
+        said.notes["gpu"].caption(texts.plain(accelerator.label.partition(" · ")[2] + edited))
+    steps, tokens = e.details["steps"], e.details["tokens_per_step"]
+    if steps is not None:
+        said.notes["data"].caption(texts.plain(f"{units.format_integer(steps)} steps of {units.format_integer(tokens)} tokens"))
+    else:
+        said.notes["data"].caption("Without it there is no total time and no cost.")
+    checkpointing = "no" if run.activation_checkpointing == "none" else run.activation_checkpointing
+    batch = f"batch {run.batch.micro} × {run.batch.accumulation}" + (f" × {run.dp}" if run.dp > 1 else "")
+    parts = [
+        precision_name(run), texts_optimizer(run), f"sequence {units.format_integer(run.batch.seq_len)}", batch,
+        f"{checkpointing} checkpointing", f"{run.attention} attention", str(run.parallel.sharding) if run.dp > 1 else "", texts_stack(run),
+    ]  # fmt: skip
+    said.notes["defaults"].caption("Planned with " + texts.plain(" · ".join(filter(None, parts))))
+
+
+def texts_optimizer(run: Run) -> str:
+    """Label of the run's optimizer."""
+    from planner.workload.optimizers import OPTIMIZERS
+
+    kind = OPTIMIZERS.get(run.optimizer)
+    return kind.label if kind is not None else run.optimizer
+
+
+def texts_stack(run: Run) -> str:
+    """Label of the run's training software."""
+    from planner.workload.stacks import STACKS
+
+    kind = STACKS.get(run.stack)
+    return kind.label if kind is not None else run.stack
+
+
+def share(current: Current) -> None:
+    """The full link: it pins every value, so that it means the same plan when defaults change."""
+    with st.popover("Copy full link", icon=":material/link:", type="tertiary", key="share_popover"):
+        st.caption("Pins every value of this plan. The address bar holds the plan too, without the defaults.")
+        base = (st.context.url or "").partition("?")[0]
+        st.code(f"{base}?plan={state.encode(current.run)}&v={state.LINK_VERSION}", language=None, wrap_lines=True, height=120)
+
+
+def link_remarks() -> None:
+    """What of a link could not be honoured."""
+    remarks = st.session_state.get("link_remarks")
+    if remarks:
+        st.warning("\n".join(f"- {texts.plain(remark)}" for remark in remarks), title="Not everything in the link could be used")
+
+
+def show_error(error: PlanError) -> None:
+    """One clear error: field, value, problem, fix."""
+    title, fix = texts.error_parts(error)
+    st.error(fix, title=title, icon=":material/error:")
+
+
+def show_stale(current: Current) -> None:
+    """The error of the inputs, above a page that still shows the last plan that worked."""
+    if current.error is not None:
+        show_error(current.error)
+        st.caption(f"Until then this page shows the last plan that could be computed: {summary_line(current.estimate)}.")
+
+
+def summary_line(e: Estimate) -> str:
+    """Model, method and hardware of a plan in one line of markdown."""
+    run = e.run
+    rank = f", rank {run.method.rank}" if run.method.rank is not None else ""
+    model = texts.short_model(str(e.details["model"]["name"]))
+    return f"**{texts.plain(model)}** · {texts.plain(method_label(run) + rank)} · {run.hardware.gpus} × {texts.plain(gpu_name(run))}"
+
+
+def method_label(run: Run) -> str:
+    """Label of the run's method."""
+    from planner.workload.methods import METHODS
+
+    kind = METHODS.get(run.method.name)
+    return kind.label if kind is not None else run.method.name
+
+
+def theme() -> charts.Theme:
+    """Colours of the theme that the browser shows."""
+    mode = "dark" if st.context.theme.type == "dark" else "light"
+
+    def option(name: str) -> Any:
+        return st.get_option(f"theme.{mode}.{name}")
+
+    return charts.Theme(
+        ink=option("textColor"), faint=option("grayColor"), line=option("borderColor"), ground=option("backgroundColor"), accent=option("primaryColor"),
+        bad=option("redColor"), palette=tuple(option("chartCategoricalColors")),
+    )  # fmt: skip
+
+
+def draw(figure: Any, key: str, alt: str) -> None:
+    """A chart without toolbar; `alt` says what it shows to who cannot see it."""
+    st.plotly_chart(figure, key=key, theme=None, config={"displayModeBar": False, "scrollZoom": False, "doubleClick": False}, alt=alt)
+
+
+def _keep_config(said: inputs.Inputs) -> None:
+    """A pasted or uploaded configuration goes to the address, if it is short enough."""
+    if said.values.get("source") == state.CONFIG and said.config is not None:
+        text = base64.urlsafe_b64encode(json.dumps(said.config, separators=(",", ":")).encode()).decode().rstrip("=")
+        if len(text) <= MAX_CONFIG_IN_ADDRESS:
+            if st.query_params.get("config") != text:
+                st.query_params["config"] = text
+            return
+        said.notes["model"].caption("This configuration is too long for the address: share the report or the file.")
+    if "config" in st.query_params and said.error is None:
+        del st.query_params["config"]

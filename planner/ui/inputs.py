@@ -1,0 +1,287 @@
+"""The sidebar: the same inputs on every page, each with a key that is its name in the address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from planner import units
+from planner.advise import apply as apply_change
+from planner.catalog import accelerators, fetch_config, find_model, grids, load_config, models, price_for, providers_of
+from planner.errors import PlanError
+from planner.run import PRECISIONS, Run
+from planner.ui import state, texts
+from planner.workload.methods import METHODS
+from planner.workload.optimizers import OPTIMIZERS
+from planner.workload.stacks import STACKS
+
+SEQUENCES = ("512", "1024", "2048", "4096", "8192", "16384", "32768", "65536", "131072")
+SHARDINGS = (state.AUTO, "ddp", "zero1", "zero2", "zero3", "hsdp")
+URL: Any = "query-params"
+
+
+@dataclass
+class Inputs:
+    """What the sidebar says: widget values, the model's own configuration if it is not the catalogue's, and what is wrong with them.
+
+    notes: places under the inputs for a line on what was understood, filled once the plan is computed.
+    """
+
+    values: dict[str, Any]
+    config: dict[str, Any] | None = None
+    error: PlanError | None = None
+    notes: dict[str, DeltaGenerator] = field(default_factory=dict)
+
+
+def sidebar() -> Inputs:
+    """Draw all inputs and read them."""
+    inputs = Inputs({})
+    _presets()
+    _model(inputs)
+    _method()
+    _hardware(inputs)
+    _data(inputs)
+    _training(inputs)
+    _parallel()
+    inputs.values = {key: st.session_state.get(key, value) for key, value in state.defaults().items()}
+    return inputs
+
+
+def set_values(values: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> None:
+    """Write the values of widgets, before they are drawn or in a callback; what they held can be brought back with `undo`."""
+    now = {key: st.session_state[key] for key in state.defaults() if key in st.session_state}
+    if now:
+        st.session_state["before"] = (now, st.session_state.get("config_text", ""))
+    for key, value in values.items():
+        st.session_state[key] = value
+    if config is not None:
+        st.session_state["config_text"] = state.config_text(config)
+
+
+def set_run(run: Run) -> None:
+    """Write a run into the widgets."""
+    set_values(*state.values_of(run))
+
+
+def undo() -> None:
+    """Bring back what the widgets held before the last preset, link or suggestion."""
+    values, text = st.session_state.pop("before", ({}, ""))
+    for key, value in values.items():
+        st.session_state[key] = value
+    st.session_state["config_text"] = text
+
+
+def _apply_preset() -> None:
+    name = st.session_state.get("preset")
+    if name in texts.PRESETS:
+        set_values(state.defaults() | texts.PRESETS[name])
+    st.session_state["preset"] = None
+
+
+def _presets() -> None:
+    st.pills("Start from", list(texts.PRESETS), key="preset", on_change=_apply_preset)
+    with st.container(horizontal=True, gap="small"):
+        st.button("Reset", icon=":material/restart_alt:", type="tertiary", key="reset", on_click=set_values, args=(state.defaults(),), help="Back to the plan that opens.")
+        if "before" in st.session_state:
+            st.button("Undo", icon=":material/undo:", type="tertiary", key="undo", on_click=undo, help="What stood here before the last preset, reset or suggestion.")
+
+
+def _model(inputs: Inputs) -> None:
+    st.segmented_control(
+        "Model", [state.CATALOG, state.CONFIG], default=state.CATALOG, required=True, key="source", bind=URL, width="stretch",
+        format_func={state.CATALOG: "By name", state.CONFIG: "config.json"}.get,
+    )  # fmt: skip
+    if st.session_state["source"] == state.CONFIG:
+        _config(inputs)
+    else:
+        _by_name(inputs)
+    inputs.notes["model"] = st.container()
+
+
+def _by_name(inputs: Inputs) -> None:
+    names = [entry.id for entry in models()]
+    st.selectbox(
+        "Name or Hugging Face id", names, index=names.index(state.DEFAULTS["model"]), key="model", bind=URL, accept_new_options=True,
+        label_visibility="collapsed", help="Type to search, or write an id such as organisation/name.",
+    )  # fmt: skip
+    name = str(st.session_state["model"] or "").strip()
+    fetched = st.session_state.setdefault("fetched", {})
+    known = _known(name)
+    if not known and name in fetched:
+        inputs.config = fetched[name]
+        st.caption(":material/cloud_done: config.json fetched from huggingface.co")
+    elif not known and "/" in name:
+        if st.button("Fetch its config.json from huggingface.co", icon=":material/cloud_download:", key="fetch", width="stretch"):
+            _fetch(name, inputs)
+    if known:
+        _model_edits(name)
+
+
+def _known(name: str) -> bool:
+    try:
+        find_model(name)
+    except PlanError:
+        return False
+    return True
+
+
+def _fetch(name: str, inputs: Inputs) -> None:
+    try:
+        with st.spinner("Asking huggingface.co …"):
+            config = fetch_config(name)
+    except PlanError as error:
+        inputs.error = error
+        return
+    inputs.config = st.session_state["fetched"][name] = {**config, "_name_or_path": name}
+
+
+def _model_edits(name: str) -> None:
+    config = find_model(name).config
+    with st.popover("Edit a copy", icon=":material/edit:", type="tertiary", key="model_popover"):
+        st.caption("Empty is as published. An edited model says so in its name.")
+        for key, (label, names) in state.MODEL_EDITS.items():
+            value = next((config[field] for field in names if field in config), None)
+            st.number_input(
+                label, 1, 10**7, value=None, step=1, key=key, bind=URL, disabled=value is None, placeholder="–" if value is None else units.format_integer(value)
+            )
+
+
+def _config(inputs: Inputs) -> None:
+    st.text_area(
+        "config.json", key="config_text", height=140, max_chars=2**20, label_visibility="collapsed", placeholder='{"model_type": "llama", "hidden_size": 4096, …}'
+    )
+    st.file_uploader("or upload it", type=["json"], key="config_file", max_upload_size=2)
+    upload, text = st.session_state.get("config_file"), st.session_state.get("config_text") or ""
+    try:
+        if upload is not None:
+            text = _decoded(upload)
+        if not text.strip():
+            raise PlanError("model", "", "is not given yet", "Paste a model's config.json, or upload it.")
+        inputs.config = load_config(text if text.lstrip("\ufeff \t\r\n").startswith("{") else "{" + text)
+    except PlanError as error:
+        inputs.error = error
+
+
+def _decoded(upload: Any) -> str:
+    try:
+        return str(upload.getvalue().decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise PlanError("model", upload.name, "is not UTF-8 text", "Upload the model's config.json.") from None
+
+
+def _method() -> None:
+    names = sorted(METHODS, key=lambda name: name != "full")
+    st.segmented_control(
+        "Method", names, default=state.DEFAULTS["method"], required=True, key="method", bind=URL, width="stretch",
+        format_func=lambda name: texts.METHOD_NAMES.get(name, METHODS[name].label), help="  \n".join(f"**{kind.label}**: {kind.help}" for kind in METHODS.values()),
+    )  # fmt: skip
+    fields = METHODS[st.session_state["method"]].fields
+    if "rank" in fields:
+        left, right = st.columns([1, 2], wrap=False)
+        left.number_input("Rank", 1, 65536, value=state.DEFAULTS["rank"], step=8, key="rank", bind=URL, help="Rank of the low-rank update.")
+        right.selectbox(
+            "Target layers", ["all-linear", "q_proj, v_proj"], key="targets", bind=URL, accept_new_options=True,
+            help="all-linear, names of modules with commas between, or a regular expression.",
+        )  # fmt: skip
+    elif "last" in fields:
+        st.number_input("Last layers trained", 0, 10**5, value=state.LAYERS_TRAINED, key="last", bind=URL, help="All other layers and the embeddings stay frozen.")
+
+
+def _hardware(inputs: Inputs) -> None:
+    names = [part.name for part in accelerators()]
+    labels = {part.name: part.label for part in accelerators()}
+    left, right = st.columns([2, 1], wrap=False)
+    left.selectbox("GPU", names, index=names.index(state.DEFAULTS["gpu"]), key="gpu", bind=URL, accept_new_options=True, format_func=lambda name: labels.get(name, str(name)))
+    right.number_input("How many", 1, 10**7, value=1, step=1, key="gpus", bind=URL)
+    part = state.gpu_base(st.session_state)
+    inputs.notes["gpu"] = st.container()
+    if part is None:
+        return
+    with st.popover("Edit a copy", icon=":material/edit:", type="tertiary", key="gpu_popover"):
+        st.caption("Empty is as in the catalogue. An edited accelerator says so in its name.")
+        known = {"memory_gib": part.memory_bytes / units.GIB, "bf16": part.peak_flops.get("bf16"), "tdp_w": part.tdp_w, "memory_bandwidth": part.memory_bandwidth}
+        for key, (name, label, scale) in state.GPU_EDITS.items():
+            value = known[name]
+            shown = "–" if value is None else units.significant(value / scale if name not in ("memory_gib", "tdp_w") else value, 4)
+            st.number_input(label, 0.001, 1e9, value=None, key=key, bind=URL, placeholder=shown)
+
+
+def _data(inputs: Inputs) -> None:
+    st.text_input("Training data", state.DEFAULTS["data"], key="data", bind=URL, max_chars=100, help="Tokens: 10M, 1.5B, 3 epochs of 80M. Or samples: 50K samples of 512 tokens.")
+    inputs.notes["data"] = st.container()
+
+
+def _training(inputs: Inputs) -> None:
+    d = state.DEFAULTS
+    with st.expander("Training details", icon=":material/tune:", key="training_expander"):
+        left, right = st.columns(2, wrap=False)
+        left.number_input("Micro batch", 1, 10**6, value=d["micro"], key="micro", bind=URL, help="Sequences per GPU and micro step. Larger is faster until memory ends.")
+        right.number_input("Accumulation", 1, 10**6, value=d["accumulation"], key="accumulation", bind=URL, help="Micro steps per optimizer step: a larger batch for no memory.")
+        st.selectbox("Sequence length", SEQUENCES, index=SEQUENCES.index(d["seq"]), key="seq", bind=URL, accept_new_options=True, help="Tokens per sequence; any number can be typed.")
+        st.selectbox(
+            "Precision", [state.AUTO, *PRECISIONS], key="precision", bind=URL, format_func=lambda name: "As usual for method and GPU" if name == state.AUTO else name,
+            help="mixed keeps fp32 weights and casts on the fly; bf16 stores half.",
+        )  # fmt: skip
+        st.selectbox("Optimizer", list(OPTIMIZERS), key="optimizer", bind=URL, format_func=lambda name: OPTIMIZERS[name].label, help="What it keeps per trained parameter decides its memory.")
+        st.segmented_control(
+            "Activation checkpointing", ["none", "selective", "full"], default="none", required=True, key="checkpointing", bind=URL, width="stretch",
+            format_func=str.capitalize, help="Recompute activations in backward: saves memory, costs time.",
+        )  # fmt: skip
+        st.selectbox(
+            "Attention", [state.AUTO, "sdpa", "flash", "eager"], key="attention", bind=URL,
+            format_func={state.AUTO: "As the software chooses", "sdpa": "sdpa (fused, PyTorch)", "flash": "FlashAttention", "eager": "Eager (keeps the score matrix)"}.get,
+            help="Eager attention stores sequence × sequence scores; the others do not.",
+        )  # fmt: skip
+        st.selectbox("Training software", list(STACKS), key="stack", bind=URL, format_func=lambda name: STACKS[name].label, help="Decides what is fused, kept, cast and overlapped.")
+        st.segmented_control(
+            "Task", ["sft", "pretrain"], default="sft", required=True, key="task", bind=URL, width="stretch",
+            format_func={"sft": "Fine-tuning", "pretrain": "Pretraining"}.get, help="Only fine-tuning is offered LoRA as help.",
+        )  # fmt: skip
+        st.text_input(
+            "Other fields", key="more", bind=URL, max_chars=2000, placeholder="method.alpha: 32, data.epochs: 2",
+            help="Any field of a run file, as dotted paths; a link puts here what has no input of its own.",
+        )  # fmt: skip
+    inputs.notes["defaults"] = st.container()
+
+
+def _parallel() -> None:
+    with st.expander("Parallelism, price, energy", icon=":material/hub:", key="parallel_expander"):
+        names = {state.AUTO: "As usual: DDP", "ddp": "Copies (DDP)", "zero1": "Optimizer (ZeRO-1)", "zero2": "+ gradients (ZeRO-2)", "zero3": "Everything (FSDP, ZeRO-3)", "hsdp": "Within a machine (HSDP)"}
+        st.selectbox("What data-parallel GPUs share", SHARDINGS, key="sharding", bind=URL, format_func=names.get, help="Sharding saves memory per GPU and costs communication.")
+        left, right = st.columns(2, wrap=False)
+        left.number_input("Tensor parallel", 1, 10**4, value=1, key="tp", bind=URL, help="Splits each matrix product.")
+        right.number_input("Pipeline stages", 1, 10**4, value=1, key="pp", bind=URL, help="Splits the layers.")
+        left, right = st.columns(2, wrap=False)
+        left.number_input("GPUs per machine", 1, 10**4, value=None, key="per_node", bind=URL, placeholder="typical", help="Those in one machine talk over the fast link.")
+        right.number_input("Network [Gb/s]", 0.1, 1e6, value=None, key="network", bind=URL, placeholder="typical", help="Of a whole machine.")
+        left, right = st.columns(2, wrap=False)
+        left.number_input("$ per GPU-hour", 0.0, 1e6, value=None, step=0.1, key="price", bind=URL, placeholder=_price_text(), help="Your own price; empty takes the dated catalogue.")
+        right.selectbox("Provider", _providers(), key="provider", bind=URL, accept_new_options=True, format_func=lambda name: "Median" if name == state.AUTO else name)
+        st.toggle("Spot price", key="spot", bind=URL, help="Interruptible capacity; interruptions are not in the time.")
+        left, right = st.columns(2, wrap=False)
+        countries = {grid.code: grid.country for grid in grids()}
+        left.selectbox(
+            "Electricity of", [state.AUTO, *countries], key="country", bind=URL, accept_new_options=True,
+            format_func=lambda code: "World" if code == state.AUTO else countries.get(code, str(code)),
+        )  # fmt: skip
+        right.number_input("PUE", 1.0, 5.0, value=None, step=0.05, key="pue", bind=URL, placeholder="1.56", help="Energy of the site per energy of the computers; empty is the industry's average.")
+
+
+def _providers() -> list[str]:
+    part = state.gpu_base(st.session_state)
+    return [state.AUTO, *(providers_of(part.name) if part is not None else ())]
+
+
+def _price_text() -> str:
+    part = state.gpu_base(st.session_state)
+    price = price_for(part.name) if part is not None else None
+    return units.significant(price.usd_per_gpu_hour) if price is not None else "none known"
+
+
+def apply(run: Run, change: Mapping[str, Any]) -> None:
+    """Write a run with a suggested change into the widgets."""
+    set_run(apply_change(run, change))
