@@ -4,10 +4,11 @@ import streamlit as st
 
 from planner.ui import frame, inputs
 
-st.set_page_config(page_title="Plumbline", page_icon=":material/straighten:", layout="wide")
+st.set_page_config(page_title="Plumbline", page_icon=":material/straighten:", layout="wide", initial_sidebar_state=340)
 pages = frame.pages()
 page = st.navigation(list(pages.values()), position="top")
 frame.forward(pages)
+frame.check_address(page)
 frame.read_link()
 with st.sidebar:
     said = inputs.sidebar()
@@ -15,4 +16,4 @@ with st.sidebar:
     frame.explain_inputs(said, current)
     frame.share(current)
 frame.link_remarks()
-page.run()
+frame.run_page(page)

@@ -22,25 +22,24 @@ st.markdown(explain.headline(e))
 grid = st.grid(4, min_column_width=170)
 for figure in key_figures(e):
     with grid.cell(), st.container(border=True, height="stretch", gap="xsmall"):
-        st.metric(texts.plain(figure.label), figure.value_text, figure.chip or None, delta_color="off", delta_arrow="off")
+        st.metric(explain.figure_label(figure), explain.figure_value(figure), figure.chip or None, delta_color="off", delta_arrow="off")
         st.caption(explain.figure_note(figure))
 
 left, right = st.columns([3, 2])
-with left.container(border=True, height="stretch"):
+with left.container(border=True):
     st.subheader("Memory per GPU" if e.run.hardware.gpus > 1 else "Memory", anchor=False, help=explain.MEMORY_HELP)
     frame.draw(charts.memory_bar(e, theme), "memory_bar", charts.memory_bar_alt(e))
     explain.arithmetic(e, "memory", ("memory", "reserved", "figures/usable_memory"))
+with left.container(border=True, height="stretch"):
+    st.subheader("What limits it", anchor=False)
+    for sentence in filter(None, (e.limited_by, "" if e.fits else e.fits_reason)):
+        st.markdown(texts.plain(sentence))
+    for warning in e.warnings:
+        st.markdown(f":orange[:material/warning:] {texts.plain(warning)}")
 with right.container(border=True, height="stretch"):
     st.subheader("Where a step goes", anchor=False, help=explain.STEP_HELP)
     frame.draw(charts.step_bars(e, theme), "step_bars", charts.step_bars_alt(e))
     explain.arithmetic(e, "time", ("time", "figures/mfu", "figures/tokens_per_s"))
-
-with st.container(border=True):
-    st.subheader("What limits it", anchor=False)
-    for sentence in filter(None, (e.limited_by, e.fits_reason)):
-        st.markdown(texts.plain(sentence))
-    for warning in e.warnings:
-        st.markdown(f":orange[:material/warning:] {texts.plain(warning)}")
 
 help_slot = st.container(border=True)
 
@@ -65,10 +64,11 @@ with help_slot:
     if not suggestions:
         st.markdown("No single change makes this run fit." if e.fits is not True else "No single change saves time or money.")
     for i, suggestion in enumerate(suggestions):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(texts.plain(suggestion.title), width="stretch")
-            for name, text in zip(("time", "memory", "cost"), delta_texts(suggestion), strict=True):
-                st.markdown(explain.delta(name, text), width=128)
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small", key=f"suggestion_{i}"):
+            st.markdown(texts.plain(suggestion.title), width=420)
+            with st.container(horizontal=True, gap="xsmall", width=410):
+                for name, text in zip(("time", "memory", "cost"), delta_texts(suggestion), strict=True):
+                    st.markdown(explain.delta(name, text), width=132)
             st.button("Apply", key=f"apply_{i}", on_click=inputs.apply, args=(current.run, suggestion.change), help="Undo is in the sidebar.")
     if suggestions:
         st.caption("Each is this run with one change, estimated anew. Time and cost are those of the whole run.")

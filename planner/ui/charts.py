@@ -62,7 +62,7 @@ def memory_bar(e: Estimate, theme: Theme) -> go.Figure:
         for length, beyond in ((inside, False), (part.value - inside, True)):
             if length <= 0:
                 continue
-            pattern = {"shape": "/", "fgcolor": theme.ground, "size": 7, "solidity": 0.35} if beyond else None
+            pattern = {"shape": "/", "fillmode": "overlay", "fgcolor": theme.ground, "fgopacity": 0.8, "size": 8, "solidity": 0.4} if beyond else None
             figure.add_bar(
                 x=[length / units.GIB], y=[""], orientation="h", name=part.label, legendgroup=part.name, showlegend=not beyond or inside <= 0,
                 marker={"color": colour, "pattern": pattern, "line": {"color": theme.ground, "width": 1}}, hovertemplate=hover + "<extra></extra>",
@@ -164,7 +164,7 @@ def memory_curve(e: Estimate, theme: Theme) -> go.Figure:
     at = 100 * peak.progress
     figure.add_scatter(x=[at], y=[top], mode="markers", marker={"size": 9, "color": theme.ink, "line": {"color": theme.ground, "width": 2}}, showlegend=False, hoverinfo="skip")
     figure.add_annotation(
-        x=at, y=top, text=f"peak {units.format_bytes(peak.allocated)}", showarrow=False, yanchor="bottom", yshift=7, font={"color": theme.ink},
+        x=at, y=top, text=f"peak {units.format_bytes(peak.allocated)}", showarrow=False, yanchor="bottom", yshift=8, font={"color": theme.ink}, bgcolor=theme.ground,
         xanchor="left" if at < 20 else "right" if at > 80 else "center",
     )  # fmt: skip
     for phase in dict.fromkeys(point.phase for point in points):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,32 @@ def forward(known: dict[str, Any]) -> None:
     if "open" in st.query_params:
         rest = {key: value for key, value in st.query_params.to_dict().items() if key != "open"}
         st.switch_page(known.get(st.query_params["open"], known["plan"]), query_params=rest)
+
+
+def check_address(page: Any) -> None:
+    """On the first run of a session: words of a run file in the address become what the inputs call them, and what no input can take is remarked on."""
+    if "model" in st.session_state:
+        return
+    address = st.query_params.to_dict()
+    fixed, remarks = inputs.from_address(address)
+    if remarks:
+        st.session_state["link_remarks"] = tuple(remarks)
+    if fixed != address:
+        st.switch_page(page, query_params=fixed)
+
+
+def run_page(page: Any) -> None:
+    """Run a page. A fault of ours is logged and said in a sentence; the sidebar and the other pages go on."""
+    try:
+        page.run()
+    except PlanError as error:
+        show_error(error)
+    except Exception as fault:
+        logging.getLogger(__name__).exception("page %s failed", page.title)
+        st.error(
+            f"The plan is kept. Please report this with the full link of the sidebar ({type(fault).__name__}).",
+            title="This part of the page could not be drawn: a fault of Plumbline, not of your input", icon=":material/bug_report:",
+        )  # fmt: skip
 
 
 def open_page(name: str) -> Current:

@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from planner import units
 from planner.advise import apply as apply_change
 from planner.catalog import accelerators, fetch_config, find_model, grids, load_config, models, price_for, providers_of
-from planner.errors import PlanError
+from planner.errors import PlanError, shorten
 from planner.run import PRECISIONS, Run
 from planner.ui import state, texts
 from planner.workload.methods import METHODS
@@ -20,8 +20,30 @@ from planner.workload.optimizers import OPTIMIZERS
 from planner.workload.stacks import STACKS
 
 SEQUENCES = ("512", "1024", "2048", "4096", "8192", "16384", "32768", "65536", "131072")
-SHARDINGS = (state.AUTO, "ddp", "zero1", "zero2", "zero3", "hsdp")
 URL: Any = "query-params"
+
+CHOICES: dict[str, dict[str, str]] = {
+    "source": {state.CATALOG: "By name", state.CONFIG: "config.json"},
+    "method": {name: texts.METHOD_NAMES.get(name, METHODS[name].label) for name in sorted(METHODS, key=lambda name: name != "full")},
+    "precision": {state.AUTO: "As usual for method and GPU", **{name: name for name in PRECISIONS}},
+    "optimizer": {name: kind.label for name, kind in OPTIMIZERS.items()},
+    "checkpointing": {"none": "None", "selective": "Selective", "full": "Full"},
+    "attention": {state.AUTO: "As the software chooses", "sdpa": "Fused (sdpa)", "flash": "FlashAttention", "eager": "Eager"},
+    "stack": {name: kind.label for name, kind in STACKS.items()},
+    "task": {"sft": "Fine-tuning", "pretrain": "Pretraining"},
+    "sharding": {
+        state.AUTO: "As usual", "ddp": "Nothing (DDP)", "zero1": "Optimizer (ZeRO-1)", "zero2": "Optimizer and gradients (ZeRO-2)",
+        "zero3": "Everything (ZeRO-3, FSDP)", "hsdp": "Everything, within a machine (HSDP)",
+    },
+}  # fmt: skip
+"""Inputs with a closed list of values, and the label of each, which is what stands in the address."""
+
+NUMBERS: dict[str, tuple[float, float]] = {
+    "rank": (1, 65536), "last": (0, 10**5), "gpus": (1, 10**7), "micro": (1, 10**6), "accumulation": (1, 10**6), "tp": (1, 10**4), "pp": (1, 10**4),
+    "per_node": (1, 10**4), "network": (0.1, 1e6), "price": (0.0, 1e6), "pue": (1.0, 5.0),
+    **dict.fromkeys(state.GPU_EDITS, (0.001, 1e9)), **dict.fromkeys(state.MODEL_EDITS, (1, 10**7)),
+}  # fmt: skip
+"""Bounds of the inputs that are numbers."""
 
 
 @dataclass
@@ -49,6 +71,39 @@ def sidebar() -> Inputs:
     _parallel()
     inputs.values = {key: st.session_state.get(key, value) for key, value in state.defaults().items()}
     return inputs
+
+
+def from_address(address: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """An address with labels where it had values of a run file, and a remark on each value that no input can take.
+
+    The widgets themselves would fall back to their defaults in silence.
+    """
+    fixed, remarks = dict(address), []
+    for key, text in address.items():
+        if key in CHOICES and text not in CHOICES[key].values():
+            label = CHOICES[key].get(text.strip().lower())
+            if label is None:
+                remarks.append(f"{key}: {shorten(text)} is not one of {', '.join(CHOICES[key].values())}; the default was taken.")
+                del fixed[key]
+            else:
+                fixed[key] = label
+        elif key in NUMBERS and not _within(text, *NUMBERS[key]):
+            low, high = NUMBERS[key]
+            remarks.append(f"{key}: {shorten(text)} is not a number from {low:,g} to {high:,g}; the default was taken.")
+            del fixed[key]
+    return fixed, remarks
+
+
+def _within(text: str, low: float, high: float) -> bool:
+    try:
+        return low <= float(text) <= high
+    except ValueError:
+        return False
+
+
+def _choice(key: str) -> dict[str, Any]:
+    """Arguments that all inputs with a closed list share."""
+    return {"options": list(CHOICES[key]), "key": key, "bind": URL, "format_func": CHOICES[key].get}
 
 
 def set_values(values: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> None:
@@ -91,10 +146,7 @@ def _presets() -> None:
 
 
 def _model(inputs: Inputs) -> None:
-    st.segmented_control(
-        "Model", [state.CATALOG, state.CONFIG], default=state.CATALOG, required=True, key="source", bind=URL, width="stretch",
-        format_func={state.CATALOG: "By name", state.CONFIG: "config.json"}.get,
-    )  # fmt: skip
+    st.segmented_control("Model", **_choice("source"), default=state.CATALOG, required=True, width="stretch")
     if st.session_state["source"] == state.CONFIG:
         _config(inputs)
     else:
@@ -174,11 +226,8 @@ def _decoded(upload: Any) -> str:
 
 
 def _method() -> None:
-    names = sorted(METHODS, key=lambda name: name != "full")
-    st.segmented_control(
-        "Method", names, default=state.DEFAULTS["method"], required=True, key="method", bind=URL, width="stretch",
-        format_func=lambda name: texts.METHOD_NAMES.get(name, METHODS[name].label), help="  \n".join(f"**{kind.label}**: {kind.help}" for kind in METHODS.values()),
-    )  # fmt: skip
+    kinds = "  \n".join(f"**{kind.label}**: {kind.help}" for kind in METHODS.values())
+    st.segmented_control("Method", **_choice("method"), default=state.DEFAULTS["method"], required=True, width="stretch", help=kinds)
     fields = METHODS[st.session_state["method"]].fields
     if "rank" in fields:
         left, right = st.columns([1, 2], wrap=False)
@@ -193,9 +242,8 @@ def _method() -> None:
 
 def _hardware(inputs: Inputs) -> None:
     names = [part.name for part in accelerators()]
-    labels = {part.name: part.label for part in accelerators()}
-    left, right = st.columns([2, 1], wrap=False)
-    left.selectbox("GPU", names, index=names.index(state.DEFAULTS["gpu"]), key="gpu", bind=URL, accept_new_options=True, format_func=lambda name: labels.get(name, str(name)))
+    left, right = st.columns([5, 3], wrap=False)
+    left.selectbox("GPU", names, index=names.index(state.DEFAULTS["gpu"]), key="gpu", bind=URL, accept_new_options=True)
     right.number_input("How many", 1, 10**7, value=1, step=1, key="gpus", bind=URL)
     part = state.gpu_base(st.session_state)
     inputs.notes["gpu"] = st.container()
@@ -222,25 +270,15 @@ def _training(inputs: Inputs) -> None:
         left.number_input("Micro batch", 1, 10**6, value=d["micro"], key="micro", bind=URL, help="Sequences per GPU and micro step. Larger is faster until memory ends.")
         right.number_input("Accumulation", 1, 10**6, value=d["accumulation"], key="accumulation", bind=URL, help="Micro steps per optimizer step: a larger batch for no memory.")
         st.selectbox("Sequence length", SEQUENCES, index=SEQUENCES.index(d["seq"]), key="seq", bind=URL, accept_new_options=True, help="Tokens per sequence; any number can be typed.")
-        st.selectbox(
-            "Precision", [state.AUTO, *PRECISIONS], key="precision", bind=URL, format_func=lambda name: "As usual for method and GPU" if name == state.AUTO else name,
-            help="mixed keeps fp32 weights and casts on the fly; bf16 stores half.",
-        )  # fmt: skip
-        st.selectbox("Optimizer", list(OPTIMIZERS), key="optimizer", bind=URL, format_func=lambda name: OPTIMIZERS[name].label, help="What it keeps per trained parameter decides its memory.")
+        st.selectbox("Precision", **_choice("precision"), help="mixed keeps fp32 weights and casts on the fly; bf16 stores half.")
+        st.selectbox("Optimizer", **_choice("optimizer"), help="What it keeps per trained parameter decides its memory.")
         st.segmented_control(
-            "Activation checkpointing", ["none", "selective", "full"], default="none", required=True, key="checkpointing", bind=URL, width="stretch",
-            format_func=str.capitalize, help="Recompute activations in backward: saves memory, costs time.",
+            "Activation checkpointing", **_choice("checkpointing"), default="none", required=True, width="stretch",
+            help="Recompute activations in backward: saves memory, costs time.",
         )  # fmt: skip
-        st.selectbox(
-            "Attention", [state.AUTO, "sdpa", "flash", "eager"], key="attention", bind=URL,
-            format_func={state.AUTO: "As the software chooses", "sdpa": "sdpa (fused, PyTorch)", "flash": "FlashAttention", "eager": "Eager (keeps the score matrix)"}.get,
-            help="Eager attention stores sequence × sequence scores; the others do not.",
-        )  # fmt: skip
-        st.selectbox("Training software", list(STACKS), key="stack", bind=URL, format_func=lambda name: STACKS[name].label, help="Decides what is fused, kept, cast and overlapped.")
-        st.segmented_control(
-            "Task", ["sft", "pretrain"], default="sft", required=True, key="task", bind=URL, width="stretch",
-            format_func={"sft": "Fine-tuning", "pretrain": "Pretraining"}.get, help="Only fine-tuning is offered LoRA as help.",
-        )  # fmt: skip
+        st.selectbox("Attention", **_choice("attention"), help="Eager attention keeps sequence × sequence scores; the others do not.")
+        st.selectbox("Training software", **_choice("stack"), help="Decides what is fused, kept, cast and overlapped.")
+        st.segmented_control("Task", **_choice("task"), default="sft", required=True, width="stretch", help="Only fine-tuning is offered LoRA as help.")
         st.text_input(
             "Other fields", key="more", bind=URL, max_chars=2000, placeholder="method.alpha: 32, data.epochs: 2",
             help="Any field of a run file, as dotted paths; a link puts here what has no input of its own.",
@@ -250,8 +288,7 @@ def _training(inputs: Inputs) -> None:
 
 def _parallel() -> None:
     with st.expander("Parallelism, price, energy", icon=":material/hub:", key="parallel_expander"):
-        names = {state.AUTO: "As usual: DDP", "ddp": "Copies (DDP)", "zero1": "Optimizer (ZeRO-1)", "zero2": "+ gradients (ZeRO-2)", "zero3": "Everything (FSDP, ZeRO-3)", "hsdp": "Within a machine (HSDP)"}
-        st.selectbox("What data-parallel GPUs share", SHARDINGS, key="sharding", bind=URL, format_func=names.get, help="Sharding saves memory per GPU and costs communication.")
+        st.selectbox("Shared among data-parallel GPUs", **_choice("sharding"), help="Sharing saves memory on each GPU and costs communication.")
         left, right = st.columns(2, wrap=False)
         left.number_input("Tensor parallel", 1, 10**4, value=1, key="tp", bind=URL, help="Splits each matrix product.")
         right.number_input("Pipeline stages", 1, 10**4, value=1, key="pp", bind=URL, help="Splits the layers.")
@@ -260,20 +297,16 @@ def _parallel() -> None:
         right.number_input("Network [Gb/s]", 0.1, 1e6, value=None, key="network", bind=URL, placeholder="typical", help="Of a whole machine.")
         left, right = st.columns(2, wrap=False)
         left.number_input("$ per GPU-hour", 0.0, 1e6, value=None, step=0.1, key="price", bind=URL, placeholder=_price_text(), help="Your own price; empty takes the dated catalogue.")
-        right.selectbox("Provider", _providers(), key="provider", bind=URL, accept_new_options=True, format_func=lambda name: "Median" if name == state.AUTO else name)
+        right.selectbox("Provider", _providers(), key="provider", bind=URL, accept_new_options=True, help="median: of the providers in the catalogue.")
         st.toggle("Spot price", key="spot", bind=URL, help="Interruptible capacity; interruptions are not in the time.")
         left, right = st.columns(2, wrap=False)
-        countries = {grid.code: grid.country for grid in grids()}
-        left.selectbox(
-            "Electricity of", [state.AUTO, *countries], key="country", bind=URL, accept_new_options=True,
-            format_func=lambda code: "World" if code == state.AUTO else countries.get(code, str(code)),
-        )  # fmt: skip
+        left.selectbox("Electricity of", [state.WORLD, *(grid.country for grid in grids() if grid.country != state.WORLD)], key="country", bind=URL, accept_new_options=True)
         right.number_input("PUE", 1.0, 5.0, value=None, step=0.05, key="pue", bind=URL, placeholder="1.56", help="Energy of the site per energy of the computers; empty is the industry's average.")
 
 
 def _providers() -> list[str]:
     part = state.gpu_base(st.session_state)
-    return [state.AUTO, *(providers_of(part.name) if part is not None else ())]
+    return [state.MEDIAN, *(providers_of(part.name) if part is not None else ())]
 
 
 def _price_text() -> str:

@@ -27,6 +27,7 @@ LINK_VERSION: Final = 1
 MAX_LINK: Final = 400_000
 """Characters of a link that are read."""
 AUTO: Final = "auto"
+MEDIAN, WORLD = "median", "World"
 CATALOG, CONFIG = "catalog", "config.json"
 LAYERS_TRAINED: Final = 4
 
@@ -55,9 +56,9 @@ DEFAULTS: Final[dict[str, Any]] = {
     "per_node": None,
     "network": None,
     "price": None,
-    "provider": AUTO,
+    "provider": MEDIAN,
     "spot": False,
-    "country": AUTO,
+    "country": WORLD,
     "pue": None,
     "more": "",
 }
@@ -123,8 +124,8 @@ def run_mapping(values: Mapping[str, Any], config: Mapping[str, Any] | None = No
     parallel = {key: v[key] for key in ("tp", "pp") if v[key] != 1}
     if v["sharding"] != AUTO:
         parallel["sharding"] = v["sharding"]
-    price = {"usd_per_gpu_hour": v["price"], "provider": None if v["provider"] == AUTO else v["provider"], "spot": v["spot"] or None}
-    energy = {"country": None if v["country"] == AUTO else v["country"], "pue": v["pue"]}
+    price = {"usd_per_gpu_hour": v["price"], "provider": None if v["provider"] == MEDIAN else v["provider"], "spot": v["spot"] or None}
+    energy = {"country": None if v["country"] == WORLD else v["country"], "pue": v["pue"]}
     for name, part in (("parallel", parallel), ("price", price), ("energy", energy)):
         if given := {field: value for field, value in part.items() if value is not None}:
             run[name] = given
@@ -315,8 +316,8 @@ def _plain_values(run: Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
     values |= {"optimizer": run.optimizer, "stack": run.stack, "checkpointing": run.activation_checkpointing, "attention": run.attention or AUTO}
     values["seq"] = str(run.batch.seq_len) if run.batch.seq_len is not None else AUTO
     values |= {"sharding": run.parallel.sharding or AUTO, "tp": run.parallel.tp, "pp": run.parallel.pp}
-    values |= {"price": run.price.usd_per_gpu_hour, "provider": run.price.provider or AUTO, "spot": run.price.spot}
-    values |= {"country": run.energy.country or AUTO, "pue": run.energy.pue}
+    values |= {"price": run.price.usd_per_gpu_hour, "provider": run.price.provider or MEDIAN, "spot": run.price.spot}
+    values |= {"country": run.energy.country or WORLD, "pue": run.energy.pue}
     return values, config
 
 

@@ -10,14 +10,14 @@ from planner.errors import PlanError, shorten
 TAGLINE: Final = "What a training run will take, before you start it."
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
-    "8B LoRA, one H100": {},
-    "3B LoRA, one 24 GB card": {
+    "8B LoRA": {},
+    "3B on a 24 GB card": {
         "model": "meta-llama/Llama-3.2-3B",
         "gpu": "RTX 4090",
         "seq": "1024",
         "checkpointing": "full",
     },
-    "8B in full, 8 × H100": {
+    "8B in full": {
         "model": "meta-llama/Llama-3.1-8B",
         "method": "full",
         "gpus": 8,
@@ -28,13 +28,13 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
         "accumulation": 4,
         "data": "100M",
     },
-    "70B QLoRA, one H100": {
+    "70B QLoRA": {
         "model": "meta-llama/Llama-3.1-70B",
         "method": "qlora",
         "checkpointing": "full",
         "data": "5M",
     },
-    "Pretrain 1B, 8 × A100": {
+    "Pretrain 1B": {
         "task": "pretrain",
         "model": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
         "method": "full",
@@ -81,12 +81,12 @@ STATES: Final = {
 }
 """Icon and colour of each verdict."""
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~<>$:&^])")
+_SPECIAL = re.compile(r"[\\`*_{}\[\]|~<>$:&^]|^[#+-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
 
 
 def plain(text: object) -> str:
     """Text that markdown shows as it is: a name with tags, formulas or directives in it is still a name."""
-    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+    return _SPECIAL.sub(lambda found: "\\" + found[0], " ".join(str(text).split()))
 
 
 def code(text: object) -> str:
@@ -105,3 +105,12 @@ def error_parts(error: PlanError) -> tuple[str, str]:
 def short_model(name: str) -> str:
     """A model's name without its organisation."""
     return name.rsplit("/", 1)[-1]
+
+
+PREVIEW: Final = 40_000
+"""Characters of a report that are shown before it is downloaded."""
+
+
+def file_name(model: str) -> str:
+    """A safe name for the report's file."""
+    return "plumbline-" + (re.sub(r"[^A-Za-z0-9.]+", "-", short_model(model)).strip("-.")[:60] or "plan")

@@ -16,6 +16,8 @@ Placement = Literal["pre", "post", "sandwich", "post-branch", "parallel"]
 """Where norms stand in a block: before each branch (GPT-2, Llama), after each sum (BERT), around each branch (Gemma
 2), after each branch (OLMo 2), or attention
 and MLP side by side (GPT-NeoX, Phi)."""
+Softmax = Literal["upcast", "cast", "plain"]
+"""Eager softmax: in fp32 and cast to the query's type (Llama), in its own type and cast to the value's (GPT-2), or as it comes (BERT)."""
 Head = Literal["causal-lm", "masked-lm", "sequence-classification", "none"]
 
 
@@ -84,7 +86,7 @@ class Architecture:
     classifier_bias: bool = False
     num_labels: int = 2
     query_scaled: bool = False
-    softmax_upcast: bool = True
+    softmax: Softmax = "upcast"
     fresh_rotary: bool = False
     embedding_dropout: float = 0.0
     hidden_dropout: float = 0.0

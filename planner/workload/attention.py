@@ -112,7 +112,8 @@ def core(w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
         "head_dim": arch.head_dim,
     }
     out = g.fused_attention(q, k, v, causal=arch.causal, window=window, **geometry)
-    return g.copy(out) if arch.fresh_rotary and w.s.eager else out
+    # flash's output has the layout of q, so that the transpose back needs a copy; the fp32 kernel writes rows of tokens
+    return g.copy(out) if arch.fresh_rotary and w.s.eager and out.dtype != "fp32" else out
 
 
 def recomputed(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -144,6 +145,7 @@ def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     arch, g = w.arch, w.graph
     b, a, t, d = w.b, arch.heads, w.t, arch.head_dim
     full, scores = (b, a, t, d), (b, a, t, t)
+    wanted = {"upcast": q.dtype, "cast": v.dtype, "plain": ""}[arch.softmax]
     if not arch.fresh_rotary:
         q = g.copy(g.lower(q))
     if arch.kv_heads != a:
@@ -157,14 +159,11 @@ def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         )
     if arch.causal:
         weights = g.unary("mask_add", weights, save="none")
-    wide = "fp32" if arch.softmax_upcast or g.autocast else None
-    probabilities = g.softmax(
-        weights if wide != "fp32" or g.autocast is None or arch.softmax_upcast else g.raise_(weights), wide
-    )
-    probabilities = g.dropout(
-        g.cast(probabilities, v.dtype if g.autocast is None else (g.autocast or v.dtype)),
-        w.active(arch.attention_dropout),
-    )
+    upcast = arch.softmax == "upcast"
+    probabilities = g.softmax(weights if upcast else g.raise_(weights), "fp32" if upcast else None)
+    if wanted:
+        probabilities = g.cast(probabilities, wanted)
+    probabilities = g.dropout(probabilities, w.active(arch.attention_dropout))
     out = g.copy(g.batched_matmul(probabilities, v, t, d, t, b * a, full, "context"))
     if arch.kv_heads != a:
         g.release(k, v)  # the repeated heads

@@ -258,14 +258,17 @@ class Graph:
         *,
         save: Literal["input", "output", "none"] = "input",
         kernels: int = 1,
-        cost: float = 1.0,
+        scratch: float = 0.0,
     ) -> Tensor:
-        """An activation function or the like; saves its input (silu, gelu), its output (relu, tanh) or nothing (scaling, negation)."""
+        """An activation function or the like; saves its input (silu, gelu), its output (relu, tanh) or nothing (scaling, negation).
+
+        scratch: temporaries of its backward formula, in units of the input.
+        """
         y = self.new(x.shape, x.dtype, x.requires_grad, name)
         saved: tuple[Tensor, ...] = ()
         if x.requires_grad and save != "none":
             saved = (x,) if save == "input" else (y,)
-        moved = (x.bytes + y.bytes) * cost
+        moved = x.bytes + y.bytes
         back = moved if save == "none" else moved + x.bytes
         self.add_operation(
             name,
@@ -275,6 +278,7 @@ class Graph:
             saved,
             (Kernel("elementwise", moved),) * kernels,
             (Kernel("elementwise", back),) * kernels,
+            temporary=(0.0, scratch * x.bytes),
         )
         return y
 

@@ -156,7 +156,7 @@ class Writer:
         if not self.s.eager:
             return g.layer_norm(x, weight, None, fused_dtype=x.dtype, name="rms_norm")
         x32 = g.cast(x, "fp32", name="norm_upcast")
-        square = g.unary("pow", x32)
+        square = g.unary("pow", x32, scratch=2.0)
         rows = x.numel / width
         mean = g.new((rows, 1), "fp32", x.requires_grad, "mean")
         back = Kernel("elementwise", square.bytes)
@@ -178,7 +178,7 @@ class Writer:
         if name not in ("gelu_new", "gelu_fast") or not self.s.eager:
             return g.unary(name, x)
         half = g.unary("half", x, save="none")
-        cube = g.unary("scale", g.unary("pow", g.raise_(x)), save="none")
+        cube = g.unary("scale", g.unary("pow", g.raise_(x), scratch=2.0), save="none")
         inner = g.unary("scale", g.add(x, cube), save="none")
         tanh = g.unary("tanh", inner, save="output")
         y = g.mul(half, g.unary("one_plus", tanh, save="none"))

@@ -7,7 +7,8 @@ A case is described by plain values so that it can be written to JSON:
 - ``method``: None or ``{"name": "full"}``; ``{"name": "lora", "rank": 8, "targets": ["q_proj"] | "all-linear",
   "dropout": 0.0}`` (with peft's task type for the head unless ``task_type`` says otherwise); ``{"name": "freeze",
   "trainable": [regular expressions]}``; ``{"name": "freeze", "first": k}`` (embeddings and the first k layers frozen);
-  ``{"name": "freeze", "last": k}`` (only the last k layers trained); ``{"name": "bitfit"}`` (only biases);
+  ``{"name": "freeze", "last": k}`` (only the last k layers trained); ``{"name": "bitfit"}`` (only biases); and the
+  methods of `sequence_methods`;
 - ``precision``: a name of `PRECISIONS`.
 """
 
@@ -22,6 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+from tests.oracles import sequence_methods
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def build(
         model = apply_method(model, method, head)
     if device is not None:
         _remake(model, device)
+        sequence_methods.place_prompt_tokens(model, device)
     model.train()
     if checkpointing:
         model.activation_checkpointing_enable()  # as the Trainer calls it: no kwargs, hence use_reentrant=False
@@ -107,6 +111,8 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
     if name == "full":
         return model
     assert method is not None
+    if name in sequence_methods.NAMES:
+        return sequence_methods.apply(model, method, head)
     if name == "lora":
         return _lora(model, method, head)
     if name not in ("freeze", "bitfit"):

@@ -51,7 +51,7 @@ def _bert(f: Fields, prefix: str, **changes: Any) -> Architecture:
         qkv_bias=True,
         out_bias=True,
         mlp_bias=True,
-        softmax_upcast=False,
+        softmax="plain",
         tied=f.flag("tie_word_embeddings", True),
         head_bias=True,
         head_transform=True,

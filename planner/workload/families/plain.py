@@ -76,7 +76,7 @@ def _(f: Fields) -> Architecture:
         out_bias=True,
         mlp_bias=True,
         tied=f.flag("tie_word_embeddings", True),
-        softmax_upcast=False,
+        softmax="cast",
         embedding_dropout=f.fraction("embd_pdrop", default=0.1),
         hidden_dropout=f.fraction("resid_pdrop", default=0.1),
         attention_dropout=f.fraction("attn_pdrop", default=0.1),

@@ -1,0 +1,18 @@
+"""How is this computed, from which equations and sources, with the numbers of the current plan."""
+
+import streamlit as st
+
+from planner.ui import frame, method
+
+current = frame.open_page("method")
+st.title("How it is computed", anchor=False)
+frame.show_stale(current)
+st.markdown(f"The equations below carry the numbers of the plan in the sidebar: {frame.summary_line(current.estimate)}.")
+
+for section in method.sections(current.estimate):
+    with st.container(border=True):
+        st.subheader(section.title)
+        for kind, text in section.blocks:
+            st.latex(text) if kind == "tex" else st.markdown(text)
+        if section.table:
+            st.table(section.table, border="horizontal", alt=section.title)

@@ -1,0 +1,33 @@
+"""Something to send, attach or keep: the plan as a document."""
+
+import base64
+
+import streamlit as st
+
+from planner.advise import suggest
+from planner.report import EXPORTERS, export
+from planner.ui import frame, texts
+
+current = frame.open_page("reports")
+st.title("Take the plan with you", anchor=False)
+frame.show_stale(current)
+st.markdown(f"The same figures, intervals and sources as on the page: {frame.summary_line(current.estimate)}.")
+
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    name = st.segmented_control("Format", list(EXPORTERS), default="html", required=True, key="report_format", persist_state="session", format_func=lambda key: EXPORTERS[key].label)
+    exporter = EXPORTERS[name]
+    content = export(current.estimate, name, suggestions=suggest(current.run, current.estimate), run=current.run)
+    file = f"{texts.file_name(current.estimate.details['model']['name'])}.{exporter.ending}"
+    st.download_button("Download", content, file, exporter.mime, key="report_download", icon=":material/download:", type="primary", on_click="ignore")
+
+with st.container(border=True):
+    st.subheader("Preview", anchor=False)
+    if exporter.mime.startswith("text/html"):
+        page = base64.b64encode(content).decode()
+        st.iframe(f"data:text/html;base64,{page}", height=900, alt="The report")
+    else:
+        text = content.decode()
+        language = {"md": "markdown", "json": "json"}.get(exporter.ending)
+        st.code(text[: texts.PREVIEW], language=language, height=700, wrap_lines=exporter.ending != "csv")
+        if len(text) > texts.PREVIEW:
+            st.caption("The preview ends here; the file holds all of it.")

@@ -1,0 +1,102 @@
+"""Explanations beside the figures: the headline, the arithmetic from the ledger, changes in words and colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import streamlit as st
+
+from planner import units
+from planner.estimate.result import Estimate, Term
+from planner.report.content import value_text
+from planner.summary import BASES, Figure, precision_name
+from planner.ui import frame, texts
+
+MEMORY_HELP: Final = (
+    "What is held at the fullest moment of a step, and what the allocator holds beyond it. The dashed line is what the device offers "
+    "to the program: its memory less the driver's context. The whisker is the 90 % interval."
+)
+STEP_HELP: Final = "Time of one optimizer step by kind of kernel, forward, backward and recomputation together. What overlaps is not counted twice."
+CURVE_HELP: Final = "What is alive as one step proceeds. Checkpointing lowers the hill; sharding and fewer trained weights lower the ground."
+
+
+def headline(e: Estimate) -> str:
+    """What was planned, and what the plan stands on, in one line of markdown."""
+    run = e.run
+    batch = f"batch {units.format_integer(run.batch.micro * run.batch.accumulation * run.dp)}"
+    parts = (f"sequence {units.format_integer(run.batch.seq_len)}", batch, precision_name(run), frame.texts_stack(run))
+    colour, icon, _ = texts.EVIDENCE[e.basis]
+    rest = " · ".join(texts.plain(part) for part in parts if part)
+    return f"{frame.summary_line(e)} · {rest} :{colour}-badge[{icon} {BASES[e.basis]}]"
+
+
+def figure_label(figure: Figure) -> str:
+    """A figure's label; "per GPU" stands here where it would make the value too long for a phone."""
+    per_gpu = " per GPU" if figure.name == "throughput" and figure.value_text.endswith("per GPU") else ""
+    return texts.plain(figure.label + per_gpu)
+
+
+def figure_value(figure: Figure) -> str:
+    """A figure's value, short enough for a phone."""
+    return figure.value_text.removesuffix(" per GPU").replace("tokens/s", "tok/s").replace("about ", "≈ ")
+
+
+def figure_note(figure: Figure) -> str:
+    """A figure's interval and what it stands on, in one or two short lines."""
+    interval = f"{texts.plain(figure.interval_text)}" if figure.interval_text else ""
+    basis = texts.plain(figure.basis_text)
+    return "  \n".join(filter(None, (interval, basis))) or "not known"
+
+
+def delta(name: str, text: str) -> str:
+    """A change in words and colour: less is green, more is orange."""
+    words = {"time": "time", "memory": "memory", "cost": "cost"}[name]
+    if text in ("same", "–"):
+        return f":gray[{texts.plain(text)} {words}]" if text == "same" else f":gray[{words} unknown]"
+    colour = "green" if text.startswith("−") else "orange"
+    return f":{colour}[{texts.plain(text)}] :gray[{words}]"
+
+
+def arithmetic(e: Estimate, key: str, prefixes: Sequence[str]) -> None:
+    """The terms behind a figure, when asked for: value, formula in symbols and in numbers, source."""
+    with st.expander("Show the arithmetic", icon=":material/function:", key=f"arithmetic_{key}", on_change="rerun") as fold:
+        if not fold.open:
+            return
+        terms = [term for term in e.terms if any(term.name == prefix or term.name.startswith(prefix + "/") for prefix in prefixes)]
+        st.table([row(term) for term in terms], border="horizontal", hide_index=True, alt="Terms with value, formula and source")
+        st.download_button("As CSV", lambda: csv(terms), f"{key}.csv", "text/csv", key=f"csv_{key}", icon=":material/download:", type="tertiary", on_click="ignore")
+
+
+def row(term: Term) -> dict[str, str]:
+    """A term as a line of a table, safe to show as markdown."""
+    numbers = ", ".join(f"{symbol} = {number(value)}" for symbol, value in term.inputs.items() if value != "")
+    return {
+        "Term": texts.plain(term.name.replace("_", " ").replace("/", " / ")),
+        "Value": texts.plain(value_text(term.value, term.unit)),
+        "Formula": texts.code(term.formula) + (f"  \n{texts.plain(numbers)}" if numbers else ""),
+        "Source": texts.plain(term.source),
+    }
+
+
+def number(value: float | int | str) -> str:
+    """An input of a formula as people read it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return units.format_integer(value)
+    return units.significant(value, 4) if value == 0 or 1e-3 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def csv(terms: Sequence[Term]) -> str:
+    """Terms as CSV, values in SI units."""
+    import csv as writer
+    import io
+
+    text = io.StringIO()
+    lines = writer.writer(text)
+    lines.writerow(("term", "value", "unit", "formula", "inputs", "source"))
+    for term in terms:
+        inputs = "; ".join(f"{symbol} = {value}" for symbol, value in term.inputs.items())
+        lines.writerow((term.name, repr(term.value), term.unit, term.formula, inputs, term.source))
+    return text.getvalue()
