@@ -66,7 +66,7 @@ with help_slot:
     for i, suggestion in enumerate(suggestions):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small", key=f"suggestion_{i}"):
             st.markdown(texts.plain(suggestion.title), width=420)
-            with st.container(horizontal=True, gap="xsmall", width=410):
+            with st.container(horizontal=True, gap="xsmall", width=430):
                 for name, text in zip(("time", "memory", "cost"), delta_texts(suggestion), strict=True):
                     st.markdown(explain.delta(name, text), width=132)
             st.button("Apply", key=f"apply_{i}", on_click=inputs.apply, args=(current.run, suggestion.change), help="Undo is in the sidebar.")

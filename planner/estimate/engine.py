@@ -177,7 +177,7 @@ def _memory(
     moments = walk.run()
     end = list(walk.live)
     end[OPTIMIZER] += step.temporaries
-    moments.append(Moment("optimizer", "optimizer", tuple(end)))
+    moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (moments[-1].position + 1)))
     context = (constant("cuda_context_bytes") if on_gpu else 0.0) + (
         constant("nccl_bytes") if on_gpu and r.run.hardware.gpus > 1 else 0.0
     )
@@ -352,6 +352,7 @@ class _Curve(Sequence[MemoryPoint]):
 
     def __init__(self, moments: list[Moment]) -> None:
         self._moments = moments
+        self._end = moments[-1].position
 
     def __len__(self) -> int:
         return len(self._moments)
@@ -366,7 +367,7 @@ class _Curve(Sequence[MemoryPoint]):
         position = index % len(self) if -len(self) <= index < len(self) else index
         m = self._moments[position]
         parts = {name: value for name, value in zip(COMPONENTS, m.parts, strict=True) if value}
-        progress = position / max(1, len(self) - 1)
+        progress = m.position / self._end
         phase = cast(Phase, "backward" if m.phase == "recompute" else m.phase)
         return MemoryPoint.model_construct(
             moment=m.place, phase=phase, progress=progress, allocated=m.total, parts=parts

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from planner.workload.graph import BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
 from planner.workload.trace import Stretch, Workload
@@ -26,13 +27,16 @@ def rounded(size: float) -> float:
     return -(-size // ROUNDING) * ROUNDING
 
 
-@dataclass(frozen=True)
-class Moment:
-    """Books at one point of the step: live bytes by component, and where it is."""
+class Moment(NamedTuple):
+    """Books at one point of the step: live bytes by component, and where it is.
+
+    position: blocks walked so far, with fractions within a block.
+    """
 
     phase: str
     place: str
     parts: tuple[float, ...]
+    position: float = 0.0
 
     @property
     def total(self) -> float:
@@ -80,6 +84,7 @@ class Walk:
     _accumulated: set[str] = field(default_factory=set)
     _last: dict[int, dict[int, int]] = field(default_factory=dict)
     _transient: float = 0.0
+    _walked: float = 0.0
 
     def run(self) -> list[Moment]:
         """Moments of forward and backward, in order."""
@@ -115,14 +120,17 @@ class Walk:
         """Walk one of the equal blocks; shift its moments for the last (and some between), and the books by the change of all."""
         start, before = len(self.moments), tuple(self.live)
         walk(stretch)
+        one = self.moments[start:]
+        one = [m._replace(position=self._walked + i / len(one)) for i, m in enumerate(one)]
+        self.moments[start:] = one
+        self._walked += stretch.count
         if stretch.count == 1:
             return
         change = [a - b for a, b in zip(self.live, before, strict=True)]
-        one = self.moments[start:]
         for repeat in _sampled(stretch.count):
             shifted = [
-                Moment(m.phase, m.place, tuple(v + repeat * c for v, c in zip(m.parts, change, strict=True)))
-                for m in one
+                Moment(phase, place, tuple(v + repeat * c for v, c in zip(parts, change, strict=True)), at + repeat)
+                for phase, place, parts, at in one
             ]
             self.moments.extend(shifted)
         for i, c in enumerate(change):

@@ -160,7 +160,7 @@ def memory_curve(e: Estimate, theme: Theme) -> go.Figure:
     if usable is not None and usable < 2.2 * top:
         height = max(height, 1.12 * usable)
         figure.add_shape(type="line", x0=0, x1=100, y0=usable, y1=usable, line={"color": theme.ink, "width": 2, "dash": "dash"})
-        figure.add_annotation(x=100, y=usable, xanchor="right", yanchor="bottom", text=f"usable {units.format_bytes(e.usable_memory_bytes)}", showarrow=False, font={"color": theme.ink})
+        figure.add_annotation(x=100, y=usable, xanchor="right", yanchor="bottom", yshift=3, text=f"usable {units.format_bytes(e.usable_memory_bytes)}", showarrow=False, font={"color": theme.ink}, bgcolor=theme.ground)
     at = 100 * peak.progress
     figure.add_scatter(x=[at], y=[top], mode="markers", marker={"size": 9, "color": theme.ink, "line": {"color": theme.ground, "width": 2}}, showlegend=False, hoverinfo="skip")
     figure.add_annotation(

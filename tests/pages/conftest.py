@@ -1,0 +1,28 @@
+"""The app without a browser: every test starts from Home.py, as the server does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).resolve().parents[2]
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def open_app() -> Open:
+    """Start the app, with what the address says, and go to a page."""
+
+    def start(page: str = "plan", **address: str) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "Home.py"), default_timeout=20)
+        for key, value in address.items():
+            app.query_params[key] = value
+        app.run()
+        if page != "plan":
+            app.switch_page(f"pages/{page}.py").run()
+        return app
+
+    return start

@@ -1,0 +1,173 @@
+"""Widget values, run files and links say the same thing in both directions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from planner import estimate
+from planner.catalog import find_model
+from planner.errors import PlanError
+from planner.run import Run, parse_run
+from planner.ui import inputs, state, texts
+
+RUNS: tuple[dict[str, Any], ...] = (
+    {"model": "openai-community/gpt2"},
+    {"model": "meta-llama/Llama-3.1-8B", "method": {"name": "lora", "rank": 16, "targets": "all-linear"}, "data": "10M"},
+    {"model": "meta-llama/Llama-3.1-8B", "method": {"name": "lora", "rank": 64, "alpha": 32, "targets": ["q_proj", "v_proj"], "modules_to_save": ["lm_head"]}},
+    {"model": "meta-llama/Llama-3.1-8B", "method": {"name": "lora", "targets": "model\\.layers\\.[0-9]\\.mlp\\.up_proj"}},
+    {"model": "meta-llama/Llama-3.1-8B", "method": {"name": "freeze", "first": 6}, "precision": {"weights": "bf16", "compute": "bf16", "master_weights": True}},
+    {"model": "Qwen/Qwen2.5-7B", "method": "qlora", "hardware": {"gpu": {"base": "RTX 4090", "memory_gib": 48, "peak_flops": {"bf16": 2e14}}, "gpus": 2}},
+    {"model": {"base": "meta-llama/Llama-3.1-8B", "num_hidden_layers": 40, "rope_theta": 10000}, "batch": {"micro": 3, "accumulation": 5, "seq_len": 3000}},
+    {"model": {"base": "openai-community/gpt2", "n_layer": 24}, "data": {"samples": 50000, "mean_tokens": 512, "epochs": 3}},
+    {"model": "gpt2", "data": {"tokens": 80_000_000, "epochs": 1.5}, "task": "pretrain", "head": "causal-lm"},
+    {"model": "gpt2", "data": {"samples": 123457}, "price": {"usd_per_gpu_hour": 2.5, "spot": True}, "energy": {"country": "FRA", "pue": 1.2}},
+    {
+        "model": "gpt2", "hardware": {"gpu": "A100 SXM4 80GB", "gpus": 16, "gpus_per_node": 8, "network_gbps": 800}, "parallel": {"sharding": "zero2", "tp": 2},
+        "activation_checkpointing": "selective", "attention": "flash", "optimizer": "adamw8bit", "stack": "torchtitan", "precision": "bf16-mixed", "offload": "optimizer",
+    },
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mapping", RUNS, ids=lambda mapping: str(sorted(mapping))[:60])
+def test_widgets_say_every_value_of_a_run(mapping: dict[str, Any]) -> None:
+    run = parse_run(mapping)
+    values, config = state.values_of(run)
+    assert set(values) == set(state.defaults())
+    said = parse_run(state.run_mapping(values, config))
+    assert said.model_dump() | {"model": 0, "hardware": 0} == run.model_dump() | {"model": 0, "hardware": 0}
+    assert said.model_dump()["model"] == run.model_dump()["model"]
+    assert said.hardware.gpu == pytest.approx(run.hardware.gpu) if run.hardware.gpu is None else True
+    if run.hardware.gpu is not None:
+        assert json.dumps(said.hardware.model_dump(), sort_keys=True) == json.dumps(run.hardware.model_dump(), sort_keys=True)
+
+
+@pytest.mark.parametrize("mapping", RUNS, ids=lambda mapping: str(sorted(mapping))[:60])
+def test_a_link_restores_the_run(mapping: dict[str, Any]) -> None:
+    run = parse_run(mapping)
+    text = state.encode(run)
+    assert text.isascii()
+    assert not set(text) & set("+/=&?# ")
+    assert state.decode(text, "1") == (run, ())
+
+
+def test_a_config_travels_in_the_link() -> None:
+    run = parse_run({"model": find_model("gpt2").config})
+    values, config = state.values_of(state.decode(state.encode(run))[0] or run)
+    assert values["source"] == state.CONFIG
+    assert config == find_model("gpt2").config
+
+
+def test_a_link_lists_what_it_could_not_honour() -> None:
+    run = Run(model="gpt2", batch={"micro": 4})
+    mapping = json.loads(_text(state.encode(run))) | {"hardware": {"gpus": -3}, "colour": "blue", "precision": "fp7"}
+    found, remarks = state.decode(_link(mapping), "9")
+    assert found is not None
+    assert found.batch.micro == 4
+    assert len(remarks) == 4
+    assert all(any(word in remark for remark in remarks) for word in ("version 9", "hardware.gpus", "colour", "precision"))
+
+
+@pytest.mark.parametrize("text", ["", "?", "e30", "bm90IGpzb24", "W10", "x" * 500_000, "bnVsbA", "eyJtb2RlbCI6IFs"])
+def test_a_broken_link_is_said_to_be_broken(text: str) -> None:
+    run, remarks = state.decode(text)
+    assert run is None
+    assert remarks
+    assert all(len(remark) < 400 for remark in remarks)
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("10M", {"tokens": 10**7}),
+        ("1.5B tokens", {"tokens": 15 * 10**8}),
+        ("3 epochs of 80M", {"tokens": 8 * 10**7, "epochs": 3}),
+        ("50K samples of 512 tokens", {"samples": 50_000, "mean_tokens": 512}),
+        ("2.5 epochs of 50,000 samples", {"samples": 50_000, "epochs": 2.5}),
+        ("  ", None),
+    ],
+)
+def test_data_is_read_as_people_write_it(text: str, data: dict[str, Any] | None) -> None:
+    assert state.parse_data(text) == data
+
+
+@pytest.mark.parametrize("text", ["lots", "-5M", "3 epochs of", "nan", "1e400", "samples", "0"])
+def test_data_that_is_none_is_refused_with_its_field(text: str) -> None:
+    with pytest.raises(PlanError, match="data"):
+        state.parse_data(text)
+
+
+@pytest.mark.parametrize("text", ["a", "[1, 2]", "{a: &x 1, b: *x}", "a: [", "3: 4"])
+def test_other_fields_must_be_fields(text: str) -> None:
+    with pytest.raises(PlanError, match="more"):
+        state.parse_more(text)
+
+
+def test_other_fields_reach_the_run() -> None:
+    run = parse_run(state.run_mapping({"more": "method.alpha: 32, energy.pue: 1.3, head: causal-lm"}))
+    assert (run.method.alpha, run.energy.pue, run.head) == (32, 1.3, "causal-lm")
+
+
+@pytest.mark.parametrize("name", texts.PRESETS)
+def test_presets_are_plans_that_fit(name: str) -> None:
+    plan = estimate(parse_run(state.run_mapping(texts.PRESETS[name])))
+    assert plan.peak_reserved_bytes < plan.usable_memory_bytes
+    assert plan.fits is not False
+
+
+def test_a_custom_gpu_and_model_are_copies_with_a_name_that_says_so() -> None:
+    values = {"gpu_memory": 141.0, "gpu_bandwidth": 4800.0, "gpu_bf16": 1200.0, "model_layers": 40}
+    before, after = estimate(parse_run(state.run_mapping({}))), estimate(parse_run(state.run_mapping(values)))
+    assert after.details["accelerator"] == "H100 SXM 80GB (edited)"
+    assert after.details["model"]["name"] == "meta-llama/Llama-3.1-8B (edited)"
+    assert after.details["peak_flops"] == pytest.approx(1.2e15)
+    assert after.usable_memory_bytes > 1.6 * before.usable_memory_bytes
+    assert after.parameters > before.parameters
+
+
+def test_an_edit_of_a_size_that_a_model_does_not_have_is_refused() -> None:
+    with pytest.raises(PlanError, match="Leave it empty"):
+        state.run_mapping({"model": "openai-community/gpt2", "model_kv": 4})
+
+
+def test_an_address_may_hold_labels_or_words_of_a_run_file() -> None:
+    fixed, remarks = inputs.from_address({"method": "qlora", "stack": "torchtitan", "gpus": "8", "gpu": "Potato", "checkpointing": "Full"})
+    assert fixed == {"method": "QLoRA", "stack": "torchtitan", "gpus": "8", "gpu": "Potato", "checkpointing": "Full"}
+    assert remarks == []
+
+
+def test_an_address_that_no_input_can_take_is_remarked_on() -> None:
+    fixed, remarks = inputs.from_address({"method": "magic", "gpus": "0", "micro": "many", "seq": "4096"})
+    assert fixed == {"seq": "4096"}
+    assert [remark.partition(":")[0] for remark in remarks] == ["method", "gpus", "micro"]
+
+
+def test_labels_are_unique() -> None:
+    """Labels stand in the address, so two values of one input may not share one."""
+    for key, labels in inputs.CHOICES.items():
+        assert len(set(labels.values())) == len(labels), key
+        assert set(state.defaults()) >= {key}
+
+
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", "a*b_c`d`", "$x$ :red[y] [l](u)", "1. one", "# head", "- item", "![i](u)", "a  \n# b"])
+def test_text_is_shown_as_it_is(text: str) -> None:
+    from markdown_it import MarkdownIt
+
+    html = MarkdownIt("js-default").render(texts.plain(text))
+    assert html.startswith("<p>")
+    assert "<script" not in html
+    assert not any(tag in html for tag in ("<em>", "<strong>", "<code>", "<a ", "<img", "<h1", "<li>"))
+
+
+def _text(link: str) -> bytes:
+    import base64
+
+    return base64.urlsafe_b64decode(link + "=" * (-len(link) % 4))
+
+
+def _link(mapping: dict[str, Any]) -> str:
+    import base64
+
+    return base64.urlsafe_b64encode(json.dumps(mapping).encode()).decode().rstrip("=")
