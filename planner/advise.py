@@ -25,9 +25,12 @@ Change = dict[str, Any]
 
 MAX_ESTIMATES: Final = 40
 """Estimates that one round of advice may cost; at about 5 ms each it stays within a page's patience."""
+FITS_WORDS: Final = {True: "fits", None: "may fit", False: "does not fit"}
+"""What a changed run does, in words; "may fit" is within the error."""
 LEAST_GAIN: Final = 0.01
 _MOST_GPUS: Final = 1024
 _PER_TOPIC: Final = 2
+_NEARER: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,9 @@ def apply(run: Run, change: Mapping[str, Any]) -> Run:
     return parse_run(mapping)
 
 
-def suggest(run: Run, estimate: Estimate, profile: DeviceProfile | None = None, limit: int = 6) -> tuple[Suggestion, ...]:
+def suggest(
+    run: Run, estimate: Estimate, profile: DeviceProfile | None = None, limit: int = 6
+) -> tuple[Suggestion, ...]:
     """The best changes for a run; see `advise`."""
     return advise(run, estimate, profile, limit).suggestions
 
@@ -112,10 +117,9 @@ def advise(run: Run, estimate: Estimate, profile: DeviceProfile | None = None, l
     settings, hardware = list(_settings(estimate.run)), list(_hardware(estimate))
     tried = trial.all(settings) + trial.all(hardware)
     if estimate.fits is not True:
-        kept = [s for s in tried if s.fits]
-        kept += trial.until_it_fits(_more_gpus(estimate))
+        kept = [s for s in tried if _rescues(s, estimate)] + trial.until_it_fits(_more_gpus(estimate))
         if not any(s.topic not in ("hardware", "gpus") for s in kept):
-            kept += [s for s in trial.all(_pairs(estimate.run)) if s.fits]
+            kept += [s for s in trial.all(_pairs(estimate)) if _rescues(s, estimate)]
         kept.sort(key=_damage)
     else:
         kept = [s for s in tried + trial.all(list(_more_gpus(estimate))[:1]) if s.fits and _gains(s, estimate)]
@@ -133,7 +137,11 @@ def delta_texts(suggestion: Suggestion) -> tuple[str, str, str]:
         return time, size, "–"
     old = (suggestion.estimate.cost_usd or 0.0) - cost
     rounded = float(f"{abs(cost):.1e}")
-    return time, size, "same" if abs(cost) < LEAST_GAIN * old else _signed(cost, units.format_usd(rounded).removesuffix(".00"))
+    return (
+        time,
+        size,
+        "same" if abs(cost) < LEAST_GAIN * old else _signed(cost, units.format_usd(rounded).removesuffix(".00")),
+    )
 
 
 def _ratio_text(ratio: float) -> str:
@@ -159,12 +167,15 @@ class _Trial:
         return [found for idea in ideas if (found := self._one(idea)) is not None]
 
     def until_it_fits(self, ideas: Iterable[_Idea]) -> list[Suggestion]:
-        """The first idea that makes the run fit; the ideas are in order of size."""
+        """The first idea that makes the run fit, else the first that may; the ideas are in order of size."""
+        maybe: list[Suggestion] = []
         for idea in ideas:
             found = self._one(idea)
             if found is not None and found.fits:
                 return [found]
-        return []
+            if found is not None and not maybe and _rescues(found, self.before):
+                maybe.append(found)
+        return maybe
 
     def _one(self, idea: _Idea) -> Suggestion | None:
         from planner import estimate
@@ -218,13 +229,24 @@ def _work_cost(suggestion: Suggestion) -> float:
     return float(price) * after.run.hardware.gpus * (after.step_time_s or math.inf) / _samples(after.run)
 
 
-def _damage(s: Suggestion) -> tuple[float, float]:
+def _rescues(s: Suggestion, before: Estimate) -> bool:
+    """Whether a change makes a run fit, or brings it within the error of fitting (for a run that already is there: clearly nearer)."""
+    if s.fits is None and s.estimate.usable_memory_bytes is not None:
+        return before.fits is False or s.delta_memory_bytes < -_NEARER * before.peak_reserved_bytes
+    return s.fits is True
+
+
+def _damage(s: Suggestion) -> tuple[bool, float, float]:
     lost = math.inf if s.time_ratio is None else max(0.0, round(s.time_ratio - 1, 2))
-    return lost, _work_cost(s)
+    return not s.fits, lost, _work_cost(s)
 
 
 def _gains(s: Suggestion, before: Estimate) -> bool:
-    cheaper = s.delta_cost_usd is not None and bool(before.cost_usd) and s.delta_cost_usd <= -LEAST_GAIN * (before.cost_usd or 0.0)
+    cheaper = (
+        s.delta_cost_usd is not None
+        and bool(before.cost_usd)
+        and s.delta_cost_usd <= -LEAST_GAIN * (before.cost_usd or 0.0)
+    )
     return cheaper or (s.time_ratio is not None and s.time_ratio <= 1 - LEAST_GAIN)
 
 
@@ -251,14 +273,22 @@ def _settings(run: Run) -> Iterator[_Idea]:
     for kind in ("none", "selective", "full"):
         if kind != run.activation_checkpointing:
             change = {"activation_checkpointing": kind}
-            yield _Idea(f"{kind.capitalize()} activation checkpointing" if kind != "none" else "No activation checkpointing", "checkpointing", change)
+            yield _Idea(
+                f"{kind.capitalize()} activation checkpointing" if kind != "none" else "No activation checkpointing",
+                "checkpointing",
+                change,
+            )
     yield from _micro_batches(run)
     if run.attention == "eager":
         for kernel, words in (("flash", "FlashAttention"), ("sdpa", "Fused attention (sdpa)")):
             yield _Idea(f"{words} instead of eager attention", "attention", {"attention": kernel})
     yield from _sharding(run)
     if run.optimizer.startswith("adamw"):
-        for name, words in (("adamw-fused", "Fused AdamW"), ("adamw8bit", "8-bit AdamW"), ("adafactor", "Adafactor instead of AdamW")):
+        for name, words in (
+            ("adamw-fused", "Fused AdamW"),
+            ("adamw8bit", "8-bit AdamW"),
+            ("adafactor", "Adafactor instead of AdamW"),
+        ):
             if name != run.optimizer:
                 yield _Idea(words, "optimizer", {"optimizer": name})
     yield from _methods(run)
@@ -268,7 +298,9 @@ def _settings(run: Run) -> Iterator[_Idea]:
 def _micro_batches(run: Run) -> Iterator[_Idea]:
     batch = run.batch
     samples = batch.micro * batch.accumulation
-    sizes = {size for size in (batch.micro // 2, 2 * batch.micro, 1) if size >= 1 and samples % size == 0} - {batch.micro}
+    sizes = {size for size in (batch.micro // 2, 2 * batch.micro, 1) if size >= 1 and samples % size == 0} - {
+        batch.micro
+    }
     for size in sorted(sizes, reverse=True):
         accumulation = samples // size
         title = f"Micro batch {batch.micro} → {size}, accumulation {batch.accumulation} → {accumulation}"
@@ -278,7 +310,11 @@ def _micro_batches(run: Run) -> Iterator[_Idea]:
 def _sharding(run: Run) -> Iterator[_Idea]:
     if run.dp == 1:
         return
-    names = {"zero3": "Fully sharded states (ZeRO-3, FSDP)", "zero2": "Sharded gradients and optimizer (ZeRO-2)", "ddp": "Unsharded copies (DDP)"}
+    names = {
+        "zero3": "Fully sharded states (ZeRO-3, FSDP)",
+        "zero2": "Sharded gradients and optimizer (ZeRO-2)",
+        "ddp": "Unsharded copies (DDP)",
+    }
     for kind, words in names.items():
         if kind != run.parallel.sharding:
             yield _Idea(words, "sharding", {"parallel.sharding": kind})
@@ -355,18 +391,24 @@ def _more_gpus(estimate: Estimate) -> Iterator[_Idea]:
         factor *= 2
 
 
-def _hardware(estimate: Estimate) -> Iterator[_Idea]:
+def _hardware(estimate: Estimate, sharded: bool = False) -> Iterator[_Idea]:
     """The next accelerators of the catalogue: with more memory when the run does not fit, faster ones for the money when it does.
 
-    Candidates are parts of the same vendor that somebody rents out, so that the suggestion can be followed.
+    Candidates are parts of the same vendor that somebody rents out, so that the suggestion can be followed. `sharded` says that the states will be
+    divided over the ranks, so that less memory is enough.
     """
     now = _part(estimate.run)
     if now is None:
         return
-    candidates = [(part, usd) for part, usd in _rented() if part.vendor == now.vendor and part.name != now.name and (part.year or 0) >= (now.year or 0)]
+    candidates = [
+        (part, usd)
+        for part, usd in _rented()
+        if part.vendor == now.vendor and part.name != now.name and (part.year or 0) >= (now.year or 0)
+    ]
     if estimate.fits is not True:
+        need = 0.9 * estimate.peak_memory_interval_bytes[0] / (estimate.run.dp if sharded else 1)
         larger = [c for c in candidates if c[0].usable_memory_bytes > now.usable_memory_bytes]
-        enough = [c for c in larger if c[0].usable_memory_bytes >= 0.9 * estimate.peak_memory_interval_bytes[0]]
+        enough = [c for c in larger if c[0].usable_memory_bytes >= need]
         chosen = sorted(enough, key=lambda c: (c[0].usable_memory_bytes, c[1]))[:3]
     else:
         faster = [c for c in candidates if _rate(c[0]) > 1.2 * _rate(now)]
@@ -382,29 +424,30 @@ def _hardware(estimate: Estimate) -> Iterator[_Idea]:
 @cache
 def _rented() -> tuple[tuple[Accelerator, float], ...]:
     """Accelerators that have a price, with it [USD per hour]."""
-    return tuple((part, price.usd_per_gpu_hour) for part in accelerators() if (price := price_for(part.name)) is not None)
+    return tuple(
+        (part, price.usd_per_gpu_hour) for part in accelerators() if (price := price_for(part.name)) is not None
+    )
 
 
 def _rate(part: Accelerator) -> float:
     return max(part.peak_flops.get(key, 0.0) for key in ("bf16", "fp16", "fp32"))
 
 
-def _pairs(run: Run) -> Iterator[_Idea]:
+def _pairs(estimate: Estimate) -> Iterator[_Idea]:
     """Two changes that people make together."""
+    run = estimate.run
     samples = run.batch.micro * run.batch.accumulation
-    small = _Idea("micro batch 1", "batch", {"batch.micro": 1, "batch.accumulation": samples})
-    full = _Idea("Full activation checkpointing", "checkpointing", {"activation_checkpointing": "full"})
-    eight = _Idea("8-bit AdamW", "optimizer", {"optimizer": "adamw8bit"})
-    low_rank = [replace(idea, title=idea.title.split(" instead")[0]) for idea in _methods(run) if idea.change.get("method.name") != "lora"]
-    sharded = [idea for idea in _sharding(run) if idea.change["parallel.sharding"] == "zero3"]
-    singles = [full, small] if run.activation_checkpointing != "full" else [small]
-    if run.batch.micro == 1:
-        singles.remove(small)
+    firsts = [idea for idea in _sharding(run) if idea.change["parallel.sharding"] == "zero3"]
+    hardware = list(_hardware(estimate, sharded=bool(firsts)))[:2]
+    firsts += [replace(idea, title=idea.title.split(" instead")[0]) for idea in _methods(run) if idea.change.get("method.name") != "lora"]
+    if run.activation_checkpointing != "full":
+        firsts.append(_Idea("Full activation checkpointing", "checkpointing", {"activation_checkpointing": "full"}))
+    if run.batch.micro > 1:
+        firsts.append(_Idea("Micro batch 1", "batch", {"batch.micro": 1, "batch.accumulation": samples}))
     if run.optimizer.startswith("adamw") and run.optimizer != "adamw8bit":
-        singles.append(eight)
-    firsts = [*sharded, *low_rank, *singles]
+        firsts.append(_Idea("8-bit AdamW", "optimizer", {"optimizer": "adamw8bit"}))
     for i, first in enumerate(firsts):
-        for second in firsts[i + 1 :]:
+        for second in (*firsts[i + 1 :], *hardware):
             if first.topic != second.topic:
-                title = f"{first.title}, with {second.title[:1].lower() + second.title[1:]}"
-                yield _Idea(title, f"{first.topic}+{second.topic}", first.change | second.change)
+                words = second.title if second.topic in ("method", "hardware") else second.title[:1].lower() + second.title[1:]
+                yield _Idea(f"{first.title}, with {words}", f"{first.topic}+{second.topic}", first.change | second.change)

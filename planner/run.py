@@ -44,7 +44,9 @@ class _Part(BaseModel):
 class Method(_Part):
     """Which parameters are trained. Each method file under `workload/methods` says which of these fields it reads."""
 
-    name: str = Field("full", max_length=64, description="Fine-tuning method; `planner doctor --methods` lists all with their fields.")
+    name: str = Field(
+        "full", max_length=64, description="Fine-tuning method; `planner doctor --methods` lists all with their fields."
+    )
     rank: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
         None, alias="r", description="Rank of the low-rank update."
     )
@@ -66,6 +68,19 @@ class Method(_Part):
     )
     bottleneck: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
         None, description="Width of an adapter's hidden layer."
+    )
+    placement: Literal["houlsby", "pfeiffer", "parallel"] | None = Field(
+        None, description="adapter: behind attention and MLP, behind the MLP only, or beside the MLP."
+    )
+    encoder: Literal["mlp", "lstm"] | None = Field(None, description="p_tuning: what makes the virtual tokens.")
+    encoder_hidden: Annotated[int, Field(ge=1, le=10**6, strict=True)] | None = Field(
+        None, alias="encoder_hidden_size", description="Width of the prompt or prefix encoder's hidden layer."
+    )
+    projection: bool | None = Field(
+        None, alias="prefix_projection", description="prefix: a two-layer MLP makes the keys and values."
+    )
+    adapter_layers: Annotated[int, Field(ge=1, le=10**5, strict=True)] | None = Field(
+        None, description="adaption_prompt: this many last layers get a prompt."
     )
     trainable: str | tuple[str, ...] | None = Field(
         None, description="freeze: name part or regular expression of what is trained, one or several."
@@ -207,7 +222,9 @@ class Run(_Part):
         None, description="Number formats: a name (bf16-mixed, fp32, …) or the four fields."
     )
     optimizer: str = Field(
-        "adamw", max_length=64, description="Optimizer: adamw, adamw-fused, adamw8bit, sgd, sgd-momentum, adafactor, lamb, lion."
+        "adamw",
+        max_length=64,
+        description="Optimizer: adamw, adamw-fused, adamw8bit, sgd, sgd-momentum, adafactor, lamb, lion.",
     )
     stack: str = Field(
         "hf", max_length=64, description="Training software: it decides what is fused, kept, cast and overlapped."

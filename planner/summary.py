@@ -47,6 +47,7 @@ PHASES: Final = {
 }
 """Parts of the step time in the order in which they are shown."""
 
+_SAY_NOTHING: Final = ("live", "allocator", "loop")
 NARROW: Final = 0.05
 """Relative half-width of an interval below which a third digit means something."""
 
@@ -94,18 +95,23 @@ def verdict(estimate: Estimate) -> Verdict:
     """Whether the run fits, in one sentence. Compares what the allocator reserves at the peak with what the device offers."""
     peak, usable = estimate.peak_reserved_bytes, estimate.usable_memory_bytes
     several = estimate.run.hardware.gpus > 1
+    if usable is None:
+        return Verdict("unknown", f"Not known whether it fits: {_clause(estimate.fits_reason)}")
     spare = usable - peak
     if estimate.fits is None:
-        if usable > 0 and abs(spare) <= _half_width(estimate.peak_memory_interval_bytes, peak) * peak:
-            error = units.format_percent(_half_width(estimate.peak_memory_interval_bytes, peak), 1)
-            figures = f"{units.significant(peak / units.GIB, 3)} of {units.significant(usable / units.GIB, 3)} GiB"
-            return Verdict("close", f"Too close to call: {figures}, within our {error} error")
-        return Verdict("unknown", f"Not known whether it fits: {estimate.fits_reason}".rstrip(". "))
+        figures = f"{units.significant(peak / units.GIB, 3)} of {units.significant(usable / units.GIB, 3)} GiB"
+        low, high = estimate.peak_memory_interval_bytes
+        error = units.format_percent(((high - peak) if spare >= 0 else (peak - low)) / peak, 2)
+        return Verdict("close", f"Too close to call: {figures}, within our {error} error")
     if estimate.fits:
-        return Verdict("fits", f"Fits, with {units.format_bytes(max(spare, 0.0), 2)} to spare" + (" per GPU" if several else ""))
+        return Verdict(
+            "fits", f"Fits, with {units.format_bytes(max(spare, 0.0), 2)} to spare" + (" per GPU" if several else "")
+        )
     if spare >= 0:  # another limit than the peak, such as host memory
-        return Verdict("does-not-fit", f"Does not fit: {estimate.fits_reason}".rstrip(". "))
-    return Verdict("does-not-fit", f"Does not fit: {units.format_bytes(-spare, 2)} over" + (" on each GPU" if several else ""))
+        return Verdict("does-not-fit", f"Does not fit: {_clause(estimate.fits_reason)}")
+    return Verdict(
+        "does-not-fit", f"Does not fit: {units.format_bytes(-spare, 2)} over" + (" on each GPU" if several else "")
+    )
 
 
 def key_figures(estimate: Estimate) -> tuple[Figure, Figure, Figure, Figure]:
@@ -116,7 +122,9 @@ def key_figures(estimate: Estimate) -> tuple[Figure, Figure, Figure, Figure]:
 def headline(estimate: Estimate) -> tuple[str, ...]:
     """What was planned, in a few short phrases: model, method, hardware, sequence, precision, batch."""
     run = estimate.run
-    model = (estimate.details.get("model") or {}).get("name") or (run.model if isinstance(run.model, str) else "custom model")
+    model = (estimate.details.get("model") or {}).get("name") or (
+        run.model if isinstance(run.model, str) else "custom model"
+    )
     method = run.method.name if run.method.rank is None else f"{run.method.name}, rank {run.method.rank}"
     gpus = f"{run.hardware.gpus} × {gpu_name(run)}"
     batch = f"batch {units.format_integer(global_batch(run))}"
@@ -219,7 +227,14 @@ def _time(estimate: Estimate) -> Figure:
     if value is None:
         return Figure(label, "–", "", basis_text(estimate), "the step time is not known", "time")
     interval = _like_step(estimate, value)
-    return Figure(label, duration_text(value, digits), _interval(interval, lambda v: duration_text(v, digits)), basis_text(estimate), note, "time")
+    return Figure(
+        label,
+        duration_text(value, digits),
+        _interval(interval, lambda v: duration_text(v, digits)),
+        basis_text(estimate),
+        note,
+        "time",
+    )
 
 
 def _throughput(estimate: Estimate) -> Figure:
@@ -238,7 +253,8 @@ def _memory(estimate: Estimate) -> Figure:
     peak, interval = estimate.peak_reserved_bytes, estimate.peak_memory_interval_bytes
     digits = known_digits(estimate, _half_width(interval, peak))
     label = "Peak memory per GPU" if estimate.run.hardware.gpus > 1 else "Peak memory"
-    chip = f"of {units.format_bytes(estimate.usable_memory_bytes)} usable"
+    usable = estimate.usable_memory_bytes
+    chip = f"of {units.format_bytes(usable)} usable" if usable is not None else "usable memory not known"
     return Figure(
         label, units.format_bytes(peak, digits), _interval(interval, lambda v: units.format_bytes(v, digits)), basis_text(estimate), chip, "memory"
     )  # fmt: skip
@@ -247,10 +263,14 @@ def _memory(estimate: Estimate) -> Figure:
 def _cost(estimate: Estimate) -> Figure:
     price: dict[str, Any] = estimate.details.get("price") or {}
     hours = estimate.details.get("gpu_hours")
-    source = ", ".join(str(price[key]) for key in ("provider", "date") if price.get(key)) or str(price.get("source") or "")
+    source = ", ".join(str(price[key]) for key in ("provider", "date") if price.get(key)) or str(
+        price.get("source") or ""
+    )
     if estimate.cost_usd is None:
         if estimate.total_time_s is None:
-            reason = "no data given: add tokens or samples" if estimate.run.data is None else "the total time is not known"
+            reason = (
+                "no data given: add tokens or samples" if estimate.run.data is None else "the total time is not known"
+            )
         else:
             reason = "no price for this GPU: add price.usd_per_gpu_hour"
         return Figure("Cost", "–", "", source, reason, "cost")
@@ -261,6 +281,17 @@ def _cost(estimate: Estimate) -> Figure:
         parts.append(f"at {units.format_usd(price['usd_per_gpu_hour'])}")
     text = _interval(interval, lambda v: _usd(v, digits))
     return Figure("Cost", _usd(estimate.cost_usd, digits), text, source, " ".join(filter(None, parts)), "cost")
+
+
+def share_text(share: float) -> str:
+    """A share of a total in percent; what is below 0.1 % says just that."""
+    return units.format_percent(share, 2) if share >= 0.001 or share <= 0 else "< 0.1 %"
+
+
+def _clause(sentence: str) -> str:
+    """A sentence as the end of another one."""
+    text = sentence.rstrip(". ")
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 
 def _usd(value: float, digits: int) -> str:
@@ -317,8 +348,9 @@ def _made_of(members: dict[str, float], total: float) -> str:
         if key := name.partition("/")[0]:
             named[key] = named.get(key, 0.0) + value
     large = sorted(((v / total, k) for k, v in named.items() if total and v / total >= 0.05), reverse=True)[:3]
-    if len(large) == 1 and len(named) == 1:
-        return large[0][1].replace("_", " ")
+    if len(named) == 1:
+        name = next(iter(named)).replace("_", " ")
+        return "" if name in _SAY_NOTHING else name
     return ", ".join(f"{name.replace('_', ' ')} {units.format_percent(share, 2)}" for share, name in large)
 
 
@@ -326,14 +358,27 @@ def facts(estimate: Estimate) -> tuple[tuple[str, str], ...]:
     """Further figures, as (label, text): parameters, work, steps, energy. What is not known is left out."""
     digits = known_digits(estimate, _spread(estimate))
     share = estimate.trainable_parameters / estimate.parameters if estimate.parameters else 0.0
-    trained = "all" if share == 1 else f"{units.format_count(estimate.trainable_parameters)}, {units.format_percent(share, 2)}"
+    trained = (
+        "all"
+        if share == 1
+        else f"{units.format_count(estimate.trainable_parameters)}, {units.format_percent(share, 2)}"
+    )
     rows: list[tuple[str, str | None]] = [
         ("Parameters", f"{units.format_count(estimate.parameters)} ({trained} trained)"),
         ("Work per step", units.format_flops(estimate.flops_per_step)),
         ("Step time", duration_text(estimate.step_time_s, digits) if estimate.step_time_s is not None else None),
         ("Steps", units.format_integer(steps) if (steps := estimate.details.get("steps")) is not None else None),
-        ("Throughput of all GPUs", units.format_rate(estimate.tokens_per_s, digits=digits) if estimate.tokens_per_s is not None else None),
-        ("Allocated at the peak", units.format_bytes(estimate.peak_memory_bytes) + (f", {estimate.peak_moment}" if estimate.peak_moment else "")),
+        (
+            "Throughput of all GPUs",
+            units.format_rate(estimate.tokens_per_s, digits=digits)
+            if estimate.tokens_per_s is not None and estimate.run.hardware.gpus > 1
+            else None,
+        ),
+        (
+            "Allocated at the peak",
+            units.format_bytes(estimate.peak_memory_bytes)
+            + (f", {estimate.peak_moment}" if estimate.peak_moment else ""),
+        ),
         ("Energy", units.format_energy(estimate.energy_kwh, digits) if estimate.energy_kwh is not None else None),
         ("Carbon", f"{units.format_mass(estimate.co2e_kg, 2)} CO2e" if estimate.co2e_kg is not None else None),
     ]

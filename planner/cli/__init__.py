@@ -58,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"planner: {printable(shorten(error, 2000))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout once more at exit
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the interpreter flushes stdout once more at exit
         return 0
     except KeyboardInterrupt:
         return 130

@@ -16,7 +16,9 @@ def show_models(options: argparse.Namespace) -> None:
     """Print the models of the catalogue."""
     entries = models()
     if options.json:
-        emit_json([{"id": m.id, "parameters": m.parameters, "aliases": list(m.aliases), "source": m.source} for m in entries])
+        emit_json(
+            [{"id": m.id, "parameters": m.parameters, "aliases": list(m.aliases), "source": m.source} for m in entries]
+        )
         return
     rows = [("Model", "Parameters", "Also known as")]
     rows += [(m.id, units.format_count(m.parameters), ", ".join(m.aliases)) for m in entries]
@@ -28,9 +30,16 @@ def show_gpus(options: argparse.Namespace) -> None:
     """Print the accelerators of the catalogue, with the price that an estimate would take."""
     parts = [(part, price_for(part.name)) for part in accelerators()]
     if options.json:
-        emit_json([part.model_dump(mode="json") | {"price": price.model_dump(mode="json") if price else None} for part, price in parts])
+        emit_json(
+            [
+                part.model_dump(mode="json") | {"price": price.model_dump(mode="json") if price else None}
+                for part, price in parts
+            ]
+        )
         return
-    rows: list[tuple[str, ...]] = [("Accelerator", "Memory", "Bandwidth", "Dense peak", "Power", "Per hour", "Price of")]
+    rows: list[tuple[str, ...]] = [
+        ("Accelerator", "Memory", "Bandwidth", "Dense peak", "Power", "Per hour", "Price of")
+    ]
     for part, price in parts:
         kind = next((key for key in ("bf16", "fp16", "fp32") if key in part.peak_flops), next(iter(part.peak_flops)))
         rows.append(
@@ -45,11 +54,19 @@ def show_gpus(options: argparse.Namespace) -> None:
             )
         )
     print(table(rows, right=(1, 2, 3, 4, 5), indent=0, header=True))
-    print(f"\n{len(parts)} accelerators. Prices: snapshot up to {snapshot_date().isoformat()}; your own price always counts more.")
+    print(
+        f"\n{len(parts)} accelerators. Prices: snapshot up to {snapshot_date().isoformat()}; your own price always counts more."
+    )
 
 
 def _command(name: str, help_text: str, execute: Any) -> SimpleNamespace:
-    return SimpleNamespace(NAME=name, HELP=help_text, DESCRIPTION=help_text[:1].upper() + help_text[1:] + ".", arguments=add_json, execute=execute)
+    return SimpleNamespace(
+        NAME=name,
+        HELP=help_text,
+        DESCRIPTION=help_text[:1].upper() + help_text[1:] + ".",
+        arguments=add_json,
+        execute=execute,
+    )
 
 
 models_command = _command("models", "list the models of the catalogue", show_models)

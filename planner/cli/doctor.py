@@ -61,15 +61,23 @@ def execute(options: argparse.Namespace) -> None:
 def examine() -> dict[str, dict[str, str]]:
     """What stands here: programs, catalogue, profiles, and whether an estimate works."""
     return {
-        "Plumbline": {"version": __version__, "Python": f"{platform.python_version()} ({platform.python_implementation()})", "platform": platform.platform()},
-        "Packages": {name: _version(name) for name in REQUIRED} | {name: f"{_version(name)} ({use})" for name, use in OPTIONAL.items()},
+        "Plumbline": {
+            "version": __version__,
+            "Python": f"{platform.python_version()} ({platform.python_implementation()})",
+            "platform": platform.platform(),
+        },
+        "Packages": {name: _version(name) for name in REQUIRED}
+        | {name: f"{_version(name)} ({use})" for name, use in OPTIONAL.items()},
         "Catalogue": {
             "models": str(len(models())),
             "accelerators": f"{len(accelerators())}, newest of {max(part.year or 0 for part in accelerators())}",
             "prices": f"{len(prices())} offers up to {snapshot_date().isoformat()}",
             "device profiles": _profiles(),
         },
-        "Self-check": {"gpt2 on one H100": _self_check(), "output": f"{sys.stdout.encoding}, {'terminal' if sys.stdout.isatty() else 'no terminal'}"},
+        "Self-check": {
+            "gpt2 on one H100": _self_check(),
+            "output": f"{sys.stdout.encoding}, {'terminal' if sys.stdout.isatty() else 'no terminal'}",
+        },
     }
 
 
@@ -80,11 +88,25 @@ def fields(model: type[BaseModel] = Run, prefix: str = "") -> list[dict[str, str
         path = prefix + name
         part = _part(field.annotation)
         if part is not None:
-            rows.append({"field": path, "takes": "fields below", "default": "", "also": "", "description": field.description or ""})
+            rows.append(
+                {
+                    "field": path,
+                    "takes": "fields below",
+                    "default": "",
+                    "also": "",
+                    "description": field.description or "",
+                }
+            )
             rows += fields(part, path + ".")
         else:
             rows.append(
-                {"field": path, "takes": _takes(field), "default": _default(field), "also": field.alias or "", "description": field.description or ""}
+                {
+                    "field": path,
+                    "takes": _takes(field),
+                    "default": _default(field),
+                    "also": field.alias or "",
+                    "description": field.description or "",
+                }
             )
     return rows
 
@@ -97,7 +119,9 @@ def _print_fields(as_json: bool) -> None:
     shown: list[tuple[str, ...]] = [("Field", "Default", "Takes, and what it means")]
     for row in rows:
         also = f" Also: {row['also']}." if row["also"] else ""
-        meaning = row["description"] if row["takes"] == "fields below" else f"{row['takes']}. {row['description']}{also}"
+        meaning = (
+            row["description"] if row["takes"] == "fields below" else f"{row['takes']}. {row['description']}{also}"
+        )
         shown.append((row["field"], row["default"], meaning))
     print(table(shown, indent=0, header=True))
 
@@ -161,7 +185,11 @@ def _words(annotation: Any) -> list[str]:
         return ["mapping"]
     if hasattr(annotation, "__metadata__"):
         return _words(get_args(annotation)[0])
-    return [{"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}.get(getattr(annotation, "__name__", ""), str(annotation))]
+    return [
+        {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}.get(
+            getattr(annotation, "__name__", ""), str(annotation)
+        )
+    ]
 
 
 def _default(field: FieldInfo) -> str:

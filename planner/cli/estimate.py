@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from planner import units
-from planner.advise import Advice, advise, delta_texts
+from planner.advise import FITS_WORDS, Advice, advise, delta_texts
 from planner.cli.inputs import add_json, add_run, read_profile, read_run
 from planner.cli.output import bold, emit_json, printable, table, wrapped
 from planner.estimate.result import Estimate
-from planner.summary import Part, facts, headline, key_figures, memory_parts, time_parts, verdict
+from planner.summary import Part, facts, headline, key_figures, memory_parts, share_text, time_parts, verdict
 
 NAME = "estimate"
 HELP = "does a run fit, how long does it take, what does it cost"
@@ -38,15 +39,25 @@ def execute(options: argparse.Namespace) -> None:
 def as_text(estimate: Estimate, advice: Advice) -> str:
     """An estimate and what would help, for a terminal."""
     several = estimate.run.hardware.gpus > 1
+    reason = estimate.fits_reason if estimate.fits is not True else ""
     blocks = [bold(printable(verdict(estimate).sentence)) + "\n" + wrapped(" · ".join(headline(estimate)), indent=0)]
-    blocks.append(table([(f.label, f.value_text, f.chip, f.interval_text, f.basis_text) for f in key_figures(estimate)]))
-    blocks.append("\n".join(wrapped(text) for text in (estimate.limited_by, estimate.fits_reason, estimate.interval_note) if text))
+    blocks.append(
+        table([(f.label, f.value_text, f.chip, f.interval_text, f.basis_text) for f in key_figures(estimate)])
+    )
+    blocks.append(
+        "\n".join(wrapped(text) for text in (estimate.limited_by, reason, estimate.interval_note) if text)
+    )
     blocks.append(_titled("In numbers", table(facts(estimate))))
     memory = _bars(memory_parts(estimate), units.format_bytes)
-    moment = f", {estimate.peak_moment}" if estimate.peak_moment else ""
+    moment = f" ({estimate.peak_moment})" if estimate.peak_moment else ""
     blocks.append(_titled(f"Memory {'of one GPU ' if several else ''}at the peak{moment}", memory))
     if estimate.step_time_s is not None:
-        blocks.append(_titled(f"Step time, {units.format_seconds(estimate.step_time_s)}", _bars(time_parts(estimate), units.format_seconds)))
+        blocks.append(
+            _titled(
+                f"Step time, {units.format_seconds(estimate.step_time_s)}",
+                _bars(time_parts(estimate), units.format_seconds),
+            )
+        )
     blocks.append(_titled("What would help", _help(estimate, advice)))
     for title, sentences in (("Warnings", estimate.warnings), ("Assumptions", estimate.assumptions)):
         if sentences:
@@ -58,13 +69,12 @@ def _titled(title: str, body: str) -> str:
     return f"{bold(printable(title))}\n{body}"
 
 
-def _bars(parts: tuple[Part, ...], formatter: object) -> str:
-    assert callable(formatter)
+def _bars(parts: tuple[Part, ...], formatter: Callable[[float], str]) -> str:
     largest = max((part.share for part in parts), default=1.0)
     rows = []
     for part in parts:
-        bar = "█" * max(1, round(_BAR * part.share / largest)) if part.share > 0 else ""
-        rows.append((part.label, formatter(part.value), units.format_percent(part.share, 2), bar.ljust(_BAR), part.detail))
+        bar = "█" * round(_BAR * part.share / largest) or "▏"
+        rows.append((part.label, formatter(part.value), share_text(part.share), bar.ljust(_BAR), part.detail))
     return table(rows, right=(1, 2))
 
 
@@ -73,5 +83,7 @@ def _help(estimate: Estimate, advice: Advice) -> str:
         what = "makes it fit" if estimate.fits is not True else "saves 1 % of time or cost"
         possible = advice.tried - advice.impossible
         return wrapped(f"None of {possible} changes tried {what}.")
-    rows = [("", "time", "memory", "cost", "")] + [(s.title, *delta_texts(s), "") for s in advice.suggestions]
+    then = [FITS_WORDS[s.fits] if estimate.fits is not True else "" for s in advice.suggestions]
+    rows = [("", "time", "memory", "cost", "")]
+    rows += [(s.title, *delta_texts(s), words) for s, words in zip(advice.suggestions, then, strict=True)]
     return table(rows, right=(1, 2, 3))

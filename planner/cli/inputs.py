@@ -21,7 +21,11 @@ def add_run(command: argparse.ArgumentParser) -> None:
 
 def add_profile(command: argparse.ArgumentParser) -> None:
     """Argument --profile."""
-    command.add_argument("--profile", metavar="FILE", help="device profile that a calibration wrote; its device is used when the run names none")
+    command.add_argument(
+        "--profile",
+        metavar="FILE",
+        help="device profile that a calibration wrote; its device is used when the run names none",
+    )
 
 
 def add_json(command: argparse.ArgumentParser) -> None:
@@ -55,5 +59,7 @@ def _from_stdin() -> Run:
     except UnicodeDecodeError:
         raise PlanError("run", source, "is not UTF-8 text", "Write YAML or JSON.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PlanError("run", source, f"is not valid YAML or JSON ({shorten(error, 160)})", "Correct its syntax.") from None
+        raise PlanError(
+            "run", source, f"is not valid YAML or JSON ({shorten(error, 160)})", "Correct its syntax."
+        ) from None
     return parse_run(mapping)

@@ -28,7 +28,9 @@ def bold(text: str) -> str:
     return f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
 
 
-def table(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent: int = 2, gap: int = 3, header: bool = False) -> str:
+def table(
+    rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent: int = 2, gap: int = 3, header: bool = False
+) -> str:
     """Rows as aligned columns; the last column wraps to the terminal's width.
 
     Arguments
@@ -48,7 +50,10 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent: int 
     last = max(20, width() - start)
     lines = []
     for number, row in enumerate(cells):
-        parts = [cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row[:-1], widths[:-1], strict=True))]
+        parts = [
+            cell.rjust(w) if i in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row[:-1], widths[:-1], strict=True))
+        ]
         wrapped = textwrap.wrap(row[-1], last) if count - 1 not in right else [row[-1].rjust(widths[-1])]
         lines.append((" " * indent + (" " * gap).join([*parts, wrapped[0] if wrapped else ""])).rstrip())
         lines += [" " * start + more for more in wrapped[1:]]

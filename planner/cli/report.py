@@ -22,7 +22,9 @@ def arguments(command: argparse.ArgumentParser) -> None:
     add_run(command)
     formats = ", ".join(f"{exporter.name} ({exporter.label})" for exporter in EXPORTERS.values())
     command.add_argument("--format", metavar="FORMAT", help=f"{formats}; the file's ending decides when left out")
-    command.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write it; - writes to standard output")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="where to write it; - writes to standard output"
+    )
 
 
 def execute(options: argparse.Namespace) -> None:
@@ -39,5 +41,7 @@ def execute(options: argparse.Namespace) -> None:
     try:
         Path(options.output).write_bytes(content)
     except OSError as error:
-        raise PlanError("output", options.output, f"cannot be written ({error.strerror})", "Give a path in a folder that exists.") from None
+        raise PlanError(
+            "output", options.output, f"cannot be written ({error.strerror})", "Give a path in a folder that exists."
+        ) from None
     print(f"{options.output}: {exporter.label}, {len(content):,} bytes")

@@ -370,7 +370,7 @@ def _compact(data: dict[str, Any]) -> str:
             links = []
             for link, generations in value.items():
                 texts = [",\n".join(f"    {json.dumps(k)}: {json.dumps(v)}" for k, v in g.items()) for g in generations]
-                links.append(f'  {json.dumps(link)}: [\n   {{\n' + "\n   },\n   {\n".join(texts) + "\n   }\n  ]")
+                links.append(f"  {json.dumps(link)}: [\n   {{\n" + "\n   },\n   {\n".join(texts) + "\n   }\n  ]")
             body = "{\n" + ",\n".join(links) + "\n }"
         else:
             body = "{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()) + "\n }"

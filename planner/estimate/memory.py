@@ -100,6 +100,9 @@ class Walk:
             self.live[ACTIVATIONS] += rounded(4)
         for stretch in reversed(stretches):
             self._repeat(stretch, "backward", self._backward)
+        for stretch in stretches:
+            for tensor in stretch.lasting:
+                self._drop_saved(tensor.storage)
         for buffer in self._gradients.values():  # gradients of leaves that are no parameters go with the graph
             self._unuse(buffer)
         self._gather_root(-1)
@@ -118,7 +121,7 @@ class Walk:
 
     def _repeat(self, stretch: Stretch, phase: str, walk: Callable[[Stretch], None]) -> None:
         """Walk one of the equal blocks; shift its moments for the last (and some between), and the books by the change of all."""
-        start, before = len(self.moments), tuple(self.live)
+        start, before, known = len(self.moments), tuple(self.live), {*self._gradients, id(stretch.source)}
         walk(stretch)
         one = self.moments[start:]
         one = [m._replace(position=self._walked + i / len(one)) for i, m in enumerate(one)]
@@ -126,6 +129,8 @@ class Walk:
         self._walked += stretch.count
         if stretch.count == 1:
             return
+        for key in self._gradients.keys() - known:  # each of the blocks leaves such a gradient to the first stretch
+            self._gradients[key].size *= stretch.count
         change = [a - b for a, b in zip(self.live, before, strict=True)]
         for repeat in _sampled(stretch.count):
             shifted = [
@@ -169,7 +174,7 @@ class Walk:
     def _operations(self, stretch: Stretch, phase: str, *, keep: bool, stop: int, keeps_output: bool) -> None:
         """Run operations forward. keep: tensors saved for backward stay alive."""
         if phase == "forward":
-            for tensor in stretch.held:
+            for tensor in (*stretch.held, *stretch.lasting):
                 self._hold_saved(tensor.storage)
         last = self._last_uses(stretch)
         output = id(stretch.output.storage) if keeps_output else 0

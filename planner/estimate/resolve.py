@@ -97,7 +97,14 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         raise PlanError(
             "head", head, f"does not exist for {arch.model_type}", "Use masked-lm or sequence-classification."
         )
-    seq = _sequence(run, arch, notes)
+    seq = _sequence(run, arch, adaptation.virtual_tokens + adaptation.prefix_tokens, notes)
+    if run.activation_checkpointing != "none" and not adaptation.checkpointing:
+        raise PlanError(
+            "activation_checkpointing",
+            run.activation_checkpointing,
+            f"does not work with {run.method.name}: a checkpointed block drops the cache that holds the keys and values",
+            "Use none.",
+        )
     hardware, topology = _hardware(run, accelerator, profile, notes)
     if run.offload != "none":
         raise PlanError("offload", run.offload, "is not planned yet", "Use none.")
@@ -310,11 +317,16 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
     return run.attention
 
 
-def _sequence(run: Run, arch: Architecture, notes: list[str]) -> int:
+def _sequence(run: Run, arch: Architecture, virtual: int, notes: list[str]) -> int:
+    """Tokens of the user in one sequence. virtual: positions that the method's own tokens take."""
     seq = run.batch.seq_len
+    limit = None if arch.max_positions is None else arch.max_positions - virtual
+    if limit is not None and limit < 1:
+        raise PlanError(
+            "method.virtual_tokens", virtual, f"fill all {arch.max_positions} positions of the model", "Use fewer."
+        )
     if seq is None:
-        return min(DEFAULT_SEQ, arch.max_positions or DEFAULT_SEQ)
-    limit = arch.max_positions
+        return min(DEFAULT_SEQ, limit or DEFAULT_SEQ)
     if limit is not None and seq > limit:
         if arch.learned_positions:
             raise PlanError(

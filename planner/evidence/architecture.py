@@ -24,7 +24,13 @@ _SIZE_KEYS: Final = (
     ("layers", ("num_hidden_layers", "n_layer", "n_layers", "num_layers")),
     ("hidden", ("hidden_size", "n_embd", "d_model")),
 )
-_ACTIVATIONS: Final = {"gelu": "gelu_new", "relu": "relu", "squared-relu": "relu2", "geglu": "gelu_pytorch_tanh", "swiglu": "silu"}
+_ACTIVATIONS: Final = {
+    "gelu": "gelu_new",
+    "relu": "relu",
+    "squared-relu": "relu2",
+    "geglu": "gelu_pytorch_tanh",
+    "swiglu": "silu",
+}
 
 
 def model_of(row: Row) -> str | dict[str, Any]:
@@ -44,7 +50,11 @@ def model_of(row: Row) -> str | dict[str, Any]:
     changed = dict(config)
     if row.vocab and "vocab_size" in config:
         changed["vocab_size"] = row.vocab
-    if row.tied is not None and row.arch != "encoder" and bool(changed.get("tie_word_embeddings", row.tied)) != row.tied:
+    if (
+        row.tied is not None
+        and row.arch != "encoder"
+        and bool(changed.get("tie_word_embeddings", row.tied)) != row.tied
+    ):
         changed["tie_word_embeddings"] = row.tied
     elif row.tied is False and row.arch != "encoder":
         changed["tie_word_embeddings"] = False
@@ -86,7 +96,11 @@ def _same_sizes(config: dict[str, Any], row: Row) -> bool:
 def _generic(row: Row) -> dict[str, Any]:
     missing = [name for name in ("layers", "hidden", "heads", "vocab") if not getattr(row, name)]
     if missing:
-        what = f"model {row.hf_id or row.model or ''!r} is not in the catalogue and" if row.hf_id or row.model else "the row names no model and"
+        what = (
+            f"model {row.hf_id or row.model or ''!r} is not in the catalogue and"
+            if row.hf_id or row.model
+            else "the row names no model and"
+        )
         raise Skip(f"{what} {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} blank")
     if row.arch in ("encoder-decoder", "vit", "other"):
         raise Skip(f"architecture {row.arch} cannot be written from the columns")

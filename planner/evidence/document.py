@@ -52,19 +52,29 @@ def _section(title: str, seen: Mapping[str, Any], unseen: Mapping[str, Any], tol
     for grouping, heading in TITLES.items():
         classes = seen[f"by_{grouping}"]
         lines += [f"### {heading}", "", *_head(grouping)]
-        lines += [_entry(name, entry, unseen[f"by_{grouping}"].get(name)) for name, entry in classes.items() if entry["n"] >= _LEAST]
+        lines += [
+            _entry(name, entry, unseen[f"by_{grouping}"].get(name))
+            for name, entry in classes.items()
+            if entry["n"] >= _LEAST
+        ]
         lines.append("")
     return lines
 
 
 def _head(grouping: str) -> list[str]:
-    return [f"| {grouping} | rows | median | 90 % | bias | median held out | 90 % held out | in interval |", "|---|--:|--:|--:|--:|--:|--:|--:|"]
+    return [
+        f"| {grouping} | rows | median | 90 % | bias | median held out | 90 % held out | in interval |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
 
 
 def _entry(name: str, entry: Mapping[str, Any], held_out: Mapping[str, Any] | None) -> str:
     held_out = held_out or {}
     cells = [str(entry["n"]), *(_percent(entry[key]) for key in ("median", "p90"))]
-    cells += [_percent(entry["bias"], signed=True), *(_percent(held_out.get(key)) for key in ("median", "p90", "coverage"))]
+    cells += [
+        _percent(entry["bias"], signed=True),
+        *(_percent(held_out.get(key)) for key in ("median", "p90", "coverage")),
+    ]
     return f"| {name} | {' | '.join(cells)} |"
 
 
@@ -87,7 +97,12 @@ def _verdicts(fit: Mapping[str, int]) -> list[str]:
 
 
 def _constants(constants: Mapping[str, Any]) -> list[str]:
-    lines = ["## Fitted constants", "", "| constant | value | prior | between folds | prior from |", "|---|--:|--:|--:|---|"]
+    lines = [
+        "## Fitted constants",
+        "",
+        "| constant | value | prior | between folds | prior from |",
+        "|---|--:|--:|--:|---|",
+    ]
     for name, entry in sorted(constants.items()):
         figures = f"{entry['value']:.3g} | {entry['prior']:.3g} | {entry['low']:.3g} to {entry['high']:.3g}"
         lines.append(f"| {name} | {figures} | {entry['from']} |")
@@ -95,12 +110,32 @@ def _constants(constants: Mapping[str, Any]) -> list[str]:
 
 
 def _worst(worst: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    lines = ["## Worst rows", "", "The furthest off, one of each source and model. Ratio is predicted over measured.", ""]
+    lines = [
+        "## Worst rows",
+        "",
+        "The furthest off, one of each source and model. Ratio is predicted over measured.",
+        "",
+    ]
     for name, title in _QUANTITIES.items():
-        lines += [f"### {title}", "", "| row | model | accelerators | method | ratio | limited by | remark of the source |", "|---|---|---|---|--:|---|---|"]
+        lines += [
+            f"### {title}",
+            "",
+            "| row | model | accelerators | method | ratio | limited by | remark of the source |",
+            "|---|---|---|---|--:|---|---|",
+        ]
         for row in worst[name]:
-            cells = (row["id"], row["model"], f"{row['gpus']} × {row['gpu']}", row["method"], f"{row['ratio']:.2f}", row["limited_by"], row["remark"])
-            lines.append("| " + " | ".join("" if cell is None else str(cell).replace("|", "/") for cell in cells) + " |")
+            cells = (
+                row["id"],
+                row["model"],
+                f"{row['gpus']} × {row['gpu']}",
+                row["method"],
+                f"{row['ratio']:.2f}",
+                row["limited_by"],
+                row["remark"],
+            )
+            lines.append(
+                "| " + " | ".join("" if cell is None else str(cell).replace("|", "/") for cell in cells) + " |"
+            )
         lines.append("")
     return lines
 

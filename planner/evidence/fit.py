@@ -64,17 +64,41 @@ class Prior:
 PRIORS: Final = {
     prior.path: prior
     for prior in (
-        Prior("sustained_rate", "Ampere 8.0", 0.85, 0.10, "A100 holds 220 to 270 of 312 TFLOP/s in long runs (ml-engineering @ 744d01e1)"),
-        Prior("sustained_rate", "Hopper 9.0", 0.80, 0.12, "H100 SXM throttles under 700 W with random data (He 2024, horace.io/brrr)"),
+        Prior(
+            "sustained_rate",
+            "Ampere 8.0",
+            0.85,
+            0.10,
+            "A100 holds 220 to 270 of 312 TFLOP/s in long runs (ml-engineering @ 744d01e1)",
+        ),
+        Prior(
+            "sustained_rate",
+            "Hopper 9.0",
+            0.80,
+            0.12,
+            "H100 SXM throttles under 700 W with random data (He 2024, horace.io/brrr)",
+        ),
         Prior("sustained_rate", "Ada Lovelace 8.9", 0.95, 0.10, "as measured for L40S kernels under the power limit"),
         Prior("sustained_rate", "Volta 7.0", 0.95, 0.10, "V100 holds its boost clock at 300 W in most training"),
         Prior("sustained_rate", "Ampere 8.6", 0.90, 0.12, "between A100 and Ada"),
         Prior("dispatch", "hf-4", 2.0, 0.40, "module calls, hooks and autocast around a lone operator"),
         Prior("dispatch", "megatron", 2.5, 0.40, "Python modules of Megatron-LM with recomputation"),
         Prior("dispatch", "deepspeed", 2.5, 0.40, "engine hooks on every module"),
-        Prior("attention_rate", "composer", 0.6, 0.25, "FlashAttention 1 in Triton against FlashAttention 2 (Dao 2023, arXiv:2307.08691, fig. 4)"),
+        Prior(
+            "attention_rate",
+            "composer",
+            0.6,
+            0.25,
+            "FlashAttention 1 in Triton against FlashAttention 2 (Dao 2023, arXiv:2307.08691, fig. 4)",
+        ),
         Prior("overlap_slowdown", "", 0.15, 0.60, "Hetu-Galvatron measures 1.1 to 1.3 at full overlap"),
-        Prior("sharded_unit_seconds", "", 0.0005, 0.70, "hooks, gathers and stream synchronisation of one FSDP unit and pass"),
+        Prior(
+            "sharded_unit_seconds",
+            "",
+            0.0005,
+            0.70,
+            "hooks, gathers and stream synchronisation of one FSDP unit and pass",
+        ),
     )
 }
 """Constants that are fitted, by path, with what was believed of each before the rows were seen."""
@@ -135,11 +159,15 @@ def loss(scored: Sequence[Scored], values: Mapping[str, float], beliefs: Mapping
             error = abs(math.log(s.tokens_ratio)) / HUBER
             groups.setdefault(group_of(s.row), []).append(error**2 / 2 if error < 1 else error - 0.5)
     total = sum(sum(errors) / math.sqrt(len(errors)) for errors in groups.values())
-    distance = sum((math.log(value / beliefs[path].median) / beliefs[path].spread) ** 2 / 2 for path, value in values.items())
+    distance = sum(
+        (math.log(value / beliefs[path].median) / beliefs[path].spread) ** 2 / 2 for path, value in values.items()
+    )
     return total + distance
 
 
-def search(table: Sequence[Row], start: Mapping[str, float], beliefs: Mapping[str, Prior], rounds: int = ROUNDS) -> dict[str, float]:
+def search(
+    table: Sequence[Row], start: Mapping[str, float], beliefs: Mapping[str, Prior], rounds: int = ROUNDS
+) -> dict[str, float]:
     """Coordinate descent: every constant in turn by golden section within two standard deviations of its prior, on the rows that it can move."""
     values = dict(start)
     for _ in range(rounds):
@@ -187,7 +215,9 @@ def moves(prior: Prior, row: Row) -> bool:
             return False
         return prior.key in (part.arch, f"{part.arch} {part.compute_capability}")
     stack = stack_of(row)
-    return stack is not None and uncertainty.SAME_STACK.get(stack, stack) == uncertainty.SAME_STACK.get(prior.key, prior.key)
+    return stack is not None and uncertainty.SAME_STACK.get(stack, stack) == uncertainty.SAME_STACK.get(
+        prior.key, prior.key
+    )
 
 
 def _scored(table: Sequence[Row]) -> list[Scored]:
@@ -195,16 +225,22 @@ def _scored(table: Sequence[Row]) -> list[Scored]:
     return [score(row, predictor.predict(row)) for row in table]
 
 
-def cross_validate(table: Sequence[Row], beliefs: Mapping[str, Prior]) -> tuple[dict[str, float], list[dict[str, float]]]:
+def cross_validate(
+    table: Sequence[Row], beliefs: Mapping[str, Prior]
+) -> tuple[dict[str, float], list[dict[str, float]]]:
     """Values from all rows, and values of each fold from the other folds' rows."""
     predictor = Predictor()
     chosen = [row for row in sample(table) if predictor.predict(row).skipped is None]
     start = {path: prior.median for path, prior in beliefs.items()}
     final = search(chosen, start, beliefs)
-    return final, [search([row for row in chosen if fold_of(row) != fold], start, beliefs, rounds=1) for fold in range(FOLDS)]
+    return final, [
+        search([row for row in chosen if fold_of(row) != fold], start, beliefs, rounds=1) for fold in range(FOLDS)
+    ]
 
 
-def held_out(table: Sequence[Row], by_fold: Sequence[Mapping[str, float]], beliefs: Mapping[str, Prior] = PRIORS) -> list[Scored]:
+def held_out(
+    table: Sequence[Row], by_fold: Sequence[Mapping[str, float]], beliefs: Mapping[str, Prior] = PRIORS
+) -> list[Scored]:
     """Every row predicted with the constants that its own fold had no part in."""
     found: dict[str, Scored] = {}
     for fold, values in enumerate(by_fold):
@@ -255,7 +291,9 @@ def main(arguments: Sequence[str]) -> int:
     if "--write" in arguments or "--intervals" in arguments:
         document = write_intervals(unseen)
         for kind in ("time", "memory"):
-            print(f"{kind}: {len(document[kind]['classes'])} classes, {document[kind]['held_out_coverage']:.1%} of held-out rows inside")
+            print(
+                f"{kind}: {len(document[kind]['classes'])} classes, {document[kind]['held_out_coverage']:.1%} of held-out rows inside"
+            )
     return 0
 
 

@@ -100,7 +100,11 @@ def coverage(members: Sequence[Residual], level: float) -> list[bool]:
 
 def calibrate(members: Sequence[Residual]) -> tuple[float, float]:
     """Level of the quantiles at which held-out coverage is nearest to 90 %, and that coverage."""
-    reached = [(abs(c - NOMINAL), float(level), c) for level in _LEVELS if (held := coverage(members, float(level))) and (c := sum(held) / len(held))]
+    reached = [
+        (abs(c - NOMINAL), float(level), c)
+        for level in _LEVELS
+        if (held := coverage(members, float(level))) and (c := sum(held) / len(held))
+    ]
     if not reached:
         return NOMINAL, float("nan")
     _, level, share = min(reached)
@@ -112,7 +116,12 @@ def table(members: Sequence[Residual]) -> dict[str, Any]:
     level, share = calibrate(members)
     ranges = class_ranges(members, level)
     classes = {
-        name: {"low": round(float(np.exp(low)), 4), "high": round(float(np.exp(high)), 4), "n": n, "median": round(median, 4)}
+        name: {
+            "low": round(float(np.exp(low)), 4),
+            "high": round(float(np.exp(high)), 4),
+            "n": n,
+            "median": round(median, 4),
+        }
         for name, (low, high, n, median) in sorted(ranges.items())
         if n >= MIN_ROWS
     }

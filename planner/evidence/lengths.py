@@ -50,6 +50,6 @@ def memory_length(row: Row) -> int:
 @cache
 def longest_of(batch: int) -> float:
     """Expected length of the longest of `batch` samples over the mean of one: the integral of the quantiles of the maximum."""
-    normal = NormalDist(-SPREAD**2 / 2, SPREAD)
+    normal = NormalDist(-(SPREAD**2) / 2, SPREAD)
     levels = (((i + 0.5) / _POINTS) ** (1 / batch) for i in range(_POINTS))
     return math.fsum(math.exp(normal.inv_cdf(level)) for level in levels) / _POINTS

@@ -51,7 +51,10 @@ _WEIGHTS: Final = {"gptq-int4": "nf4-dq"}
 """4-bit GPTQ in groups of 128 keeps 4.16 bits a weight, double-quantised NF4 4.13."""
 _PAIR = re.compile(r"(\w+)=([^\s;]+)")
 _METHOD_KEYS: Final = frozenset(
-    key for name, info in Method.model_fields.items() for key in (name, info.alias) if key and name not in ("name", "targets", "adapter_dtype")
+    key
+    for name, info in Method.model_fields.items()
+    for key in (name, info.alias)
+    if key and name not in ("name", "targets", "adapter_dtype")
 )
 _FIELD_OF: Final = {info.alias: name for name, info in Method.model_fields.items() if info.alias}
 _ALL_LINEAR: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -76,7 +79,8 @@ def to_run(row: Row, purpose: Purpose = "time") -> dict[str, Any]:
         raise Skip("seq_len is blank")
     model = model_of(row)
     run: dict[str, Any] = {
-        "task": _choice(row.task, ("pretrain", "sft"), "task") or ("sft" if (row.method or "full") != "full" else "pretrain"),
+        "task": _choice(row.task, ("pretrain", "sft"), "task")
+        or ("sft" if (row.method or "full") != "full" else "pretrain"),
         "model": model,
         "method": _method(row, model),
         "optimizer": row.optimizer or "adamw",
@@ -106,7 +110,7 @@ def _choice(value: str | None, allowed: tuple[str, ...], column: str) -> str | N
 
 
 def _attention(row: Row) -> str | None:
-    """"flash" of the table is any fused kernel: before Ampere, where flash attention does not run, that is sdpa."""
+    """ "flash" of the table is any fused kernel: before Ampere, where flash attention does not run, that is sdpa."""
     attention = _choice(row.attention, ("eager", "sdpa", "flash"), "attention")
     if attention != "flash" or row.gpu is None:
         return attention
@@ -152,7 +156,9 @@ def _method(row: Row, model: str | dict[str, Any]) -> dict[str, Any]:
     if row.adapter_dtype in ("fp32", "bf16", "fp16"):
         method["adapter_dtype"] = row.adapter_dtype
     elif row.autocast is False and row.weights_dtype in ("bf16", "fp16"):
-        method["adapter_dtype"] = row.weights_dtype  # fp32 adapters would run fp32 products here, which no such row's speed shows
+        method["adapter_dtype"] = (
+            row.weights_dtype
+        )  # fp32 adapters would run fp32 products here, which no such row's speed shows
     if row.variant and "embedding and output layer trained in full" in row.variant:
         method["modules_to_save"] = ["embed_tokens", module_names(model).get("lm_head", "lm_head")]
     kind = METHODS.get(method["name"])
@@ -188,7 +194,9 @@ def _precision(row: Row) -> dict[str, Any]:
     weights = _WEIGHTS.get(row.weights_dtype or "", row.weights_dtype) or ("fp32" if compute == "tf32" else sixteen_bit)
     if weights not in get_args(WeightDtype):
         raise Skip(f"weights stored as {weights} are not covered")
-    trains_adapters = (row.method or "full") != "full"  # what trains adapters over a lower-precision base runs under autocast unless it says otherwise
+    trains_adapters = (
+        row.method or "full"
+    ) != "full"  # what trains adapters over a lower-precision base runs under autocast unless it says otherwise
     casts = (weights == "fp32" or trains_adapters) and compute in ("bf16", "fp16", "fp8")
     return {
         "weights": weights,
@@ -210,7 +218,9 @@ def _hardware(row: Row) -> dict[str, Any]:
     gpus = _gpus(row)
     hardware: dict[str, Any] = {"gpus": gpus}
     if row.gpu:
-        hardware["gpu"] = {"base": row.gpu, "usable_memory_bytes": round(row.gpu_mem_gib * GIB)} if row.gpu_mem_gib else row.gpu
+        hardware["gpu"] = (
+            {"base": row.gpu, "usable_memory_bytes": round(row.gpu_mem_gib * GIB)} if row.gpu_mem_gib else row.gpu
+        )
     if row.gpus_per_node:
         hardware["gpus_per_node"] = min(row.gpus_per_node, gpus)
     gbps = network_gbps(row.interconnect, row.gpus_per_node)

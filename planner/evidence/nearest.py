@@ -60,7 +60,9 @@ def nearest(facts: Mapping[str, Any], k: int = 5) -> list[Neighbour]:
         stack=facts.get("stack"),
         tokens=facts.get("tokens"),
     )
-    ranked = sorted((Neighbour(row, _distance(wanted, point)) for row, point in _points()), key=lambda n: (n.distance, n.row.id))
+    ranked = sorted(
+        (Neighbour(row, _distance(wanted, point)) for row, point in _points()), key=lambda n: (n.distance, n.row.id)
+    )
     chosen: list[Neighbour] = []
     seen: set[str] = set()
     for neighbour in ranked:

@@ -34,7 +34,11 @@ def network_gbps(text: str | None, gpus_per_node: int | None = None) -> float | 
         if any(word in part.lower() for word in _NOT_TRAINING) or "intra:" in part:
             continue
         for found in (*_RATE.finditer(part), *_OMNI_PATH.finditer(part)):
-            rate = float(found["rate"]) * (1000 if found.groupdict().get("unit") == "Tb/s" else 1) * int(found["count"] or 1)
+            rate = (
+                float(found["rate"])
+                * (1000 if found.groupdict().get("unit") == "Tb/s" else 1)
+                * int(found["count"] or 1)
+            )
             if "per GPU" in part:
                 rate *= gpus_per_node or 8
             elif many := _PER_NODE.search(part):

@@ -31,10 +31,24 @@ _PREDICTED: Final = (
     "stack", "basis", "limited_by", "skipped", "step_time_s", "tokens_per_s_gpu", "tokens_low", "tokens_high",
     "memory_gib", "memory_low_gib", "memory_high_gib", "allocated_gib", "reserved_gib",
 )  # fmt: skip
-_COLUMNS: Final = ("id", "source_group", "model", "gpu", "method", "stack", "basis", "quality", "limited_by", "skipped", *NUMBERS)
+_COLUMNS: Final = (
+    "id",
+    "source_group",
+    "model",
+    "gpu",
+    "method",
+    "stack",
+    "basis",
+    "quality",
+    "limited_by",
+    "skipped",
+    *NUMBERS,
+)
 
 
-def record(scored: Sequence[Scored], held_out: Sequence[Scored] | None = None, constants: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def record(
+    scored: Sequence[Scored], held_out: Sequence[Scored] | None = None, constants: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The record of accuracy.
 
     Arguments
@@ -49,7 +63,9 @@ def record(scored: Sequence[Scored], held_out: Sequence[Scored] | None = None, c
         "measurements_sha256": measurements_digest(),
         "in_sample": _rounded(summarise(scored)),
         "held_out": _rounded(summarise(unseen)),
-        "quality_a": _rounded({name: summarise([s for s in unseen if s.row.quality == "A"])[name] for name in ("tokens", "memory")}),
+        "quality_a": _rounded(
+            {name: summarise([s for s in unseen if s.row.quality == "A"])[name] for name in ("tokens", "memory")}
+        ),
         "constants": dict(constants or {}),
         "worst": {kind: _worst(scored, kind) for kind in ("tokens", "memory")},
     }
@@ -74,7 +90,9 @@ def _with_ranges(scored: Sequence[Scored]) -> list[tuple[Scored, dict[str, tuple
         by_kind[kind] = [intervals.class_ranges([r for r in members if r.fold != fold], level) for fold in range(FOLDS)]
     found = []
     for s in scored:
-        spans = {kind: intervals.choose(folds[fold_of(s.row)], intervals.classes_of(s)) for kind, folds in by_kind.items()}
+        spans = {
+            kind: intervals.choose(folds[fold_of(s.row)], intervals.classes_of(s)) for kind, folds in by_kind.items()
+        }
         found.append((s, spans))
     return found
 
@@ -85,7 +103,13 @@ def fitted_constants() -> dict[str, dict[str, Any]]:
     found = {}
     for path, prior in fit.PRIORS.items():
         values = [fold[path] for fold in folds]
-        found[path] = {"value": fit.value_of(table, prior), "prior": prior.median, "low": min(values), "high": max(values), "from": prior.source}
+        found[path] = {
+            "value": fit.value_of(table, prior),
+            "prior": prior.median,
+            "low": min(values),
+            "high": max(values),
+            "from": prior.source,
+        }
     return found
 
 
@@ -93,7 +117,11 @@ def _worst(scored: Sequence[Scored], quantity: str) -> list[dict[str, Any]]:
     """The rows that are furthest off, one of each source and model."""
     found: list[dict[str, Any]] = []
     seen: set[tuple[str, str | None]] = set()
-    ranked = [(abs(float(np.log(r))), s, r) for s in scored if (r := s.tokens_ratio if quantity == "tokens" else s.memory_ratio) is not None]
+    ranked = [
+        (abs(float(np.log(r))), s, r)
+        for s in scored
+        if (r := s.tokens_ratio if quantity == "tokens" else s.memory_ratio) is not None
+    ]
     for _, s, ratio in sorted(ranked, key=lambda item: (-item[0], item[1].row.id)):
         key = (s.row.source_group, s.row.model)
         if key in seen:
@@ -150,7 +178,9 @@ def main(arguments: Sequence[str]) -> int:
     if "--render" not in arguments:
         table = rows()
         scored, unseen = score_rows(table), fit.held_out(table, fit.fold_values())
-        ACCURACY.write_text(json.dumps(record(scored, unseen, fitted_constants()), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        ACCURACY.write_text(
+            json.dumps(record(scored, unseen, fitted_constants()), indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        )
         write_scored(scored, unseen)
     DOCUMENT.write_text(render(json.loads(ACCURACY.read_text(encoding="utf-8"))), encoding="utf-8")
     return 0

@@ -158,7 +158,12 @@ def read_records(path: Path) -> list[dict[str, str]]:
         records: list[dict[str, str]] = []
         for record in reader:
             if "" in record and "" not in header:
-                raise PlanError(FIELD, f"{path}, line {reader.line_num}", "has more cells than the header", "Quote cells that contain commas.")
+                raise PlanError(
+                    FIELD,
+                    f"{path}, line {reader.line_num}",
+                    "has more cells than the header",
+                    "Quote cells that contain commas.",
+                )
             records.append(record)
             if len(records) > MAX_ROWS:
                 raise PlanError(FIELD, path, f"has more than {MAX_ROWS} rows", "Split the table.")
@@ -181,7 +186,9 @@ def _text(path: Path) -> str:
             raise PlanError(FIELD, path, f"is larger than {MAX_BYTES >> 20} MiB", "Check the path.")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(FIELD, path, f"cannot be read ({type(error).__name__})", "Give the path of a CSV file in UTF-8.") from None
+        raise PlanError(
+            FIELD, path, f"cannot be read ({type(error).__name__})", "Give the path of a CSV file in UTF-8."
+        ) from None
     if "\0" in text:
         raise PlanError(FIELD, path, "is a binary file", "Give the path of a CSV file in UTF-8.")
     return text

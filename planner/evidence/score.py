@@ -86,7 +86,9 @@ GROUPINGS: Final[dict[str, Callable[[Scored], str]]] = {
     "method": lambda s: s.row.method or "full",
     "device": device_of,
     "stack": lambda s: s.prediction.stack or "not told",
-    "scale": lambda s: "one accelerator" if (s.row.gpus or 1) == 1 else "one node" if _one_node(s.row) else "several nodes",
+    "scale": lambda s: (
+        "one accelerator" if (s.row.gpus or 1) == 1 else "one node" if _one_node(s.row) else "several nodes"
+    ),
 }
 
 QUANTITIES: Final[dict[str, tuple[Callable[[Scored], float | None], Callable[[Scored], bool | None]]]] = {
@@ -123,7 +125,9 @@ def summarise(scored: Sequence[Scored]) -> dict[str, Any]:
     return summary
 
 
-def _quantity(scored: Sequence[Scored], ratio: Callable[[Scored], float | None], covered: Callable[[Scored], bool | None]) -> dict[str, Any]:
+def _quantity(
+    scored: Sequence[Scored], ratio: Callable[[Scored], float | None], covered: Callable[[Scored], bool | None]
+) -> dict[str, Any]:
     def entry(members: Sequence[Scored]) -> dict[str, Any] | None:
         figures = statistics(r for s in members if (r := ratio(s)) is not None)
         if figures is not None:

@@ -34,7 +34,9 @@ def score_rows(table: Sequence[Row], predictor: Predictor | None = None) -> list
     return [score(row, predictor.predict(row)) for row in table]
 
 
-def main_validate(rows_path: str | Path, profile: str | Path | None = None, out: str | Path | None = None) -> dict[str, Any]:
+def main_validate(
+    rows_path: str | Path, profile: str | Path | None = None, out: str | Path | None = None
+) -> dict[str, Any]:
     """Predict each row of a table and compare.
 
     Arguments
@@ -72,9 +74,13 @@ def write_rows(scored: Sequence[Scored], out: Path) -> None:
             writer = csv.DictWriter(file, [*header, *PREDICTED], lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             for s in scored:
-                writer.writerow(s.row.raw | {column: _text(getattr(s.prediction, name)) for column, name in PREDICTED.items()})
+                writer.writerow(
+                    s.row.raw | {column: _text(getattr(s.prediction, name)) for column, name in PREDICTED.items()}
+                )
     except OSError as error:
-        raise PlanError("out", out, f"cannot be written ({type(error).__name__})", "Give a path in a folder that exists.") from None
+        raise PlanError(
+            "out", out, f"cannot be written ({type(error).__name__})", "Give a path in a folder that exists."
+        ) from None
 
 
 def _text(value: object) -> str:
@@ -93,13 +99,20 @@ def format_summary(summary: dict[str, Any]) -> str:
         if quantity["all"] is None:
             lines += ["", f"{title}: no row to compare"]
             continue
-        lines += ["", f"{title}: error |predicted - measured| / measured", _line("", "rows", "median", "90 %", "bias", "in interval")]
+        lines += [
+            "",
+            f"{title}: error |predicted - measured| / measured",
+            _line("", "rows", "median", "90 %", "bias", "in interval"),
+        ]
         lines.append(_entry("all", quantity["all"]))
         for grouping in ("source", "method", "device", "stack", "scale"):
             lines.append(f"  by {grouping}")
             lines += [_entry(f"    {label}", entry) for label, entry in quantity[f"by_{grouping}"].items()]
     if summary["step_time"]:
-        lines += ["", f"Step time: {summary['step_time']['n']} rows, median {summary['step_time']['median']:.1%}, 90 % {summary['step_time']['p90']:.1%}"]
+        lines += [
+            "",
+            f"Step time: {summary['step_time']['n']} rows, median {summary['step_time']['median']:.1%}, 90 % {summary['step_time']['p90']:.1%}",
+        ]
     fit = summary["fit"]
     verdicts = f"{fit['ran_hits']} of {fit['ran']} that ran are said to fit; {fit['out_of_memory_hits']} of {fit['out_of_memory']} that did not are said not to"
     lines += ["", f"Fit: {verdicts}"]
@@ -115,4 +128,6 @@ def _line(label: str, *cells: str) -> str:
 
 def _entry(label: str, entry: dict[str, Any]) -> str:
     coverage = "" if entry["coverage"] is None else f"{entry['coverage']:.0%}"
-    return _line(label, str(entry["n"]), f"{entry['median']:.1%}", f"{entry['p90']:.1%}", f"{entry['bias']:+.1%}", coverage)
+    return _line(
+        label, str(entry["n"]), f"{entry['median']:.1%}", f"{entry['p90']:.1%}", f"{entry['bias']:+.1%}", coverage
+    )

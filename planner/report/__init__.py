@@ -3,4 +3,15 @@
 from planner.report import csv_terms, html, json_report, markdown
 from planner.report.registry import EXPORTERS, Exporter, Subject, export, find_exporter, register
 
-__all__ = ["EXPORTERS", "Exporter", "Subject", "csv_terms", "export", "find_exporter", "html", "json_report", "markdown", "register"]
+__all__ = [
+    "EXPORTERS",
+    "Exporter",
+    "Subject",
+    "csv_terms",
+    "export",
+    "find_exporter",
+    "html",
+    "json_report",
+    "markdown",
+    "register",
+]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from planner import __version__, units
-from planner.advise import delta_texts
+from planner.advise import FITS_WORDS, delta_texts
 from planner.catalog import snapshot_date
 from planner.estimate.result import Term
 from planner.report.registry import Subject
-from planner.summary import Figure, State, facts, headline, key_figures, memory_parts, time_parts, verdict
+from planner.summary import Figure, State, facts, headline, key_figures, memory_parts, share_text, time_parts, verdict
 
 LEVEL: Final = 0.9
 _LONGEST_VALUE = 200
@@ -98,7 +98,9 @@ def build(subject: Subject) -> Document:
         ("reproduce", "Reproduce it", _reproduce, False),
         ("terms", "The arithmetic", _terms, True),
     )
-    sections = tuple(Section(name, title, tuple(blocks), folded) for name, title, make, folded in makers if (blocks := make(subject)))
+    sections = tuple(
+        Section(name, title, tuple(blocks), folded) for name, title, make, folded in makers if (blocks := make(subject))
+    )
     return Document(state, sentence, headline(estimate), key_figures(estimate), sections)
 
 
@@ -133,15 +135,20 @@ def value_text(value: float, unit: str) -> str:
 
 def _limits(subject: Subject) -> list[Block]:
     estimate = subject.estimate
-    sentences = [estimate.limited_by, estimate.fits_reason]
+    sentences = [estimate.limited_by, estimate.fits_reason if estimate.fits is not True else ""]
     return [Paragraph(text) for text in sentences if text]
 
 
 def _help(subject: Subject) -> list[Block]:
-    rows = tuple((s.title, *delta_texts(s)) for s in subject.suggestions)
-    if not rows:
+    if not subject.suggestions:
         return []
-    return [Table(("Change", "Time", "Memory", "Cost"), rows, frozenset({1, 2, 3})), Paragraph("Each is this run with one change, estimated anew.")]
+    header: tuple[str, ...] = ("Change", "Time", "Memory", "Cost")
+    rows = [(s.title, *delta_texts(s)) for s in subject.suggestions]
+    if subject.estimate.fits is not True:
+        header = (*header, "Then")
+        rows = [(*row, FITS_WORDS[s.fits]) for row, s in zip(rows, subject.suggestions, strict=True)]
+    note = Paragraph("Each is this run with the one change, estimated anew.")
+    return [Table(header, tuple(rows), frozenset({1, 2, 3})), note]
 
 
 def _facts(subject: Subject) -> list[Block]:
@@ -165,17 +172,26 @@ def _configuration(subject: Subject) -> list[Block]:
 def _memory(subject: Subject) -> list[Block]:
     estimate = subject.estimate
     parts = memory_parts(estimate)
-    rows = [(p.label, units.format_bytes(p.value), units.format_percent(p.share, 2), p.detail) for p in parts]
+    rows = [(p.label, units.format_bytes(p.value), share_text(p.share), p.detail) for p in parts]
     rows.append(("Reserved at the peak", units.format_bytes(estimate.peak_reserved_bytes), "", estimate.peak_moment))
-    rows.append(("Usable", units.format_bytes(estimate.usable_memory_bytes), "", "what the device offers to the allocator"))
-    return [Chart("memory"), Table(("Part", "Memory", "Share", "Of which"), tuple(rows), frozenset({1, 2})), Chart("curve")]
+    rows.append(
+        ("Usable", units.format_bytes(estimate.usable_memory_bytes), "", "what the device offers to the allocator")
+    )
+    return [
+        Chart("memory"),
+        Table(("Part", "Memory", "Share", "Of which"), tuple(rows), frozenset({1, 2})),
+        Chart("curve"),
+    ]
 
 
 def _time(subject: Subject) -> list[Block]:
     estimate = subject.estimate
     if estimate.step_time_s is None:
         return [Paragraph("The step time is not known.")]
-    rows = [(p.label, units.format_seconds(p.value), units.format_percent(p.share, 2), p.detail) for p in time_parts(estimate)]
+    rows = [
+        (p.label, units.format_seconds(p.value), share_text(p.share), p.detail)
+        for p in time_parts(estimate)
+    ]
     rows.append(("Step", units.format_seconds(estimate.step_time_s), "", ""))
     return [Chart("time"), Table(("Part", "Time", "Share", "Of which"), tuple(rows), frozenset({1, 2}))]
 
@@ -196,7 +212,11 @@ def _sources(subject: Subject) -> list[Block]:
     if isinstance(price, Mapping) and price.get("source"):
         when = ", ".join(str(price[key]) for key in ("provider", "date") if price.get(key))
         items.append(f"Price: {price['source']}" + (f" ({when})" if when else ""))
-    blocks: list[Block] = [Paragraph(f"Intervals hold {units.format_percent(LEVEL)}. {estimate.interval_note}")] if estimate.interval_note else []
+    blocks: list[Block] = (
+        [Paragraph(f"Intervals hold {units.format_percent(LEVEL)}. {estimate.interval_note}")]
+        if estimate.interval_note
+        else []
+    )
     return [*blocks, Bullets(tuple(items))] if items else blocks
 
 

@@ -24,5 +24,7 @@ def render(subject: Subject) -> bytes:
     writer.writerow(COLUMNS)
     for term in subject.estimate.terms:
         inputs = "; ".join(f"{symbol} = {value}" for symbol, value in term.inputs.items())
-        writer.writerow([guard(term.name), repr(term.value), term.unit, guard(term.formula), guard(inputs), guard(term.source)])
+        writer.writerow(
+            [guard(term.name), repr(term.value), term.unit, guard(term.formula), guard(inputs), guard(term.source)]
+        )
     return out.getvalue().encode("utf-8")

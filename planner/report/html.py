@@ -62,14 +62,24 @@ def _head(document: Document) -> str:
     mark = _MARKS[document.state]
     return (
         f'<header>\n<h1 class="{document.state}"><span aria-hidden="true">{mark}</span> {escape(document.verdict)}</h1>\n'
-        f"<p class=\"run\"><strong>{escape(model)}</strong>{''.join(f' · {escape(part)}' for part in rest)}</p>\n"
+        f'<p class="run"><strong>{escape(model)}</strong>{"".join(f" · {escape(part)}" for part in rest)}</p>\n'
         f'<div class="figures">\n{figures}\n</div>\n</header>'
     )
 
 
 def _figure(figure: Figure) -> str:
-    lines = (("label", figure.label), ("value", figure.value_text), ("interval", figure.interval_text), ("chip", figure.chip), ("basis", figure.basis_text))
-    return '<div class="figure">' + "".join(f'<span class="{kind}">{escape(text)}</span>' for kind, text in lines if text) + "</div>"
+    lines = (
+        ("label", figure.label),
+        ("value", figure.value_text),
+        ("interval", figure.interval_text),
+        ("chip", figure.chip),
+        ("basis", figure.basis_text),
+    )
+    return (
+        '<div class="figure">'
+        + "".join(f'<span class="{kind}">{escape(text)}</span>' for kind, text in lines if text)
+        + "</div>"
+    )
 
 
 def _section(section: Section, charts: dict[str, str]) -> str:
@@ -101,5 +111,7 @@ def _table(table: Table) -> str:
         return f"<{tag}{scope}{kind}>{escape(text)}</{tag}>"
 
     head = "".join(cell(i, text, "th") for i, text in enumerate(table.header))
-    rows = "\n".join("<tr>" + "".join(cell(i, text, "td") for i, text in enumerate(row)) + "</tr>" for row in table.rows)
+    rows = "\n".join(
+        "<tr>" + "".join(cell(i, text, "td") for i, text in enumerate(row)) + "</tr>" for row in table.rows
+    )
     return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'

@@ -34,7 +34,9 @@ class Exporter:
 EXPORTERS: dict[str, Exporter] = {}
 
 
-def register(name: str, *, label: str, ending: str, mime: str) -> Callable[[Callable[[Subject], bytes]], Callable[[Subject], bytes]]:
+def register(
+    name: str, *, label: str, ending: str, mime: str
+) -> Callable[[Callable[[Subject], bytes]], Callable[[Subject], bytes]]:
     """Decorator that adds an exporter; a second one of the same name is a mistake."""
 
     def add(render: Callable[[Subject], bytes]) -> Callable[[Subject], bytes]:

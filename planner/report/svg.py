@@ -34,16 +34,17 @@ _CHARACTER = 6.3
 _MOST_POINTS = 300
 
 
-def memory_bar(parts: Sequence[Part], usable: float) -> str:
+def memory_bar(parts: Sequence[Part], usable: float | None) -> str:
     """One stacked bar of what is held at the peak, with the line of what the device offers; what stands beyond it is hatched.
 
     Arguments
     ---------
     parts: memory by component [bytes].
-    usable: memory that the device offers [bytes].
+    usable: memory that the device offers [bytes]; None when it is not known.
     """
     total = math.fsum(part.value for part in parts)
-    scale = (WIDTH - 8) / (1.06 * max(total, usable, 1.0))
+    highest = 1.06 * max(total, usable or 0.0, 1.0)
+    scale = (WIDTH - 8) / highest
     top, height = 24, 46
     out = []
     x = 0.0
@@ -55,25 +56,29 @@ def memory_bar(parts: Sequence[Part], usable: float) -> str:
         if width > 10 + _CHARACTER * len(number):
             out.append(_text(x + width / 2, top + height / 2 + 4, number, fill=_on(colour), anchor="middle"))
         x += width
-    edge = usable * scale
-    if total > usable:
-        out.append(f'<rect x="{edge:.1f}" y="{top}" width="{x - edge:.1f}" height="{height}" fill="url(#beyond)"/>')
-    out.append(f'<line x1="{edge:.1f}" y1="{top - 6}" x2="{edge:.1f}" y2="{top + height + 6}" stroke="{INK}" stroke-width="2" stroke-dasharray="5 4"/>')
-    label = f"usable {units.format_bytes(usable)}"
-    out.append(_text(min(max(edge, 60), WIDTH - 60), top - 10, label, fill=FAINT, anchor="middle"))
+    if usable is not None:
+        out.append(_usable_mark(usable * scale, x, top, height, usable))
     y = top + height
-    for tick in _ticks(1.06 * max(total, usable, 1.0) / units.GIB):
-        out.append(_text(tick * units.GIB * scale, y + 18, f"{units.significant(tick)} GiB" if tick else "0", fill=FAINT, anchor="middle" if tick else "start"))
+    for tick in _ticks(highest / units.GIB):
+        out.append(
+            _text(
+                tick * units.GIB * scale,
+                y + 18,
+                f"{units.significant(tick)} GiB" if tick else "0",
+                fill=FAINT,
+                anchor="middle" if tick else "start",
+            )
+        )
     legend, bottom = _legend([(part.label, COLOURS.get(part.name, FAINT)) for part in parts], y + 34)
-    relation = "over the" if total > usable else "of the"
     largest = max(parts, key=lambda part: part.value, default=None)
-    words = f"Memory at the peak: {units.format_bytes(total)} {relation} usable {units.format_bytes(usable)}."
+    words = f"Memory at the peak: {units.format_bytes(total)}"
+    words += f"; {units.format_bytes(usable)} are usable." if usable is not None else "."
     if largest is not None:
-        words += f" {largest.label} are the largest part with {units.format_bytes(largest.value)}."
+        words += f" Largest part: {largest.label}, {units.format_bytes(largest.value)}."
     return _svg(bottom, words, "".join(out) + legend)
 
 
-def memory_curve(points: Sequence[MemoryPoint], usable: float) -> str:
+def memory_curve(points: Sequence[MemoryPoint], usable: float | None) -> str:
     """Live memory over one step, stacked by component [bytes]; empty without points."""
     if len(points) < 2:
         return ""
@@ -82,7 +87,7 @@ def memory_curve(points: Sequence[MemoryPoint], usable: float) -> str:
     known = {name for point in points for name, value in point.parts.items() if value}
     names = [*(name for name in COMPONENTS if name in known), *sorted(known - set(COMPONENTS))]
     left, top, plot = 44.0, 14.0, 170.0
-    highest = max(peak.allocated, usable if usable < 2.5 * peak.allocated else 0.0, 1.0) * 1.06
+    highest = max(peak.allocated, usable if usable is not None and usable < 2.5 * peak.allocated else 0.0, 1.0) * 1.06
     width = WIDTH - left - 8
 
     def at(progress: float, value: float) -> str:
@@ -100,9 +105,11 @@ def memory_curve(points: Sequence[MemoryPoint], usable: float) -> str:
         base = [at(point.progress, value) for point, value in zip(reversed(points), reversed(below), strict=True)]
         out.append(f'<polygon points="{" ".join(line + base)}" fill="{COLOURS.get(name, FAINT)}"/>')
         below = above
-    if usable <= highest:
+    if usable is not None and usable <= highest:
         y = top + plot * (1 - usable / highest)
-        out.append(f'<line x1="{left}" y1="{y:.1f}" x2="{WIDTH - 8}" y2="{y:.1f}" stroke="{INK}" stroke-width="2" stroke-dasharray="5 4"/>')
+        out.append(
+            f'<line x1="{left}" y1="{y:.1f}" x2="{WIDTH - 8}" y2="{y:.1f}" stroke="{INK}" stroke-width="2" stroke-dasharray="5 4"/>'
+        )
         out.append(_text(WIDTH - 8, y - 5, f"usable {units.format_bytes(usable)}", fill=FAINT, anchor="end"))
     x, y = (float(value) for value in at(peak.progress, peak.allocated).split(","))
     out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{INK}"/>')
@@ -111,10 +118,14 @@ def memory_curve(points: Sequence[MemoryPoint], usable: float) -> str:
         inside = [point.progress for point in points if point.phase == phase]
         start, end = left + width * inside[0], left + width * inside[-1]
         if start > left + 1:
-            out.append(f'<line x1="{start:.1f}" y1="{top}" x2="{start:.1f}" y2="{top + plot + 6}" stroke="{FAINT}" stroke-dasharray="2 3"/>')
+            out.append(
+                f'<line x1="{start:.1f}" y1="{top}" x2="{start:.1f}" y2="{top + plot + 6}" stroke="{FAINT}" stroke-dasharray="2 3"/>'
+            )
         if end - start > _CHARACTER * len(phase):
             out.append(_text((start + end) / 2, top + plot + 18, phase, fill=FAINT, anchor="middle"))
-    legend, bottom = _legend([(COMPONENTS.get(name, name), COLOURS.get(name, FAINT)) for name in names], top + plot + 34)
+    legend, bottom = _legend(
+        [(COMPONENTS.get(name, name), COLOURS.get(name, FAINT)) for name in names], top + plot + 34
+    )
     words = f"Allocated memory over one step; the peak of {units.format_bytes(peak.allocated)} is in the {peak.phase} phase ({peak.moment})."
     return _svg(bottom, words, "".join(out) + legend)
 
@@ -136,6 +147,13 @@ def time_bars(parts: Sequence[Part]) -> str:
     first = max(parts, key=lambda part: part.value)
     words = f"Where a step goes: {first.label} takes {units.format_percent(first.share, 2)} of it."
     return _svg(8 + len(parts) * row, words, "".join(out))
+
+
+def _usable_mark(edge: float, end: float, top: float, height: float, usable: float) -> str:
+    """The dashed line of what is usable, its label, and the hatching of what stands beyond it."""
+    out = f'<rect x="{edge:.1f}" y="{top}" width="{end - edge:.1f}" height="{height}" fill="url(#beyond)"/>' if end > edge else ""
+    out += f'<line x1="{edge:.1f}" y1="{top - 6}" x2="{edge:.1f}" y2="{top + height + 6}" stroke="{INK}" stroke-width="2" stroke-dasharray="5 4"/>'
+    return out + _text(min(max(edge, 60), WIDTH - 60), top - 10, f"usable {units.format_bytes(usable)}", fill=FAINT, anchor="middle")
 
 
 def _svg(height: float, words: str, body: str) -> str:
@@ -160,7 +178,9 @@ def _legend(entries: Sequence[tuple[str, str]], top: float) -> tuple[str, float]
         width = 30 + _CHARACTER * len(label)
         if x + width > WIDTH and x:
             x, y = 0.0, y + 20
-        out.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="11" height="11" fill="{colour}"/>' + _text(x + 16, y + 10, label))
+        out.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="11" height="11" fill="{colour}"/>' + _text(x + 16, y + 10, label)
+        )
         x += width
     return "".join(out), y + 18
 
@@ -181,7 +201,10 @@ def _thinned(points: Sequence[MemoryPoint]) -> list[MemoryPoint]:
     for start in range(0, len(points), size):
         stretch = range(start, min(start + size, len(points)))
         ends = {stretch[0], stretch[-1]} if start == 0 or stretch[-1] == len(points) - 1 else set()
-        chosen = ends | {min(stretch, key=lambda i: points[i].allocated), max(stretch, key=lambda i: points[i].allocated)}
+        chosen = ends | {
+            min(stretch, key=lambda i: points[i].allocated),
+            max(stretch, key=lambda i: points[i].allocated),
+        }
         kept += [points[i] for i in sorted(chosen)]
     return kept
 

@@ -13,10 +13,19 @@ from planner import units
 from planner.evidence import accuracy as record
 
 QUANTITIES: Final = {"tokens": "Throughput", "memory": "Peak memory"}
-GROUPINGS: Final = {"source": "Source", "device": "Accelerator", "method": "Method", "stack": "Software", "scale": "Scale"}
+GROUPINGS: Final = {
+    "source": "Source",
+    "device": "Accelerator",
+    "method": "Method",
+    "stack": "Software",
+    "scale": "Scale",
+}
 COLOURS: Final = {"method": "Method", "stack": "Software", "scale": "Scale"}
 _UNITS: Final = {"tokens": "tokens/s per GPU", "memory": "GiB"}
-_COLUMNS: Final = {"tokens": ("measured_tokens_per_s_gpu", "tokens_per_s_gpu"), "memory": ("measured_memory_gib", "memory_gib")}
+_COLUMNS: Final = {
+    "tokens": ("measured_tokens_per_s_gpu", "tokens_per_s_gpu"),
+    "memory": ("measured_memory_gib", "memory_gib"),
+}
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,21 @@ def view(found: Mapping[str, Any], quantity: str) -> View:
     fits = fit["ran_hits"] + fit["out_of_memory_hits"], fit["ran"] + fit["out_of_memory"]
     figures = (
         ("Median error", units.format_percent(unseen["median"], 2), f"{units.format_integer(unseen['n'])} runs"),
-        ("90 % are within", units.format_percent(unseen["p90"], 2), f"bias {'+' if unseen['bias'] > 0 else ''}{units.format_percent(unseen['bias'], 2)}"),
-        ("In the 90 % interval", "–" if unseen.get("coverage") is None else units.format_percent(unseen["coverage"], 2), "90 % is wanted"),
-        ("Fits or not, right", units.format_percent(fits[0] / fits[1], 3) if fits[1] else "–", f"{units.format_integer(fits[0])} of {units.format_integer(fits[1])}"),
+        (
+            "90 % are within",
+            units.format_percent(unseen["p90"], 2),
+            f"bias {'+' if unseen['bias'] > 0 else ''}{units.format_percent(unseen['bias'], 2)}",
+        ),
+        (
+            "In the 90 % interval",
+            "–" if unseen.get("coverage") is None else units.format_percent(unseen["coverage"], 2),
+            "90 % is wanted",
+        ),
+        (
+            "Fits or not, right",
+            units.format_percent(fits[0] / fits[1], 3) if fits[1] else "–",
+            f"{units.format_integer(fits[0])} of {units.format_integer(fits[1])}",
+        ),
     )
     return View(title, explanation, _UNITS[quantity], figures)
 
@@ -65,7 +86,11 @@ def dots(quantity: str, by: str) -> list[dict[str, Any]]:
     for row in record.scored_rows():
         if not row[measured] or not row[predicted]:
             continue
-        scale = "one GPU" if row["gpus"] == 1 else f"up to {8 if row['gpus'] <= 8 else 64 if row['gpus'] <= 64 else 'thousands of'} GPUs"
+        scale = (
+            "one GPU"
+            if row["gpus"] == 1
+            else f"up to {8 if row['gpus'] <= 8 else 64 if row['gpus'] <= 64 else 'thousands of'} GPUs"
+        )
         group = scale if by == "scale" else row[by] or "not stated"
         name = f"{row['model']}, {row['method']}, {row['gpus']:.0f} × {row['gpu']} ({row['source_group']})"
         found.append({"measured": row[measured], "predicted": row[predicted], "group": group, "name": _no_tags(name)})
@@ -76,7 +101,14 @@ def table(quantity: str, grouping: str) -> list[dict[str, Any]]:
     """Errors of each class of a grouping, all rows first."""
     lines = [line for line in record.accuracy_table(quantity) if line["grouping"] in ("all", grouping)]
     shares = ("median", "p90", "bias", "held_out_median", "held_out_p90")
-    return [{key: 100 * value if key in shares and value is not None else value for key, value in line.items() if key != "grouping"} for line in lines]
+    return [
+        {
+            key: 100 * value if key in shares and value is not None else value
+            for key, value in line.items()
+            if key != "grouping"
+        }
+        for line in lines
+    ]
 
 
 def columns() -> dict[str, Any]:
@@ -84,7 +116,9 @@ def columns() -> dict[str, Any]:
     percent = {
         "median": "Median error", "p90": "90 % within", "bias": "Bias", "held_out_median": "Median, held out", "held_out_p90": "90 % within, held out",
     }  # fmt: skip
-    shown: dict[str, Any] = {key: st.column_config.NumberColumn(label, format="%.1f %%") for key, label in percent.items()}
+    shown: dict[str, Any] = {
+        key: st.column_config.NumberColumn(label, format="%.1f %%") for key, label in percent.items()
+    }
     shown |= {"class": st.column_config.TextColumn("Class", pinned=True), "n": st.column_config.NumberColumn("Runs")}
     shown["coverage"] = st.column_config.ProgressColumn("In interval", format="percent", min_value=0, max_value=1)
     return shown
@@ -97,7 +131,15 @@ def worst(found: Mapping[str, Any], quantity: str) -> list[dict[str, Any]]:
 
 def worst_columns() -> dict[str, Any]:
     """How the furthest rows are shown."""
-    labels: dict[str, Any] = {"source": "Source", "model": "Model", "gpu": "GPU", "gpus": "GPUs", "method": "Method", "limited_by": "Limited by", "remark": "Remark of the source"}
+    labels: dict[str, Any] = {
+        "source": "Source",
+        "model": "Model",
+        "gpu": "GPU",
+        "gpus": "GPUs",
+        "method": "Method",
+        "limited_by": "Limited by",
+        "remark": "Remark of the source",
+    }
     return {"id": None, "ratio": st.column_config.NumberColumn("Predicted / measured", format="%.2f"), **labels}
 
 

@@ -57,12 +57,25 @@ def memory_bar(e: Estimate, theme: Theme) -> go.Figure:
         end = start + part.value
         colour = theme.component(part.name)
         inside = part.value if usable is None else max(0.0, min(end, usable) - start)
-        hover = f"{part.label}: {units.format_bytes(part.value)}, {units.format_percent(part.share, 2)}" + (f"<br>{part.detail}" if part.detail else "")
+        hover = f"{part.label}: {units.format_bytes(part.value)}, {units.format_percent(part.share, 2)}" + (
+            f"<br>{part.detail}" if part.detail else ""
+        )
         label = units.significant(part.value / units.GIB, 3) if part.share >= LABELLED else ""
         for length, beyond in ((inside, False), (part.value - inside, True)):
             if length <= 0:
                 continue
-            pattern = {"shape": "/", "fillmode": "overlay", "fgcolor": theme.ground, "fgopacity": 0.8, "size": 8, "solidity": 0.4} if beyond else None
+            pattern = (
+                {
+                    "shape": "/",
+                    "fillmode": "overlay",
+                    "fgcolor": theme.ground,
+                    "fgopacity": 0.8,
+                    "size": 8,
+                    "solidity": 0.4,
+                }
+                if beyond
+                else None
+            )
             figure.add_bar(
                 x=[length / units.GIB], y=[""], orientation="h", name=part.label, legendgroup=part.name, showlegend=not beyond or inside <= 0,
                 marker={"color": colour, "pattern": pattern, "line": {"color": theme.ground, "width": 1}}, hovertemplate=hover + "<extra></extra>",
@@ -81,23 +94,52 @@ def memory_bar(e: Estimate, theme: Theme) -> go.Figure:
     figure.data[-1].update(yaxis="y2")
     if usable is not None:
         x = usable / units.GIB
-        figure.add_shape(type="line", x0=x, x1=x, y0=-0.02, y1=1.02, yref="paper", line={"color": theme.ink, "width": 2, "dash": "dash"})
+        figure.add_shape(
+            type="line",
+            x0=x,
+            x1=x,
+            y0=-0.02,
+            y1=1.02,
+            yref="paper",
+            line={"color": theme.ink, "width": 2, "dash": "dash"},
+        )
         side = "right" if x > 0.5 * edge / units.GIB else "left"
-        figure.add_annotation(x=x, y=1.02, yref="paper", yanchor="bottom", xanchor=side, text=f"usable {units.format_bytes(usable)}", showarrow=False, font={"color": theme.ink})
+        figure.add_annotation(
+            x=x,
+            y=1.02,
+            yref="paper",
+            yanchor="bottom",
+            xanchor=side,
+            text=f"usable {units.format_bytes(usable)}",
+            showarrow=False,
+            font={"color": theme.ink},
+        )
     _style(figure, theme, height=218)
     figure.update_layout(
         barmode="stack", bargap=0, legend={"orientation": "h", "y": -0.42, "yanchor": "top", "x": 0, "traceorder": "normal"}, margin={"t": 26, "b": 10},
         uniformtext={"mode": "hide", "minsize": 11},
         yaxis={"visible": False, "domain": [0, 0.78], "fixedrange": True}, yaxis2={"visible": False, "domain": [0.82, 0.98], "fixedrange": True, "anchor": "x"},
     )  # fmt: skip
-    figure.update_xaxes(range=[0, edge / units.GIB], ticksuffix=" GiB", nticks=6, showgrid=False, showline=True, linecolor=theme.line, anchor="y")
+    figure.update_xaxes(
+        range=[0, edge / units.GIB],
+        ticksuffix=" GiB",
+        nticks=6,
+        showgrid=False,
+        showline=True,
+        linecolor=theme.line,
+        anchor="y",
+    )
     return figure
 
 
 def memory_bar_alt(e: Estimate) -> str:
     """The memory bar in a sentence."""
     total, usable, parts = e.peak_reserved_bytes, e.usable_memory_bytes, memory_parts(e)
-    relation = "of unknown usable memory" if usable is None else f"{'over' if total > usable else 'of'} the usable {units.format_bytes(usable)}"
+    relation = (
+        "of unknown usable memory"
+        if usable is None
+        else f"{'over' if total > usable else 'of'} the usable {units.format_bytes(usable)}"
+    )
     largest = max(parts, key=lambda part: part.value)
     return f"Memory at the peak: {units.format_bytes(total)} {relation}. {largest.label} are the largest part with {units.format_bytes(largest.value)}."
 
@@ -159,10 +201,29 @@ def memory_curve(e: Estimate, theme: Theme) -> go.Figure:
     usable = None if e.usable_memory_bytes is None else e.usable_memory_bytes / units.GIB
     if usable is not None and usable < 2.2 * top:
         height = max(height, 1.12 * usable)
-        figure.add_shape(type="line", x0=0, x1=100, y0=usable, y1=usable, line={"color": theme.ink, "width": 2, "dash": "dash"})
-        figure.add_annotation(x=100, y=usable, xanchor="right", yanchor="bottom", yshift=3, text=f"usable {units.format_bytes(e.usable_memory_bytes)}", showarrow=False, font={"color": theme.ink}, bgcolor=theme.ground)
+        figure.add_shape(
+            type="line", x0=0, x1=100, y0=usable, y1=usable, line={"color": theme.ink, "width": 2, "dash": "dash"}
+        )
+        figure.add_annotation(
+            x=100,
+            y=usable,
+            xanchor="right",
+            yanchor="bottom",
+            yshift=3,
+            text=f"usable {units.format_bytes(e.usable_memory_bytes)}",
+            showarrow=False,
+            font={"color": theme.ink},
+            bgcolor=theme.ground,
+        )
     at = 100 * peak.progress
-    figure.add_scatter(x=[at], y=[top], mode="markers", marker={"size": 9, "color": theme.ink, "line": {"color": theme.ground, "width": 2}}, showlegend=False, hoverinfo="skip")
+    figure.add_scatter(
+        x=[at],
+        y=[top],
+        mode="markers",
+        marker={"size": 9, "color": theme.ink, "line": {"color": theme.ground, "width": 2}},
+        showlegend=False,
+        hoverinfo="skip",
+    )
     figure.add_annotation(
         x=at, y=top, text=f"peak {units.format_bytes(peak.allocated)}", showarrow=False, yanchor="bottom", yshift=8, font={"color": theme.ink}, bgcolor=theme.ground,
         xanchor="left" if at < 20 else "right" if at > 80 else "center",
@@ -171,11 +232,31 @@ def memory_curve(e: Estimate, theme: Theme) -> go.Figure:
         inside = [100 * point.progress for point in points if point.phase == phase]
         first, last = inside[0], inside[-1]
         if first > 1:
-            figure.add_shape(type="line", x0=first, x1=first, y0=0, y1=1, yref="paper", line={"color": theme.faint, "width": 1, "dash": "dot"})
+            figure.add_shape(
+                type="line",
+                x0=first,
+                x1=first,
+                y0=0,
+                y1=1,
+                yref="paper",
+                line={"color": theme.faint, "width": 1, "dash": "dot"},
+            )
         if last - first > 8:
-            figure.add_annotation(x=(first + last) / 2, y=-0.02, yref="paper", yanchor="top", text=PHASES[phase], showarrow=False, font={"color": theme.faint})
+            figure.add_annotation(
+                x=(first + last) / 2,
+                y=-0.02,
+                yref="paper",
+                yanchor="top",
+                text=PHASES[phase],
+                showarrow=False,
+                font={"color": theme.faint},
+            )
     _style(figure, theme, height=330)
-    figure.update_layout(hovermode="x unified", legend={"orientation": "h", "y": -0.14, "yanchor": "top", "x": 0, "traceorder": "normal"}, margin={"t": 10, "b": 10})
+    figure.update_layout(
+        hovermode="x unified",
+        legend={"orientation": "h", "y": -0.14, "yanchor": "top", "x": 0, "traceorder": "normal"},
+        margin={"t": 10, "b": 10},
+    )
     figure.update_layout(hoverlabel={"bgcolor": theme.ground, "bordercolor": theme.line, "font": {"color": theme.ink}})
     figure.update_xaxes(range=[0, 100], showticklabels=False, showgrid=False, title=None)
     figure.update_yaxes(range=[0, height], title="GiB", nticks=6, gridcolor=theme.line)
@@ -213,7 +294,14 @@ def predicted_and_measured(rows: Sequence[Mapping[str, Any]], theme: Theme, unit
         x=[low, high, high, low], y=[0.9 * low, 0.9 * high, 1.1 * high, 1.1 * low], fill="toself", fillcolor=_faded(theme.faint, 0.25), line={"width": 0},
         mode="lines", name="± 10 %", hoverinfo="skip",
     )  # fmt: skip
-    figure.add_scatter(x=[low, high], y=[low, high], mode="lines", line={"color": theme.faint, "width": 1}, showlegend=False, hoverinfo="skip")
+    figure.add_scatter(
+        x=[low, high],
+        y=[low, high],
+        mode="lines",
+        line={"color": theme.faint, "width": 1},
+        showlegend=False,
+        hoverinfo="skip",
+    )
     symbols = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star", "pentagon")
     for i, group in enumerate(groups):
         members = [row for row in rows if str(row["group"]) == group]
@@ -247,5 +335,11 @@ def _style(figure: go.Figure, theme: Theme, height: int) -> None:
         font={"family": FONT, "size": 13, "color": theme.ink}, margin={"l": 4, "r": 8},
         hoverlabel={"bgcolor": theme.ground, "bordercolor": theme.line, "font": {"family": FONT, "color": theme.ink}},
     )  # fmt: skip
-    figure.update_xaxes(fixedrange=True, zeroline=False, tickfont={"color": theme.faint}, title_font={"color": theme.faint}, automargin=True)
+    figure.update_xaxes(
+        fixedrange=True,
+        zeroline=False,
+        tickfont={"color": theme.faint},
+        title_font={"color": theme.faint},
+        automargin=True,
+    )
     figure.update_yaxes(fixedrange=True, zeroline=False, title_font={"color": theme.faint}, automargin=True)

@@ -60,12 +60,32 @@ def delta(name: str, text: str) -> str:
 
 def arithmetic(e: Estimate, key: str, prefixes: Sequence[str]) -> None:
     """The terms behind a figure, when asked for: value, formula in symbols and in numbers, source."""
-    with st.expander("Show the arithmetic", icon=":material/function:", key=f"arithmetic_{key}", on_change="rerun") as fold:
+    with st.expander(
+        "Show the arithmetic", icon=":material/function:", key=f"arithmetic_{key}", on_change="rerun"
+    ) as fold:
         if not fold.open:
             return
-        terms = [term for term in e.terms if any(term.name == prefix or term.name.startswith(prefix + "/") for prefix in prefixes)]
-        st.table([row(term) for term in terms], border="horizontal", hide_index=True, alt="Terms with value, formula and source")
-        st.download_button("As CSV", lambda: csv(terms), f"{key}.csv", "text/csv", key=f"csv_{key}", icon=":material/download:", type="tertiary", on_click="ignore")
+        terms = [
+            term
+            for term in e.terms
+            if any(term.name == prefix or term.name.startswith(prefix + "/") for prefix in prefixes)
+        ]
+        st.table(
+            [row(term) for term in terms],
+            border="horizontal",
+            hide_index=True,
+            alt="Terms with value, formula and source",
+        )
+        st.download_button(
+            "As CSV",
+            lambda: csv(terms),
+            f"{key}.csv",
+            "text/csv",
+            key=f"csv_{key}",
+            icon=":material/download:",
+            type="tertiary",
+            on_click="ignore",
+        )
 
 
 def row(term: Term) -> dict[str, str]:

@@ -139,7 +139,9 @@ def explain_inputs(said: inputs.Inputs, current: Current) -> None:
         said.notes["gpu"].caption(texts.plain(accelerator.label.partition(" · ")[2] + edited))
     steps, tokens = e.details["steps"], e.details["tokens_per_step"]
     if steps is not None:
-        said.notes["data"].caption(texts.plain(f"{units.format_integer(steps)} steps of {units.format_integer(tokens)} tokens"))
+        said.notes["data"].caption(
+            texts.plain(f"{units.format_integer(steps)} steps of {units.format_integer(tokens)} tokens")
+        )
     else:
         said.notes["data"].caption("Without it there is no total time and no cost.")
     checkpointing = "no" if run.activation_checkpointing == "none" else run.activation_checkpointing
@@ -172,14 +174,22 @@ def share(current: Current) -> None:
     with st.popover("Copy full link", icon=":material/link:", type="tertiary", key="share_popover"):
         st.caption("Pins every value of this plan. The address bar holds the plan too, without the defaults.")
         base = (st.context.url or "").partition("?")[0]
-        st.code(f"{base}?plan={state.encode(current.run)}&v={state.LINK_VERSION}", language=None, wrap_lines=True, height=120)
+        st.code(
+            f"{base}?plan={state.encode(current.run)}&v={state.LINK_VERSION}",
+            language=None,
+            wrap_lines=True,
+            height=120,
+        )
 
 
 def link_remarks() -> None:
     """What of a link could not be honoured."""
     remarks = st.session_state.get("link_remarks")
     if remarks:
-        st.warning("\n".join(f"- {texts.plain(remark)}" for remark in remarks), title="Not everything in the link could be used")
+        st.warning(
+            "\n".join(f"- {texts.plain(remark)}" for remark in remarks),
+            title="Not everything in the link could be used",
+        )
 
 
 def show_error(error: PlanError) -> None:
@@ -192,7 +202,9 @@ def show_stale(current: Current) -> None:
     """The error of the inputs, above a page that still shows the last plan that worked."""
     if current.error is not None:
         show_error(current.error)
-        st.caption(f"Until then this page shows the last plan that could be computed: {summary_line(current.estimate)}.")
+        st.caption(
+            f"Until then this page shows the last plan that could be computed: {summary_line(current.estimate)}."
+        )
 
 
 def summary_line(e: Estimate) -> str:
@@ -226,7 +238,13 @@ def theme() -> charts.Theme:
 
 def draw(figure: Any, key: str, alt: str) -> None:
     """A chart without toolbar; `alt` says what it shows to who cannot see it."""
-    st.plotly_chart(figure, key=key, theme=None, config={"displayModeBar": False, "scrollZoom": False, "doubleClick": False}, alt=alt)
+    st.plotly_chart(
+        figure,
+        key=key,
+        theme=None,
+        config={"displayModeBar": False, "scrollZoom": False, "doubleClick": False},
+        alt=alt,
+    )
 
 
 def _keep_config(said: inputs.Inputs) -> None:

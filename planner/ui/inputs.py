@@ -83,7 +83,9 @@ def from_address(address: Mapping[str, str]) -> tuple[dict[str, str], list[str]]
         if key in CHOICES and text not in CHOICES[key].values():
             label = CHOICES[key].get(text.strip().lower())
             if label is None:
-                remarks.append(f"{key}: {shorten(text)} is not one of {', '.join(CHOICES[key].values())}; the default was taken.")
+                remarks.append(
+                    f"{key}: {shorten(text)} is not one of {', '.join(CHOICES[key].values())}; the default was taken."
+                )
                 del fixed[key]
             else:
                 fixed[key] = label
@@ -140,9 +142,24 @@ def _apply_preset() -> None:
 def _presets() -> None:
     st.pills("Start from", list(texts.PRESETS), key="preset", on_change=_apply_preset)
     with st.container(horizontal=True, gap="small"):
-        st.button("Reset", icon=":material/restart_alt:", type="tertiary", key="reset", on_click=set_values, args=(state.defaults(),), help="Back to the plan that opens.")
+        st.button(
+            "Reset",
+            icon=":material/restart_alt:",
+            type="tertiary",
+            key="reset",
+            on_click=set_values,
+            args=(state.defaults(),),
+            help="Back to the plan that opens.",
+        )
         if "before" in st.session_state:
-            st.button("Undo", icon=":material/undo:", type="tertiary", key="undo", on_click=undo, help="What stood here before the last preset, reset or suggestion.")
+            st.button(
+                "Undo",
+                icon=":material/undo:",
+                type="tertiary",
+                key="undo",
+                on_click=undo,
+                help="What stood here before the last preset, reset or suggestion.",
+            )
 
 
 def _model(inputs: Inputs) -> None:
@@ -167,7 +184,9 @@ def _by_name(inputs: Inputs) -> None:
         inputs.config = fetched[name]
         st.caption(":material/cloud_done: config.json fetched from huggingface.co")
     elif not known and "/" in name:
-        if st.button("Fetch its config.json from huggingface.co", icon=":material/cloud_download:", key="fetch", width="stretch"):
+        if st.button(
+            "Fetch its config.json from huggingface.co", icon=":material/cloud_download:", key="fetch", width="stretch"
+        ):
             _fetch(name, inputs)
     if known:
         _model_edits(name)
@@ -198,13 +217,26 @@ def _model_edits(name: str) -> None:
         for key, (label, names) in state.MODEL_EDITS.items():
             value = next((config[field] for field in names if field in config), None)
             st.number_input(
-                label, 1, 10**7, value=None, step=1, key=key, bind=URL, disabled=value is None, placeholder="–" if value is None else units.format_integer(value)
+                label,
+                1,
+                10**7,
+                value=None,
+                step=1,
+                key=key,
+                bind=URL,
+                disabled=value is None,
+                placeholder="–" if value is None else units.format_integer(value),
             )
 
 
 def _config(inputs: Inputs) -> None:
     st.text_area(
-        "config.json", key="config_text", height=140, max_chars=2**20, label_visibility="collapsed", placeholder='{"model_type": "llama", "hidden_size": 4096, …}'
+        "config.json",
+        key="config_text",
+        height=140,
+        max_chars=2**20,
+        label_visibility="collapsed",
+        placeholder='{"model_type": "llama", "hidden_size": 4096, …}',
     )
     st.file_uploader("or upload it", type=["json"], key="config_file", max_upload_size=2)
     upload, text = st.session_state.get("config_file"), st.session_state.get("config_text") or ""
@@ -227,17 +259,36 @@ def _decoded(upload: Any) -> str:
 
 def _method() -> None:
     kinds = "  \n".join(f"**{kind.label}**: {kind.help}" for kind in METHODS.values())
-    st.segmented_control("Method", **_choice("method"), default=state.DEFAULTS["method"], required=True, width="stretch", help=kinds)
+    st.segmented_control(
+        "Method", **_choice("method"), default=state.DEFAULTS["method"], required=True, width="stretch", help=kinds
+    )
     fields = METHODS[st.session_state["method"]].fields
     if "rank" in fields:
         left, right = st.columns([1, 2], wrap=False)
-        left.number_input("Rank", 1, 65536, value=state.DEFAULTS["rank"], step=8, key="rank", bind=URL, help="Rank of the low-rank update.")
+        left.number_input(
+            "Rank",
+            1,
+            65536,
+            value=state.DEFAULTS["rank"],
+            step=8,
+            key="rank",
+            bind=URL,
+            help="Rank of the low-rank update.",
+        )
         right.selectbox(
             "Target layers", ["all-linear", "q_proj, v_proj"], key="targets", bind=URL, accept_new_options=True,
             help="all-linear, names of modules with commas between, or a regular expression.",
         )  # fmt: skip
     elif "last" in fields:
-        st.number_input("Last layers trained", 0, 10**5, value=state.LAYERS_TRAINED, key="last", bind=URL, help="All other layers and the embeddings stay frozen.")
+        st.number_input(
+            "Last layers trained",
+            0,
+            10**5,
+            value=state.LAYERS_TRAINED,
+            key="last",
+            bind=URL,
+            help="All other layers and the embeddings stay frozen.",
+        )
 
 
 def _hardware(inputs: Inputs) -> None:
@@ -251,15 +302,31 @@ def _hardware(inputs: Inputs) -> None:
         return
     with st.popover("Edit a copy", icon=":material/edit:", type="tertiary", key="gpu_popover"):
         st.caption("Empty is as in the catalogue. An edited accelerator says so in its name.")
-        known = {"memory_gib": part.memory_bytes / units.GIB, "bf16": part.peak_flops.get("bf16"), "tdp_w": part.tdp_w, "memory_bandwidth": part.memory_bandwidth}
+        known = {
+            "memory_gib": part.memory_bytes / units.GIB,
+            "bf16": part.peak_flops.get("bf16"),
+            "tdp_w": part.tdp_w,
+            "memory_bandwidth": part.memory_bandwidth,
+        }
         for key, (name, label, scale) in state.GPU_EDITS.items():
             value = known[name]
-            shown = "–" if value is None else units.significant(value / scale if name not in ("memory_gib", "tdp_w") else value, 4)
+            shown = (
+                "–"
+                if value is None
+                else units.significant(value / scale if name not in ("memory_gib", "tdp_w") else value, 4)
+            )
             st.number_input(label, 0.001, 1e9, value=None, key=key, bind=URL, placeholder=shown)
 
 
 def _data(inputs: Inputs) -> None:
-    st.text_input("Training data", state.DEFAULTS["data"], key="data", bind=URL, max_chars=100, help="Tokens: 10M, 1.5B, 3 epochs of 80M. Or samples: 50K samples of 512 tokens.")
+    st.text_input(
+        "Training data",
+        state.DEFAULTS["data"],
+        key="data",
+        bind=URL,
+        max_chars=100,
+        help="Tokens: 10M, 1.5B, 3 epochs of 80M. Or samples: 50K samples of 512 tokens.",
+    )
     inputs.notes["data"] = st.container()
 
 
@@ -267,18 +334,57 @@ def _training(inputs: Inputs) -> None:
     d = state.DEFAULTS
     with st.expander("Training details", icon=":material/tune:", key="training_expander"):
         left, right = st.columns(2, wrap=False)
-        left.number_input("Micro batch", 1, 10**6, value=d["micro"], key="micro", bind=URL, help="Sequences per GPU and micro step. Larger is faster until memory ends.")
-        right.number_input("Accumulation", 1, 10**6, value=d["accumulation"], key="accumulation", bind=URL, help="Micro steps per optimizer step: a larger batch for no memory.")
-        st.selectbox("Sequence length", SEQUENCES, index=SEQUENCES.index(d["seq"]), key="seq", bind=URL, accept_new_options=True, help="Tokens per sequence; any number can be typed.")
-        st.selectbox("Precision", **_choice("precision"), help="mixed keeps fp32 weights and casts on the fly; bf16 stores half.")
-        st.selectbox("Optimizer", **_choice("optimizer"), help="What it keeps per trained parameter decides its memory.")
+        left.number_input(
+            "Micro batch",
+            1,
+            10**6,
+            value=d["micro"],
+            key="micro",
+            bind=URL,
+            help="Sequences per GPU and micro step. Larger is faster until memory ends.",
+        )
+        right.number_input(
+            "Accumulation",
+            1,
+            10**6,
+            value=d["accumulation"],
+            key="accumulation",
+            bind=URL,
+            help="Micro steps per optimizer step: a larger batch for no memory.",
+        )
+        st.selectbox(
+            "Sequence length",
+            SEQUENCES,
+            index=SEQUENCES.index(d["seq"]),
+            key="seq",
+            bind=URL,
+            accept_new_options=True,
+            help="Tokens per sequence; any number can be typed.",
+        )
+        st.selectbox(
+            "Precision", **_choice("precision"), help="mixed keeps fp32 weights and casts on the fly; bf16 stores half."
+        )
+        st.selectbox(
+            "Optimizer", **_choice("optimizer"), help="What it keeps per trained parameter decides its memory."
+        )
         st.segmented_control(
             "Activation checkpointing", **_choice("checkpointing"), default="none", required=True, width="stretch",
             help="Recompute activations in backward: saves memory, costs time.",
         )  # fmt: skip
-        st.selectbox("Attention", **_choice("attention"), help="Eager attention keeps sequence × sequence scores; the others do not.")
+        st.selectbox(
+            "Attention",
+            **_choice("attention"),
+            help="Eager attention keeps sequence × sequence scores; the others do not.",
+        )
         st.selectbox("Training software", **_choice("stack"), help="Decides what is fused, kept, cast and overlapped.")
-        st.segmented_control("Task", **_choice("task"), default="sft", required=True, width="stretch", help="Only fine-tuning is offered LoRA as help.")
+        st.segmented_control(
+            "Task",
+            **_choice("task"),
+            default="sft",
+            required=True,
+            width="stretch",
+            help="Only fine-tuning is offered LoRA as help.",
+        )
         st.text_input(
             "Other fields", key="more", bind=URL, max_chars=2000, placeholder="method.alpha: 32, data.epochs: 2",
             help="Any field of a run file, as dotted paths; a link puts here what has no input of its own.",
@@ -288,20 +394,75 @@ def _training(inputs: Inputs) -> None:
 
 def _parallel() -> None:
     with st.expander("Parallelism, price, energy", icon=":material/hub:", key="parallel_expander"):
-        st.selectbox("Shared among data-parallel GPUs", **_choice("sharding"), help="Sharing saves memory on each GPU and costs communication.")
+        st.selectbox(
+            "Shared among data-parallel GPUs",
+            **_choice("sharding"),
+            help="Sharing saves memory on each GPU and costs communication.",
+        )
         left, right = st.columns(2, wrap=False)
         left.number_input("Tensor parallel", 1, 10**4, value=1, key="tp", bind=URL, help="Splits each matrix product.")
         right.number_input("Pipeline stages", 1, 10**4, value=1, key="pp", bind=URL, help="Splits the layers.")
         left, right = st.columns(2, wrap=False)
-        left.number_input("GPUs per machine", 1, 10**4, value=None, key="per_node", bind=URL, placeholder="typical", help="Those in one machine talk over the fast link.")
-        right.number_input("Network [Gb/s]", 0.1, 1e6, value=None, key="network", bind=URL, placeholder="typical", help="Of a whole machine.")
+        left.number_input(
+            "GPUs per machine",
+            1,
+            10**4,
+            value=None,
+            key="per_node",
+            bind=URL,
+            placeholder="typical",
+            help="Those in one machine talk over the fast link.",
+        )
+        right.number_input(
+            "Network [Gb/s]",
+            0.1,
+            1e6,
+            value=None,
+            key="network",
+            bind=URL,
+            placeholder="typical",
+            help="Of a whole machine.",
+        )
         left, right = st.columns(2, wrap=False)
-        left.number_input("$ per GPU-hour", 0.0, 1e6, value=None, step=0.1, key="price", bind=URL, placeholder=_price_text(), help="Your own price; empty takes the dated catalogue.")
-        right.selectbox("Provider", _providers(), key="provider", bind=URL, accept_new_options=True, help="median: of the providers in the catalogue.")
+        left.number_input(
+            "$ per GPU-hour",
+            0.0,
+            1e6,
+            value=None,
+            step=0.1,
+            key="price",
+            bind=URL,
+            placeholder=_price_text(),
+            help="Your own price; empty takes the dated catalogue.",
+        )
+        right.selectbox(
+            "Provider",
+            _providers(),
+            key="provider",
+            bind=URL,
+            accept_new_options=True,
+            help="median: of the providers in the catalogue.",
+        )
         st.toggle("Spot price", key="spot", bind=URL, help="Interruptible capacity; interruptions are not in the time.")
         left, right = st.columns(2, wrap=False)
-        left.selectbox("Electricity of", [state.WORLD, *(grid.country for grid in grids() if grid.country != state.WORLD)], key="country", bind=URL, accept_new_options=True)
-        right.number_input("PUE", 1.0, 5.0, value=None, step=0.05, key="pue", bind=URL, placeholder="1.56", help="Energy of the site per energy of the computers; empty is the industry's average.")
+        left.selectbox(
+            "Electricity of",
+            [state.WORLD, *(grid.country for grid in grids() if grid.country != state.WORLD)],
+            key="country",
+            bind=URL,
+            accept_new_options=True,
+        )
+        right.number_input(
+            "PUE",
+            1.0,
+            5.0,
+            value=None,
+            step=0.05,
+            key="pue",
+            bind=URL,
+            placeholder="1.56",
+            help="Energy of the site per energy of the computers; empty is the industry's average.",
+        )
 
 
 def _providers() -> list[str]:

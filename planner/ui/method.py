@@ -30,7 +30,17 @@ class Section:
 
 def sections(e: Estimate) -> list[Section]:
     """The method in order, with this plan's numbers."""
-    return [_symbols(e), _graph(e), _memory(e), _time(e), _communication(e), _ladder(e), _crosscheck(e), _left_out(), _sources(e)]
+    return [
+        _symbols(e),
+        _graph(e),
+        _memory(e),
+        _time(e),
+        _communication(e),
+        _ladder(e),
+        _crosscheck(e),
+        _left_out(),
+        _sources(e),
+    ]
 
 
 def _tex(value: float, digits: int = 3) -> str:
@@ -58,9 +68,13 @@ def _symbols(e: Estimate) -> Section:
         ("T", "tokens per step", e.details["tokens_per_step"]),
     )
     table = {f"${symbol}$ {words}": units.format_integer(value) for symbol, words, value in values if value is not None}
-    table["$N$ parameters"] = f"{units.format_integer(e.parameters)}, {units.format_integer(e.trainable_parameters)} of them trained"
+    table["$N$ parameters"] = (
+        f"{units.format_integer(e.parameters)}, {units.format_integer(e.trainable_parameters)} of them trained"
+    )
     if e.details.get("peak_flops"):
-        table["$P$ dense peak of the matrix products' type"] = units.format_flops(e.details["peak_flops"], per_second=True)
+        table["$P$ dense peak of the matrix products' type"] = units.format_flops(
+            e.details["peak_flops"], per_second=True
+        )
     return Section("Symbols of this plan", (), table)
 
 
@@ -76,18 +90,35 @@ def _graph(e: Estimate) -> Section:
     ]  # fmt: skip
     if isinstance(f, int) and f > 0:
         work = 2.0 * b * s * h * f
-        blocks.append(("tex", rf"2\,b\,s\,h\,f = 2 \cdot {_tex(b)} \cdot {_tex(s)} \cdot {_tex(h)} \cdot {_tex(f)} = {_tex(work)}\ \text{{FLOP}}"))
-    blocks.append(("text", "Fused attention multiplies queries with keys and scores with values, over the whole square of positions:"))
+        blocks.append(
+            (
+                "tex",
+                rf"2\,b\,s\,h\,f = 2 \cdot {_tex(b)} \cdot {_tex(s)} \cdot {_tex(h)} \cdot {_tex(f)} = {_tex(work)}\ \text{{FLOP}}",
+            )
+        )
+    blocks.append(
+        (
+            "text",
+            "Fused attention multiplies queries with keys and scores with values, over the whole square of positions:",
+        )
+    )
     attention = 4.0 * b * m["heads"] * s * s * m["head_dim"]
     blocks.append(
-        ("tex", rf"4\,b\,a\,s^2 d = 4 \cdot {_tex(b)} \cdot {_tex(m['heads'])} \cdot {_tex(s)}^2 \cdot {_tex(m['head_dim'])} = {_tex(attention)}\ \text{{FLOP forward, a layer}}")
+        (
+            "tex",
+            rf"4\,b\,a\,s^2 d = 4 \cdot {_tex(b)} \cdot {_tex(m['heads'])} \cdot {_tex(s)}^2 \cdot {_tex(m['head_dim'])} = {_tex(attention)}\ \text{{FLOP forward, a layer}}",
+        )
     )
     flops: dict[str, float] = {}
     for term in e.terms:
         if term.name.startswith("flops/"):
             flops[term.name.split("/")[1]] = flops.get(term.name.split("/")[1], 0.0) + term.value
     table = {phase.capitalize(): units.format_flops(value) for phase, value in flops.items()}
-    return Section("From a configuration to operations", tuple(blocks), {**table, "One step, all GPUs": units.format_flops(e.flops_per_step)})
+    return Section(
+        "From a configuration to operations",
+        tuple(blocks),
+        {**table, "One step, all GPUs": units.format_flops(e.flops_per_step)},
+    )
 
 
 def _memory(e: Estimate) -> Section:
@@ -106,7 +137,10 @@ def _memory(e: Estimate) -> Section:
             ("tex", rf"M_{{\text{{reserved}}}} = {_tex(e.peak_reserved_bytes / units.GIB)}\ \text{{GiB}} \in [{_tex(low / units.GIB)},\ {_tex(high / units.GIB)}], \qquad "
                     rf"{_tex(high / units.GIB)} {sign} {_tex(usable / units.GIB)} = M_{{\text{{usable}}}}")
         )  # fmt: skip
-    table = {part.label: f"{units.format_bytes(part.value)} ({units.format_percent(part.share, 2)})" for part in memory_parts(e)}
+    table = {
+        part.label: f"{units.format_bytes(part.value)} ({units.format_percent(part.share, 2)})"
+        for part in memory_parts(e)
+    }
     return Section("Memory of a step", tuple(blocks), table)
 
 
@@ -120,7 +154,10 @@ def _time(e: Estimate) -> Section:
                 rf" = {_tex(e.step_time_s or 0.0)}\ \text{{s}}"),
     )  # fmt: skip
     blocks += _mfu(e)
-    table = {part.label: f"{units.format_seconds(part.value)} ({units.format_percent(part.share, 2)})" for part in time_parts(e)}
+    table = {
+        part.label: f"{units.format_seconds(part.value)} ({units.format_percent(part.share, 2)})"
+        for part in time_parts(e)
+    }
     return Section("Time of a step", blocks, table)
 
 
@@ -131,7 +168,10 @@ def _mfu(e: Estimate) -> tuple[tuple[str, str], ...]:
     work = e.mfu * e.step_time_s * e.run.hardware.gpus * peak
     shown = rf"\frac{{{_tex(work)}}}{{{_tex(e.step_time_s)} \cdot {e.run.hardware.gpus} \cdot {_tex(peak)}}} = {_tex(100 * e.mfu, 2)}\,\%"
     return (
-        ("text", "Model FLOP utilisation sets the model's work, without recomputation, against the peak (Chowdhery et al. 2022, app. B):"),
+        (
+            "text",
+            "Model FLOP utilisation sets the model's work, without recomputation, against the peak (Chowdhery et al. 2022, app. B):",
+        ),
         ("tex", r"\text{MFU} = \frac{F_{\text{model}}}{t_{\text{step}}\, G\, P} = " + shown),
     )
 
@@ -146,7 +186,11 @@ def _communication(e: Estimate) -> Section:
     if e.run.hardware.gpus == 1:
         blocks.append(("text", "This plan has one GPU: nothing is exchanged."))
         return Section("Communication", tuple(blocks))
-    table = {"Exposed in a step": units.format_seconds(exposed), "GPUs of one machine": str(e.run.hardware.gpus_per_node), "Sharing": plain(e.run.parallel.sharding)}
+    table = {
+        "Exposed in a step": units.format_seconds(exposed),
+        "GPUs of one machine": str(e.run.hardware.gpus_per_node),
+        "Sharing": plain(e.run.parallel.sharding),
+    }
     return Section("Communication", tuple(blocks), table)
 
 
@@ -159,7 +203,9 @@ def _ladder(e: Estimate) -> Section:
 def _crosscheck(e: Estimate) -> Section:
     check, tokens = e.details["crosscheck"], e.details["tokens_per_step"]
     six, sixteen = check["six_nd_flops"], check["sixteen_bytes_per_parameter"]
-    states = sum(part.value for part in memory_parts(e) if part.name in ("weights", "gradients", "optimizer")) * (e.run.dp if _sharded(e) else 1)
+    states = sum(part.value for part in memory_parts(e) if part.name in ("weights", "gradients", "optimizer")) * (
+        e.run.dp if _sharded(e) else 1
+    )
     blocks = (
         ("text", "Two rules of thumb, printed beside the estimate. They hold for full training of large models with short sequences (Kaplan et al. 2020; "
                  "Rajbhandari et al. 2020); where they differ, the reasons are in the tables above: frozen weights, attention, recomputation, number formats."),
@@ -174,10 +220,14 @@ def _sharded(e: Estimate) -> bool:
 
 
 def _left_out() -> Section:
-    return Section("What is not modelled", (("text", "\n".join(f"- {plain(line)}" for line in (*NOT_MODELLED, *FURTHER))),))
+    return Section(
+        "What is not modelled", (("text", "\n".join(f"- {plain(line)}" for line in (*NOT_MODELLED, *FURTHER))),)
+    )
 
 
 def _sources(e: Estimate) -> Section:
     counts = Counter(part for term in e.terms for part in term.source.split("; ") if part)
-    lines: Sequence[str] = [f"- {plain(source)} ({count} {'term' if count == 1 else 'terms'})" for source, count in counts.most_common()]
+    lines: Sequence[str] = [
+        f"- {plain(source)} ({count} {'term' if count == 1 else 'terms'})" for source, count in counts.most_common()
+    ]
     return Section("Sources of this plan", (("text", "\n".join(lines)),))

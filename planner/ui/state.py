@@ -124,7 +124,11 @@ def run_mapping(values: Mapping[str, Any], config: Mapping[str, Any] | None = No
     parallel = {key: v[key] for key in ("tp", "pp") if v[key] != 1}
     if v["sharding"] != AUTO:
         parallel["sharding"] = v["sharding"]
-    price = {"usd_per_gpu_hour": v["price"], "provider": None if v["provider"] == MEDIAN else v["provider"], "spot": v["spot"] or None}
+    price = {
+        "usd_per_gpu_hour": v["price"],
+        "provider": None if v["provider"] == MEDIAN else v["provider"],
+        "spot": v["spot"] or None,
+    }
     energy = {"country": None if v["country"] == WORLD else v["country"], "pue": v["pue"]}
     for name, part in (("parallel", parallel), ("price", price), ("energy", energy)):
         if given := {field: value for field, value in part.items() if value is not None}:
@@ -173,7 +177,9 @@ def parse_more(text: str | None) -> dict[str, Any]:
 
     fix = "Write fields as in a run file, for example method.alpha: 32, energy.pue: 1.2."
     try:
-        found = yaml.load("{" + text.strip().strip("{}") + "}" if not text.strip().startswith("{") else text, Loader=_plain_loader())
+        found = yaml.load(
+            "{" + text.strip().strip("{}") + "}" if not text.strip().startswith("{") else text, Loader=_plain_loader()
+        )
     except (yaml.YAMLError, ValueError, RecursionError):
         raise PlanError("more", text, "is not a list of fields", fix) from None
     if not isinstance(found, dict) or not all(isinstance(path, str) for path in found):
@@ -188,7 +194,10 @@ def values_of(run: Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
         said: Run | None = parse_run(run_mapping(values, config))
     except PlanError:
         said = None  # the run's own fields will say it all
-    wanted, have = dict(_leaves(run.model_dump(mode="json"))), dict(_leaves(said.model_dump(mode="json"))) if said is not None else {}
+    wanted, have = (
+        dict(_leaves(run.model_dump(mode="json"))),
+        dict(_leaves(said.model_dump(mode="json"))) if said is not None else {},
+    )
     rest = {path: value for path, value in wanted.items() if path != "model" and have.get(path) != value}
     values["more"] = ", ".join(f"{path}: {json.dumps(value, ensure_ascii=False)}" for path, value in rest.items())
     return values, config
@@ -210,7 +219,9 @@ def decode(text: str, version: str | None = None) -> tuple[Run | None, tuple[str
     """
     remarks = []
     if version not in (None, str(LINK_VERSION)):
-        remarks.append(f"The link is of version {shorten(version, 20)}, this app reads version {LINK_VERSION}: defaults may differ.")
+        remarks.append(
+            f"The link is of version {shorten(version, 20)}, this app reads version {LINK_VERSION}: defaults may differ."
+        )
     try:
         if len(text) > MAX_LINK:
             raise ValueError("too long")
@@ -226,7 +237,11 @@ def decode(text: str, version: str | None = None) -> tuple[Run | None, tuple[str
             problem = describe(error)
             remarks.append(str(problem))
             first = error.errors(include_url=False)[0]
-            where = tuple(problem.field.split(".")) if isinstance(first.get("ctx", {}).get("error"), PlanError) else first["loc"]
+            where = (
+                tuple(problem.field.split("."))
+                if isinstance(first.get("ctx", {}).get("error"), PlanError)
+                else first["loc"]
+            )
             if not _remove(mapping, where):
                 break
     return None, tuple(remarks)
@@ -266,7 +281,9 @@ def _method(v: Mapping[str, Any]) -> dict[str, Any]:
         method["rank"] = v["rank"]
     if "targets" in fields and v["targets"]:
         text = str(v["targets"]).strip()
-        method["targets"] = [part.strip() for part in text.split(",")] if text != "all-linear" and _NAMES.fullmatch(text) else text
+        method["targets"] = (
+            [part.strip() for part in text.split(",")] if text != "all-linear" and _NAMES.fullmatch(text) else text
+        )
     if "last" in fields:
         method["last"] = v["last"]
     return method
@@ -290,7 +307,12 @@ def _hardware(v: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain_values(run: Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """As far as widgets can say it."""
-    values = defaults() | {"accumulation": run.batch.accumulation, "micro": run.batch.micro, "task": run.task, "data": _data_text(run)}
+    values = defaults() | {
+        "accumulation": run.batch.accumulation,
+        "micro": run.batch.micro,
+        "task": run.task,
+        "data": _data_text(run),
+    }
     config: dict[str, Any] | None = None
     if isinstance(run.model, str):
         values["model"] = run.model
@@ -313,7 +335,12 @@ def _plain_values(run: Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
         values["gpu"] = gpu or DEFAULTS["gpu"]
     values |= {"gpus": run.hardware.gpus, "per_node": run.hardware.gpus_per_node, "network": run.hardware.network_gbps}
     values["precision"] = _precision_name(run)
-    values |= {"optimizer": run.optimizer, "stack": run.stack, "checkpointing": run.activation_checkpointing, "attention": run.attention or AUTO}
+    values |= {
+        "optimizer": run.optimizer,
+        "stack": run.stack,
+        "checkpointing": run.activation_checkpointing,
+        "attention": run.attention or AUTO,
+    }
     values["seq"] = str(run.batch.seq_len) if run.batch.seq_len is not None else AUTO
     values |= {"sharding": run.parallel.sharding or AUTO, "tp": run.parallel.tp, "pp": run.parallel.pp}
     values |= {"price": run.price.usd_per_gpu_hour, "provider": run.price.provider or MEDIAN, "spot": run.price.spot}
@@ -325,7 +352,9 @@ def _as_edits(model: Mapping[str, Any]) -> dict[str, Any] | None:
     """The edits of `{base: …}` as widget values, or None when a widget is missing for one of them."""
     by_name = {name: key for key, (_, names) in MODEL_EDITS.items() for name in names}
     edits = {name: value for name, value in model.items() if name != "base"}
-    if not all(name in by_name and isinstance(value, int) and not isinstance(value, bool) for name, value in edits.items()):
+    if not all(
+        name in by_name and isinstance(value, int) and not isinstance(value, bool) for name, value in edits.items()
+    ):
         return None
     return {by_name[name]: value for name, value in edits.items()}
 
@@ -355,7 +384,9 @@ def _data_text(run: Run) -> str:
     if data.tokens is not None:
         return times + _exact(data.tokens)
     assert data.samples is not None
-    return f"{times}{_exact(data.samples)} samples" + (f" of {data.mean_tokens:g} tokens" if data.mean_tokens is not None else "")
+    return f"{times}{_exact(data.samples)} samples" + (
+        f" of {data.mean_tokens:g} tokens" if data.mean_tokens is not None else ""
+    )
 
 
 def _exact(count: int) -> str:

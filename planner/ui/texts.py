@@ -68,8 +68,16 @@ KINDS: Final = {
 EVIDENCE: Final = {
     "measured": ("green", ":material/verified:", "This very run was measured."),
     "calibrated": ("green", ":material/verified:", "The speed of this device was measured."),
-    "fitted": ("blue", ":material/science:", "Kernel curves of this device were fitted to published measurements; intervals come from published runs."),
-    "datasheet": ("orange", ":material/description:", "No kernels of this device were measured: curves are carried over from the nearest architecture."),
+    "fitted": (
+        "blue",
+        ":material/science:",
+        "Kernel curves of this device were fitted to published measurements; intervals come from published runs.",
+    ),
+    "datasheet": (
+        "orange",
+        ":material/description:",
+        "No kernels of this device were measured: curves are carried over from the nearest architecture.",
+    ),
 }
 """Colour, icon and sentence of each step of the evidence ladder."""
 

@@ -29,10 +29,11 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         v = g.view(w.linear(f"{layer}.{n.value}", x, kv * d, bias=arch.qkv_bias), kv_shape)
     if arch.rotary_dim:
         q, k = rotate(w, q, heads, x.dtype), rotate(w, k, kv, x.dtype)
+    k, v = w.s.adaptation.prefix(w, index, k, v)
     y = core(w, q, k, v, index)
     out = w.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
     g.release(x, q, k, v)  # local variables of the module's forward and of its caller
-    return out
+    return w.s.adaptation.after(w, layer, "attention", x, out)
 
 
 def qk_norm(w: Writer, path: str, x: Tensor, heads: float) -> Tensor:
@@ -99,6 +100,8 @@ def core(w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
     """softmax(q kᵀ) v by the chosen kernel."""
     arch, g = w.arch, w.graph
     window = arch.window(index)
+    if w.s.attention == "sdpa" and w.keys != w.t and not arch.attention_softcap:
+        return masked(w, q, k, v)
     unfused = w.s.attention == "eager" or (
         w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and arch.heads != arch.kv_heads
     )
@@ -109,11 +112,28 @@ def core(w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
         "heads": arch.heads,
         "kv_heads": arch.kv_heads,
         "seq": w.t,
+        "keys": w.keys,
         "head_dim": arch.head_dim,
     }
     out = g.fused_attention(q, k, v, causal=arch.causal, window=window, **geometry)
     # flash's output has the layout of q, so that the transpose back needs a copy; the fp32 kernel writes rows of tokens
     return g.copy(out) if arch.fresh_rotary and w.s.eager and out.dtype != "fp32" else out
+
+
+def masked(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """sdpa with more keys than queries: transformers builds a boolean mask, torch makes an additive one of it in every layer (rows aligned
+    to 8 elements) and takes the memory-efficient kernel, which has no grouped heads."""
+    arch, g, heads = w.arch, w.graph, w.arch.heads
+    if arch.kv_heads != heads:
+        shape = (w.b, heads, w.keys, arch.head_dim)
+        k, v = g.copy(k, shape, name="repeat_kv"), g.copy(v, shape, name="repeat_kv")
+    q, k, v = g.lower(q), g.lower(k), g.lower(v)
+    bias = g.new((w.b, 1, w.t, -(-w.keys // 8) * 8), q.dtype, False, "mask_bias")
+    plain = w.b * w.t * w.keys * (BYTES[q.dtype] + 1)
+    moved = (Kernel("elementwise", 2 * plain), Kernel("elementwise", 2 * bias.bytes))
+    g.add_operation("mask_bias", "elementwise", (), (bias,), (), moved, (), temporary=(plain, 0.0))
+    geometry = {"batch": w.b, "heads": heads, "kv_heads": heads, "seq": w.t, "keys": w.keys, "head_dim": arch.head_dim}
+    return g.fused_attention(q, k, v, causal=False, window=None, bias=bias, **geometry)
 
 
 def recomputed(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -143,16 +163,16 @@ def recomputed(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention as separate operators; the score matrix [b, a, s, s] exists several times."""
     arch, g = w.arch, w.graph
-    b, a, t, d = w.b, arch.heads, w.t, arch.head_dim
-    full, scores = (b, a, t, d), (b, a, t, t)
+    b, a, t, d, keys = w.b, arch.heads, w.t, arch.head_dim, w.keys
+    full, every, scores = (b, a, t, d), (b, a, keys, d), (b, a, t, keys)
     wanted = {"upcast": q.dtype, "cast": v.dtype, "plain": ""}[arch.softmax]
     if not arch.fresh_rotary:
         q = g.copy(g.lower(q))
     if arch.kv_heads != a:
-        k, v = g.copy(k, full, name="repeat_kv"), g.copy(v, full, name="repeat_kv")
+        k, v = g.copy(k, every, name="repeat_kv"), g.copy(v, every, name="repeat_kv")
     else:
         k, v = (g.lower(k) if arch.fresh_rotary else g.copy(g.lower(k))), g.copy(g.lower(v))
-    weights = g.unary("attention_scale", g.batched_matmul(q, k, t, t, d, b * a, scores, "scores"), save="none")
+    weights = g.unary("attention_scale", g.batched_matmul(q, k, t, keys, d, b * a, scores, "scores"), save="none")
     if arch.attention_softcap:
         weights = g.unary(
             "scale", g.unary("softcap", g.unary("scale", weights, save="none"), save="output"), save="none"
@@ -164,7 +184,7 @@ def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if wanted:
         probabilities = g.cast(probabilities, wanted)
     probabilities = g.dropout(probabilities, w.active(arch.attention_dropout))
-    out = g.copy(g.batched_matmul(probabilities, v, t, d, t, b * a, full, "context"))
+    out = g.copy(g.batched_matmul(probabilities, v, t, d, keys, b * a, full, "context"))
     if arch.kv_heads != a:
         g.release(k, v)  # the repeated heads
     w.kept = (*w.kept, probabilities)  # handed out of the attention module

@@ -165,6 +165,10 @@ class Graph:
             self._parameter_tensors[id(parameter)] = known
         return known
 
+    def named(self, name: str) -> Parameter | None:
+        """A weight that this stretch already uses."""
+        return next((p for p in self.parameters if p.name == name), None)
+
     def new(self, shape: tuple[float, ...], dtype: str, requires_grad: bool, name: str = "") -> Tensor:
         """A fresh tensor with its own storage."""
         tensor = Tensor(shape, dtype, Storage(0.0, self.category, name), requires_grad)
@@ -321,6 +325,15 @@ class Graph:
         )
         return z
 
+    def cat(self, parts: Sequence[Tensor], shape: tuple[float, ...], name: str = "cat") -> Tensor:
+        """`torch.cat`: a copy in the widest type; its backward hands out views of the gradient."""
+        wide = max(parts, key=lambda t: BYTES[t.dtype]).dtype
+        y = self.new(shape, wide, any(t.requires_grad for t in parts), name)
+        moved = sum(t.bytes for t in parts) + y.bytes
+        casts = [Kernel("elementwise", 2 * t.bytes) for t in parts if t.dtype != wide]
+        self.add_operation(name, "elementwise", parts, (y,), (), (Kernel("elementwise", moved),), casts)
+        return y
+
     def dropout(self, x: Tensor, p: float) -> Tensor:
         """`native_dropout`: keeps a one-byte mask."""
         if not p:
@@ -449,28 +462,32 @@ class Graph:
         head_dim: float,
         causal: bool,
         window: int | None,
+        keys: float | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """Flash attention (Dao 2023, arXiv:2307.08691): keeps q, k, v, the output and one fp32 log-sum-exp per query, never the scores.
 
+        keys: length of k and v, where it is not that of q · bias: added to the scores (the memory-efficient kernel), and kept.
         FLOP count of the whole square, as torch's FlopCounterMode counts it: forward 4·b·a·s²·d, backward 10·b·a·s²·d (the scores are recomputed).
         """
+        keys = seq if keys is None else keys
         q, k, v = self.lower(q), self.lower(k), self.lower(v)
         if (
-            head_dim % 8 and q.dtype != "fp32"
+            head_dim % 8 and q.dtype != "fp32" and bias is None
         ):  # flash kernels take head sizes that are multiples of 8: torch pads copies
             head_dim = -(-head_dim // 8) * 8
             q = self.copy(q, (batch, heads, seq, head_dim), name="pad")
-            k, v = (self.copy(t, (batch, kv_heads, seq, head_dim), name="pad") for t in (k, v))
+            k, v = (self.copy(t, (batch, kv_heads, keys, head_dim), name="pad") for t in (k, v))
         needs = q.requires_grad or k.requires_grad or v.requires_grad
         out = self.new((batch, heads, seq, head_dim), q.dtype, needs, "attention_output")
         lse = self.new((batch, heads, seq), "fp32", False, "log_sum_exp")
-        square = batch * heads * seq * seq * head_dim
+        square = batch * heads * seq * keys * head_dim
         geometry = {
             "batch": batch,
             "heads": heads,
             "kv_heads": kv_heads,
             "q_len": seq,
-            "kv_len": seq,
+            "kv_len": keys,
             "head_dim": head_dim,
             "causal": causal,
             "window": window,
@@ -478,10 +495,11 @@ class Graph:
         product = self._product_type(q.dtype)
         forward = (Kernel("attention", 0.0, 4.0 * square, dtype=product, layout="forward", extra=geometry),)
         backward = (Kernel("attention", 0.0, 10.0 * square, dtype=product, layout="backward", extra=geometry),)
-        saved = (q, k, v, out, lse) if needs else ()
+        inputs = (q, k, v) if bias is None else (q, k, v, bias)
+        saved = (*inputs, out, lse) if needs else ()
         scratch = 4.0 * batch * heads * seq * (head_dim + 1)  # backward accumulates dq in fp32, and one delta per query
         self.add_operation(
-            FUSED_ATTENTION, "attention", (q, k, v), (out, lse), saved, forward, backward, temporary=(0.0, scratch)
+            FUSED_ATTENTION, "attention", inputs, (out, lse), saved, forward, backward, temporary=(0.0, scratch)
         )
         return out
 

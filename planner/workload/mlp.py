@@ -8,7 +8,7 @@ from planner.workload.writer import Writer
 
 def mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
     """Plain (up, activation, down) or gated (Shazeer 2020, arXiv:2002.05202, eq. 6) MLP."""
-    y = _mlp(w, layer, x)
+    y = w.s.adaptation.after(w, layer, "mlp", x, _mlp(w, layer, x))
     w.graph.release(x)  # the caller's variable
     return y
 

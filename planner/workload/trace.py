@@ -27,6 +27,7 @@ class Stretch:
     """Operations of one part of the model, standing for `count` equal parts one after the other.
 
     held: tensors that a Python variable of the model's forward keeps alive until the forward is over.
+    lasting: tensors that all blocks use and that live until backward is over.
     retained: operations of a checkpointed block whose results are kept, so that they are not recomputed.
     """
 
@@ -40,10 +41,11 @@ class Stretch:
     skipped: int = 0
     held: tuple[Tensor, ...] = ()
     retained: tuple[Operation, ...] = ()
+    lasting: tuple[Tensor, ...] = ()
 
     @property
     def needs_backward(self) -> bool:
-        return self.output.requires_grad
+        return self.output.requires_grad or any(operation.grads for operation in self.operations)
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,19 @@ def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
     """Trace forward (and what backward needs) of one micro step. checkpointing: none, selective or full."""
     arch, adaptation, formats = setting.arch, setting.adaptation, setting.formats
     shared: dict[str, Parameter] = {}
+    carried: dict[int, Tensor] = {}
 
     def writer() -> Writer:
         made = Writer(setting, Graph(formats.autocast, formats.compute), shared)
-        made.head_kind = head
+        made.head_kind, made.carried = head, carried
         return made
 
     first = writer()
     whole = checkpointing == "full" or (checkpointing == "selective" and setting.stack.selective == "operators")
     x = embed(first, require_grad=whole and (adaptation.peft or setting.stack.requires_input_grad))
     stretches = [Stretch("embedding", first.graph.operations, first.graph.parameters, 1, None, x, held=first.held)]
+    # a checkpoint keeps its arguments for the recomputation; without one only cosine and sine are saved
+    lasting = first.arguments if whole else tuple(t for t in first.arguments if t.storage.name != "mask")
     for indices, count in runs_of_equal_layers(arch, adaptation):
         for part, times in ((indices, 1), (tuple(i + len(indices) for i in indices), count - 1)):
             if times < 1:
@@ -97,7 +102,7 @@ def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
                         y,
                         whole,
                         skipped,
-                        w.graph.cached_casts,
+                        (*w.graph.cached_casts, *w.held),
                         retained,
                     )
                 )
@@ -107,6 +112,8 @@ def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
     stretches.append(
         Stretch("head", last.graph.operations, last.graph.parameters, 1, x, loss, held=last.graph.cached_casts)
     )
+    stretches[0].held = (*first.held, *(t for t in first.arguments if t not in lasting))
+    stretches[0].lasting = lasting
     return Workload(setting, stretches, head)
 
 

@@ -45,16 +45,21 @@ class Writer:
     def __init__(self, setting: Setting, graph: Graph, shared: dict[str, Parameter]) -> None:
         self.s, self.graph, self.shared = setting, graph, shared
         self.arch, self.names = setting.arch, setting.arch.names
-        self.b, self.t = setting.batch, setting.seq
+        self.b, self.t = setting.batch, setting.seq + setting.adaptation.virtual_tokens
+        self.keys = self.t + setting.adaptation.prefix_tokens
+        self.carried: dict[int, Tensor] = {}
+        """What the first stretch made for each layer: the prefix."""
         self.head_kind = "causal-lm"
         self.kept: tuple[Tensor, ...] = ()
         """Local variables of the block's forward."""
         self.held: tuple[Tensor, ...] = ()
         """Local variables of the model's forward."""
+        self.arguments: tuple[Tensor, ...] = ()
+        """Tensors that every block receives beside its input: mask, cosine and sine."""
 
     def weight(self, path: str, shape: tuple[float, ...], *, base: bool = False) -> Tensor:
         """A parameter of the base model. base: a linear weight of a block, which a quantized base stores in fewer bits."""
-        known = self.shared.get(path)
+        known = self.shared.get(path) or self.graph.named(path)
         if known is not None:
             return self.graph.parameter(known)
         formats = self.s.formats

@@ -37,11 +37,7 @@ def test_widgets_say_every_value_of_a_run(mapping: dict[str, Any]) -> None:
     values, config = state.values_of(run)
     assert set(values) == set(state.defaults())
     said = parse_run(state.run_mapping(values, config))
-    assert said.model_dump() | {"model": 0, "hardware": 0} == run.model_dump() | {"model": 0, "hardware": 0}
-    assert said.model_dump()["model"] == run.model_dump()["model"]
-    assert said.hardware.gpu == pytest.approx(run.hardware.gpu) if run.hardware.gpu is None else True
-    if run.hardware.gpu is not None:
-        assert json.dumps(said.hardware.model_dump(), sort_keys=True) == json.dumps(run.hardware.model_dump(), sort_keys=True)
+    assert said.model_dump() == run.model_dump()
 
 
 @pytest.mark.parametrize("mapping", RUNS, ids=lambda mapping: str(sorted(mapping))[:60])
@@ -151,14 +147,11 @@ def test_labels_are_unique() -> None:
         assert set(state.defaults()) >= {key}
 
 
-@pytest.mark.parametrize("text", ["<script>alert(1)</script>", "a*b_c`d`", "$x$ :red[y] [l](u)", "1. one", "# head", "- item", "![i](u)", "a  \n# b"])
-def test_text_is_shown_as_it_is(text: str) -> None:
-    from markdown_it import MarkdownIt
-
-    html = MarkdownIt("js-default").render(texts.plain(text))
-    assert html.startswith("<p>")
-    assert "<script" not in html
-    assert not any(tag in html for tag in ("<em>", "<strong>", "<code>", "<a ", "<img", "<h1", "<li>"))
+def test_text_is_shown_as_it_is() -> None:
+    assert texts.plain("<script>alert(1)</script>") == "\\<script\\>alert(1)\\</script\\>"
+    assert texts.plain("$x$ :red[y] *a* `c` ~d~ [l](u) a|b") == "\\$x\\$ \\:red\\[y\\] \\*a\\* \\`c\\` \\~d\\~ \\[l\\](u) a\\|b"
+    assert [texts.plain(text) for text in ("1. one", "# head", "- item", "a\n\n# b", "6.7 %")] == ["1\\. one", "\\# head", "\\- item", "a # b", "6.7 %"]
+    assert texts.code("a`b\nc") == "`a'b c`"
 
 
 def _text(link: str) -> bytes:

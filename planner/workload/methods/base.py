@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from planner.workload.writer import Writer
 
     Beside = Callable[[Writer, str, Tensor, float, Callable[[Tensor], Tensor]], Tensor]
+    After = Callable[[Writer, str, str, Tensor, Tensor], Tensor]
+    Join = Callable[[Writer, int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Adaptation:
     per_layer: decisions differ between layers, so that layers cannot be assumed equal.
     beside: writes an adapted linear layer: (writer, path, input, output width, the base layer as a function) to output.
     peft: the base model is frozen under peft (which makes the embeddings' output require a gradient under checkpointing).
+    after: writes what follows a branch: (writer, layer path, "attention" or "mlp", its input, its output) to output.
+    virtual_tokens: tokens that stand before the user's in every layer; prompt: writes them before the embeddings.
+    prefix_tokens: keys and values that stand before those of the tokens; begin: writes what makes them, once;
+    prefix: joins them: (writer, layer, keys, values) to both.
+    checkpointing: does the method work with activation checkpointing?
     """
 
     name: str
@@ -39,6 +46,13 @@ class Adaptation:
     beside: Beside | None = None
     resolved: Mapping[str, Any] = field(default_factory=dict)
     adapter_dtype: str | None = None
+    after: After = field(default=lambda w, layer, branch, x, y: y)
+    virtual_tokens: int = 0
+    prompt: Callable[[Writer, Tensor], Tensor] = field(default=lambda w, x: x)
+    prefix_tokens: int = 0
+    begin: Callable[[Writer], None] = field(default=lambda w: None)
+    prefix: Join = field(default=lambda w, index, k, v: (k, v))
+    checkpointing: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,278 @@
+"""Every page with plans that fit, do not fit, are enormous, and with input that cannot be planned."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from planner import estimate
+from planner.catalog import find_model
+from planner.run import parse_run
+from planner.summary import key_figures, verdict
+from planner.ui import frame, state
+
+PAGES = tuple(frame.PAGES)
+SPECS: dict[str, dict[str, str]] = {
+    "fits": {},
+    "does not fit": {"method": "Full"},
+    "too small by far": {"model": "meta-llama/Llama-3.1-405B", "method": "Full", "gpu": "T4"},
+    "1024 GPUs": {"method": "Full", "gpus": "1024", "sharding": "Everything (ZeRO-3, FSDP)", "accumulation": "1", "checkpointing": "Full"},
+    "no data": {"data": ""},
+    "encoder": {"model": "google-bert/bert-base-uncased", "method": "Full", "seq": "512", "gpu": "T4"},
+    "no price": {"gpu": "Apple M2 Max"},
+    "unknown GPU": {"gpu": "Potato 3000"},
+    "unknown model": {"model": "nobody/nothing"},
+    "hostile name": {"model": "<img src=x onerror=alert(1)>/**b**`"},
+    "not divisible": {"tp": "3"},
+    "not data": {"data": "a lot"},
+}
+GOOD = ("fits", "does not fit", "too small by far", "1024 GPUs", "no data", "encoder")
+BAD = {"unknown GPU": "hardware.gpu", "unknown model": "model", "hostile name": "model", "not divisible": "parallel.tp", "not data": "data.tokens"}
+
+
+def texts_of(app: AppTest) -> str:
+    """Everything a page says, its sidebar included."""
+    parts: list[Any] = []
+    for kind in ("title", "subheader", "markdown", "caption", "error", "warning", "metric", "table", "code", "latex"):
+        parts += [getattr(element, "value", "") for element in getattr(app, kind)]
+    return "\n".join(map(str, parts))
+
+
+def assert_whole(app: AppTest) -> None:
+    """No traceback, no fault of ours, a title."""
+    assert not app.exception
+    assert not [error for error in app.error if "fault" in str(error.value)]
+    assert len(app.title) == 1
+    assert "Traceback" not in texts_of(app)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_stands_with_every_plan(open_app: Any, page: str, spec: str) -> None:
+    app = open_app(page, **SPECS[spec])
+    assert_whole(app)
+    assert app.sidebar.selectbox(key="gpu").value == SPECS[spec].get("gpu", state.DEFAULTS["gpu"])
+
+
+@pytest.mark.parametrize("spec", GOOD)
+def test_the_plan_page_shows_what_the_engine_says(open_app: Any, spec: str) -> None:
+    app = open_app(**SPECS[spec])
+    values = {key: app.session_state[key] for key in state.defaults() if key in app.session_state}
+    plan = estimate(parse_run(state.run_mapping(values)))
+    assert verdict(plan).sentence in app.title[0].value.replace("\\", "")
+    figures = key_figures(plan)
+    assert len(app.metric) == 4
+    for shown, figure in zip(app.metric, figures, strict=True):
+        number = figure.value_text.removeprefix("about ").split(" ")[0]
+        assert number in shown.value
+        assert shown.delta == figure.chip
+    said = texts_of(app).replace("\\", "")
+    assert all(figure.interval_text in said for figure in figures)
+    assert plan.limited_by in said
+    assert len(app.get("plotly_chart")) == 3
+
+
+@pytest.mark.parametrize(("spec", "field"), BAD.items())
+def test_bad_input_is_one_error_and_the_rest_of_the_page_stays(open_app: Any, spec: str, field: str) -> None:
+    app = open_app(**SPECS[spec])
+    assert len(app.error) == 1
+    error = app.error[0]
+    assert f"`{field}`" in error.proto.title
+    assert error.value
+    assert len(app.metric) == 4
+    assert len(app.get("plotly_chart")) == 3
+    assert any("last plan that could be computed" in caption.value for caption in app.caption)
+
+
+def test_the_last_plan_that_worked_stays_while_an_input_is_wrong(open_app: Any) -> None:
+    app = open_app()
+    app.sidebar.number_input(key="gpus").set_value(8).run()
+    good = [metric.value for metric in app.metric]
+    app.sidebar.text_input(key="data").set_value("many").run()
+    assert len(app.error) == 1
+    assert [metric.value for metric in app.metric] == good
+    app.sidebar.text_input(key="data").set_value("20M").run()
+    assert not app.error
+    assert [metric.value for metric in app.metric] != good
+
+
+def test_a_page_that_opens_first_goes_through_home(open_app: Any) -> None:
+    """The address /method?open=… is what the guard of a page makes; the plan of the address comes along."""
+    app = open_app(open="method", gpu="RTX 4090")
+    assert_whole(app)
+    assert app.title[0].value == "How it is computed"
+    assert app.session_state["gpu"] == "RTX 4090"
+
+
+def test_a_full_link_restores_the_plan_and_says_what_it_cannot(open_app: Any) -> None:
+    run = parse_run({"model": "Qwen/Qwen2.5-7B", "method": {"name": "lora", "rank": 64, "alpha": 7}, "batch": {"micro": 3, "seq_len": 3000}, "data": "1.5B"})
+    app = open_app(plan=state.encode(run), v="1")
+    assert not app.warning
+    assert app.session_state["current"].run == run
+    assert (app.session_state["seq"], app.session_state["more"], app.session_state["data"]) == ("3000", "method.alpha: 7.0", "1.5B")
+    assert "plan" not in app.query_params
+    app = open_app(plan="not-a-plan")
+    assert len(app.warning) == 1
+    assert app.session_state["current"].run == parse_run(state.run_mapping({}))
+
+
+def test_values_of_the_address_that_no_input_takes_are_said(open_app: Any) -> None:
+    app = open_app(method="magic", gpus="-4", stack="torchtitan")
+    assert "magic" in app.warning[0].value
+    assert "gpus" in app.warning[0].value
+    assert app.session_state["stack"] == "torchtitan"
+
+
+def test_a_preset_is_applied_and_undone(open_app: Any) -> None:
+    app = open_app(gpu="RTX 4090")
+    app.sidebar.button_group(key="preset").set_value(["70B QLoRA"]).run()
+    assert (app.session_state["model"], app.session_state["method"], app.session_state["gpu"]) == ("meta-llama/Llama-3.1-70B", "qlora", "H100 SXM 80GB")
+    app.sidebar.button(key="undo").click().run()
+    assert (app.session_state["model"], app.session_state["gpu"]) == (state.DEFAULTS["model"], "RTX 4090")
+    assert "before" not in app.session_state
+    app.sidebar.number_input(key="gpus").set_value(4).run()
+    app.sidebar.button(key="reset").click().run()
+    assert (app.session_state["gpus"], app.session_state["gpu"]) == (1, "H100 SXM 80GB")
+
+
+def test_help_is_what_the_engine_says_and_can_be_applied(open_app: Any) -> None:
+    app = open_app(method="Full")
+    assert verdict(app.session_state["current"].estimate).state == "does-not-fit"
+    app.button(key="apply_0").click().run()
+    assert_whole(app)
+    assert app.session_state["current"].estimate.fits
+    app.sidebar.button(key="undo").click().run()
+    assert app.session_state["method"] == "full"
+
+
+def test_the_arithmetic_is_the_ledger(open_app: Any) -> None:
+    app = open_app()
+    assert not app.table or len(app.table) == 1
+    app.session_state["arithmetic_memory"] = True
+    app.run()
+    assert_whole(app)
+    plan = app.session_state["current"].estimate
+    shown = next(table.value for table in app.table if "Formula" in table.value.columns)
+    wanted = [term for term in plan.terms if term.name.startswith(("memory/", "reserved/", "figures/usable_memory"))]
+    assert len(shown) == len(wanted)
+
+
+def paste(app: AppTest, text: str) -> AppTest:
+    app.sidebar.button_group(key="source").set_value([state.CONFIG]).run()
+    app.sidebar.text_area(key="config_text").set_value(text).run()
+    return app
+
+
+def test_a_pasted_config_is_planned(open_app: Any) -> None:
+    config = find_model("openai-community/gpt2").config | {"_name_or_path": "<b>mine</b>", "n_layer": 24}
+    app = paste(open_app(), json.dumps(config))
+    assert_whole(app)
+    assert not app.error
+    plan = app.session_state["current"].estimate
+    assert plan.details["model"]["layers"] == 24
+    assert "\\<b\\>mine\\</b\\>" in texts_of(app)
+    assert "<b>mine" not in texts_of(app)
+    assert "config" in app.query_params
+    app.switch_page("pages/reports.py").run()
+    assert_whole(app)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not json",
+        "[1, 2]",
+        "{" * 5000,
+        '{"model_type": "llama"}',
+        '{"model_type": "<script>alert(1)</script>"}',
+        '{"model_type": "llama", "hidden_size": -1, "num_hidden_layers": "many", "num_attention_heads": 0, "vocab_size": null, "intermediate_size": 1e999}',
+        '{"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 1e18, "num_attention_heads": 32, "vocab_size": 128256, "intermediate_size": 14336}',
+    ],
+    ids=range(8),
+)
+def test_a_hostile_config_is_one_error(open_app: Any, text: str) -> None:
+    app = paste(open_app(), text)
+    assert_whole(app)
+    assert len(app.error) == 1
+    assert "`model" in app.error[0].proto.title
+    assert len(app.metric) == 4
+
+
+def test_the_hub_is_asked_only_on_a_click_and_says_when_it_is_away(open_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def away(name: str) -> dict[str, Any]:
+        asked.append(name)
+        from planner.errors import PlanError
+
+        raise PlanError("model", name, "cannot be fetched: the Hugging Face hub is not reachable and no copy is cached", "Check the network.")
+
+    monkeypatch.setattr("planner.ui.inputs.fetch_config", away)
+    app = open_app(model="somebody/model-9b")
+    assert not asked
+    app.sidebar.button(key="fetch").click().run()
+    assert asked == ["somebody/model-9b"]
+    assert_whole(app)
+    assert "not reachable" in app.error[0].proto.title
+    monkeypatch.setattr("planner.ui.inputs.fetch_config", lambda name: find_model("gpt2").config)
+    app.sidebar.button(key="fetch").click().run()
+    assert not app.error
+    assert app.session_state["current"].estimate.details["model"]["name"] == "somebody/model-9b"
+    app.sidebar.number_input(key="gpus").set_value(2).run()
+    assert app.session_state["current"].estimate.details["model"]["name"] == "somebody/model-9b"
+
+
+@pytest.mark.parametrize("name", ["html", "md", "json", "csv"])
+def test_reports_are_shown_and_offered(open_app: Any, name: str) -> None:
+    app = open_app("reports")
+    app.button_group(key="report_format").set_value([name]).run()
+    assert_whole(app)
+    assert len(app.get("download_button")) == 1
+    assert len(app.get("iframe" if name == "html" else "code")) >= 1
+
+
+def test_the_method_page_prints_the_cross_check(open_app: Any) -> None:
+    app = open_app("method")
+    equations = "\n".join(latex.value for latex in app.latex)
+    check = app.session_state["current"].estimate.details["crosscheck"]
+    mantissa, exponent = f"{check['six_nd_flops']:.2e}".split("e")
+    assert rf"{mantissa} \times 10^{{{int(exponent)}}}" in equations
+    assert "16" in equations
+
+
+def test_the_dark_theme_has_its_own_colours(open_app: Any) -> None:
+    app = open_app()
+    light = json.loads(app.get("plotly_chart")[0].proto.spec)
+    app.context = {"theme": "dark"}
+    app.run()
+    dark = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert light["data"][0]["marker"]["color"] != dark["data"][0]["marker"]["color"]
+    assert light["layout"]["font"]["color"] != dark["layout"]["font"]["color"]
+
+
+def test_a_change_is_answered_quickly(open_app: Any) -> None:
+    app = open_app()
+    times = []
+    for count in (2, 4, 8):
+        app.sidebar.number_input(key="gpus").set_value(count)
+        start = time.perf_counter()
+        app.run()
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1.0
+
+
+def test_a_fault_of_ours_is_no_traceback(open_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("secret path")
+
+    monkeypatch.setattr("planner.ui.charts.memory_bar", broken)
+    app = open_app()
+    assert not app.exception
+    assert "fault of Plumbline" in app.error[0].proto.title
+    assert "secret" not in texts_of(app)
+    assert app.sidebar.selectbox(key="gpu").value == state.DEFAULTS["gpu"]
