@@ -449,5 +449,6 @@ def _pairs(estimate: Estimate) -> Iterator[_Idea]:
     for i, first in enumerate(firsts):
         for second in (*firsts[i + 1 :], *hardware):
             if first.topic != second.topic:
-                words = second.title if second.topic in ("method", "hardware") else second.title[:1].lower() + second.title[1:]
+                words = second.title.split(" instead")[0]
+                words = words if second.topic in ("method", "hardware") else words[:1].lower() + words[1:]
                 yield _Idea(f"{first.title}, with {words}", f"{first.topic}+{second.topic}", first.change | second.change)

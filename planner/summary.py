@@ -114,6 +114,13 @@ def verdict(estimate: Estimate) -> Verdict:
     )
 
 
+def reason(estimate: Estimate) -> str:
+    """The engine's sentence on the fit where it says more than the verdict: an open question, or an interval that reaches to the other side."""
+    usable, (low, high) = estimate.usable_memory_bytes, estimate.peak_memory_interval_bytes
+    straddles = usable is not None and low <= usable <= high
+    return estimate.fits_reason if estimate.fits is None or straddles else ""
+
+
 def key_figures(estimate: Estimate) -> tuple[Figure, Figure, Figure, Figure]:
     """Time, throughput, memory and cost, in the order in which they are shown everywhere."""
     return _time(estimate), _throughput(estimate), _memory(estimate), _cost(estimate)

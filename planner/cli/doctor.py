@@ -22,7 +22,7 @@ from planner.cli.output import bold, emit_json, table
 from planner.run import Run
 
 NAME = "doctor"
-HELP = "what a bug report needs; --fields lists the fields of a run file"
+HELP = "what a bug report needs; --fields lists the fields of a run file, --methods what it may name"
 DESCRIPTION = "Versions, catalogue dates and a self-check, to paste into a bug report."
 
 REQUIRED = ("numpy", "pydantic", "PyYAML")
@@ -41,6 +41,7 @@ OPTIONAL = {
 def arguments(command: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
     command.add_argument("--fields", action="store_true", help="list every field of a run file with its default")
+    command.add_argument("--methods", action="store_true", help="list methods, optimizers, stacks and model types")
     add_json(command)
 
 
@@ -49,6 +50,9 @@ def execute(options: argparse.Namespace) -> None:
     if options.fields:
         _print_fields(options.json)
         return
+    if options.methods:
+        _print_registries(options.json)
+        return
     found = examine()
     if options.json:
         emit_json(found)
@@ -56,6 +60,31 @@ def execute(options: argparse.Namespace) -> None:
     for title, rows in found.items():
         print(bold(title))
         print(table([(name, str(value)) for name, value in rows.items()]))
+
+
+def registries() -> dict[str, list[tuple[str, str, str]]]:
+    """What a run file may name, as each registered entry describes itself: (name, help, fields or reference)."""
+    from planner.workload import FAMILIES
+    from planner.workload.methods import METHODS
+    from planner.workload.optimizers import OPTIMIZERS
+    from planner.workload.stacks import STACKS
+
+    return {
+        "Methods": [(m.name, m.help, ", ".join(m.fields) or "no field") for m in METHODS.values()],
+        "Optimizers": [(o.name, o.help, o.reference) for o in OPTIMIZERS.values()],
+        "Stacks": [(s.name, s.help, s.reference) for s in STACKS.values()],
+        "Model types": [(name, "", "") for name in sorted(FAMILIES)],
+    }
+
+
+def _print_registries(as_json: bool) -> None:
+    found = registries()
+    if as_json:
+        emit_json(found)
+        return
+    for title, rows in found.items():
+        print(bold(title))
+        print(table([[cell for cell in row if cell] for row in rows]) if title != "Model types" else "  " + ", ".join(r[0] for r in rows))
 
 
 def examine() -> dict[str, dict[str, str]]:

@@ -10,12 +10,12 @@ from planner.advise import FITS_WORDS, Advice, advise, delta_texts
 from planner.cli.inputs import add_json, add_run, read_profile, read_run
 from planner.cli.output import bold, emit_json, printable, table, wrapped
 from planner.estimate.result import Estimate
-from planner.summary import Part, facts, headline, key_figures, memory_parts, share_text, time_parts, verdict
+from planner.summary import Part, facts, headline, key_figures, memory_parts, reason, share_text, time_parts, verdict
 
 NAME = "estimate"
 HELP = "does a run fit, how long does it take, what does it cost"
 DESCRIPTION = "Does this run fit, how long does it take, what does it cost, what limits it, and what would help?"
-_BAR = 24
+_BAR = 20
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -39,13 +39,12 @@ def execute(options: argparse.Namespace) -> None:
 def as_text(estimate: Estimate, advice: Advice) -> str:
     """An estimate and what would help, for a terminal."""
     several = estimate.run.hardware.gpus > 1
-    reason = estimate.fits_reason if estimate.fits is not True else ""
     blocks = [bold(printable(verdict(estimate).sentence)) + "\n" + wrapped(" · ".join(headline(estimate)), indent=0)]
     blocks.append(
         table([(f.label, f.value_text, f.chip, f.interval_text, f.basis_text) for f in key_figures(estimate)])
     )
     blocks.append(
-        "\n".join(wrapped(text) for text in (estimate.limited_by, reason, estimate.interval_note) if text)
+        "\n".join(wrapped(text) for text in (estimate.limited_by, reason(estimate), estimate.interval_note) if text)
     )
     blocks.append(_titled("In numbers", table(facts(estimate))))
     memory = _bars(memory_parts(estimate), units.format_bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 _WIDEST = 110
+_NARROWEST = 20
+_NO_BREAK = "\u00a0"
 
 
 def printable(text: object) -> str:
@@ -47,25 +50,34 @@ def table(
     cells = [row + [""] * (count - len(row)) for row in cells]
     widths = [max(len(row[i]) for row in cells) for i in range(count)]
     start = indent + sum(widths[:-1]) + gap * (count - 1)
-    last = max(20, width() - start)
+    below = width() - start < min(_NARROWEST, widths[-1])  # the last column goes to a line of its own, under the second
+    under = indent + widths[0] + gap if count > 1 else indent
+    last = max(_NARROWEST, width() - (under if below else start))
     lines = []
     for number, row in enumerate(cells):
         parts = [
             cell.rjust(w) if i in right else cell.ljust(w)
             for i, (cell, w) in enumerate(zip(row[:-1], widths[:-1], strict=True))
         ]
-        wrapped = textwrap.wrap(row[-1], last) if count - 1 not in right else [row[-1].rjust(widths[-1])]
-        lines.append((" " * indent + (" " * gap).join([*parts, wrapped[0] if wrapped else ""])).rstrip())
-        lines += [" " * start + more for more in wrapped[1:]]
+        more = textwrap.wrap(_glued(row[-1]), last) if count - 1 not in right else [row[-1].rjust(widths[-1])]
+        first = more.pop(0) if more and not below else ""
+        lines.append((" " * indent + (" " * gap).join([*parts, first])).rstrip())
+        lines += [" " * (under if below else start) + line for line in more]
         if header and number == 0:
             lines.append(" " * indent + (" " * gap).join("─" * min(w, last) for w in widths))
-    return "\n".join(lines)
+    return "\n".join(lines).replace(_NO_BREAK, " ")
 
 
 def wrapped(text: str, indent: int = 2, bullet: str = "") -> str:
     """A sentence wrapped to the terminal's width."""
     first, rest = " " * indent + bullet, " " * (indent + len(bullet))
-    return textwrap.fill(printable(text), width(), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    filled = textwrap.fill(_glued(printable(text)), width(), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return filled.replace(_NO_BREAK, " ")
+
+
+def _glued(text: str) -> str:
+    """A number stays on the line of its unit."""
+    return re.sub(r"(?<=\d) (?=%|[KMGT]?i?B\b|GPU-hours)", _NO_BREAK, text)
 
 
 def emit_json(document: Any) -> None:

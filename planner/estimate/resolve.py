@@ -327,16 +327,17 @@ def _sequence(run: Run, arch: Architecture, virtual: int, notes: list[str]) -> i
         )
     if seq is None:
         return min(DEFAULT_SEQ, limit or DEFAULT_SEQ)
+    beside = f" beside {virtual} virtual tokens" if virtual else ""
     if limit is not None and seq > limit:
         if arch.learned_positions:
             raise PlanError(
                 "batch.seq_len",
                 seq,
-                f"is more than the {limit} learned positions of the model",
+                f"is more than the {limit} learned positions of the model{beside}",
                 f"Use at most {limit}.",
             )
         notes.append(
-            f"{seq} tokens are more than the {limit} positions in the config: the rotary positions must be extended."
+            f"{seq} tokens are more than the {limit} positions in the config{beside}: the rotary positions must be extended."
         )
     return seq
 

@@ -13,7 +13,18 @@ from planner.advise import FITS_WORDS, delta_texts
 from planner.catalog import snapshot_date
 from planner.estimate.result import Term
 from planner.report.registry import Subject
-from planner.summary import Figure, State, facts, headline, key_figures, memory_parts, share_text, time_parts, verdict
+from planner.summary import (
+    Figure,
+    State,
+    facts,
+    headline,
+    key_figures,
+    memory_parts,
+    reason,
+    share_text,
+    time_parts,
+    verdict,
+)
 
 LEVEL: Final = 0.9
 _LONGEST_VALUE = 200
@@ -135,7 +146,7 @@ def value_text(value: float, unit: str) -> str:
 
 def _limits(subject: Subject) -> list[Block]:
     estimate = subject.estimate
-    sentences = [estimate.limited_by, estimate.fits_reason if estimate.fits is not True else ""]
+    sentences = [estimate.limited_by, reason(estimate)]
     return [Paragraph(text) for text in sentences if text]
 
 
@@ -143,7 +154,7 @@ def _help(subject: Subject) -> list[Block]:
     if not subject.suggestions:
         return []
     header: tuple[str, ...] = ("Change", "Time", "Memory", "Cost")
-    rows = [(s.title, *delta_texts(s)) for s in subject.suggestions]
+    rows: list[tuple[str, ...]] = [(s.title, *delta_texts(s)) for s in subject.suggestions]
     if subject.estimate.fits is not True:
         header = (*header, "Then")
         rows = [(*row, FITS_WORDS[s.fits]) for row, s in zip(rows, subject.suggestions, strict=True)]
@@ -156,17 +167,15 @@ def _facts(subject: Subject) -> list[Block]:
 
 
 def _configuration(subject: Subject) -> list[Block]:
-    given = set(dict(_leaves(subject.run.model_dump(exclude_unset=True)))) if subject.run is not None else None
-    rows = []
-    for path, value in _leaves(subject.estimate.run.model_dump()):
-        if value is None:
-            continue
-        mark = "" if given is None or _is_given(path, given) else "default"
-        rows.append((path, _shown(path, value), mark))
-    header: tuple[str, ...] = ("Field", "Value", "")
-    if given is None:
-        return [Table(header[:2], tuple(row[:2] for row in rows))]
-    return [Table(header, tuple(rows))]
+    """What was given as a table, and every default in a line; all in one table when it is not known what was given."""
+    fields = [(path, _shown(path, value)) for path, value in _leaves(subject.estimate.run.model_dump()) if value is not None]
+    header = ("Field", "Value")
+    if subject.run is None:
+        return [Table(header, tuple(fields))]
+    given = set(dict(_leaves(subject.run.model_dump(exclude_unset=True))))
+    stated = tuple(row for row in fields if _is_given(row[0], given))
+    defaults = [f"{path} {text}" for path, text in fields if not _is_given(path, given)]
+    return [Table(header, stated), Paragraph(f"By default: {', '.join(defaults)}.")] if defaults else [Table(header, stated)]
 
 
 def _memory(subject: Subject) -> list[Block]:
@@ -266,6 +275,8 @@ def _shown(path: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return units.format_integer(value)
+    if isinstance(value, float):
+        return f"{value:.12g}"
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 

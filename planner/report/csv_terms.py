@@ -16,7 +16,7 @@ def guard(cell: str) -> str:
     return "'" + cell if cell.startswith(_COMMANDS) else cell
 
 
-@register("csv", label="CSV, every term", ending="csv", mime="text/csv")
+@register("csv", label="CSV, every term", ending="csv", mime="text/csv", position=50)
 def render(subject: Subject) -> bytes:
     """The ledger as CSV, UTF-8."""
     out = io.StringIO()

@@ -19,7 +19,7 @@ POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _MARKS: Final = {"fits": "✓", "does-not-fit": "✕", "close": "≈", "unknown": "?"}
 
 
-@register("html", label="HTML, prints to A4", ending="html", mime="text/html")
+@register("html", label="HTML, prints to A4", ending="html", mime="text/html", position=10)
 def render(subject: Subject) -> bytes:
     """The report as one self-contained page, UTF-8."""
     document = build(subject)

@@ -12,7 +12,7 @@ from planner.report.registry import Subject, register
 SCHEMA_VERSION = 1
 
 
-@register("json", label="JSON, schema 1", ending="json", mime="application/json")
+@register("json", label="JSON, schema 1", ending="json", mime="application/json", position=40)
 def render(subject: Subject) -> bytes:
     """All keys of an estimate in SI units, the memory curve, notes and suggestions. Raises ValueError rather than writing NaN."""
     estimate = subject.estimate

@@ -19,7 +19,7 @@ def plain(text: str) -> str:
     return re.sub(r"^(\d+)([.)])(?=\s)", r"\1\\\2", line)
 
 
-@register("md", label="Markdown", ending="md", mime="text/markdown")
+@register("md", label="Markdown", ending="md", mime="text/markdown", position=30)
 def render(subject: Subject) -> bytes:
     """The report as Markdown, UTF-8. The arithmetic is left out: HTML and CSV hold it."""
     document = build(subject)

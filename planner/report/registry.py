@@ -28,21 +28,25 @@ class Exporter:
     label: str
     ending: str
     mime: str
+    position: int
     render: Callable[[Subject], bytes]
 
 
 EXPORTERS: dict[str, Exporter] = {}
+"""Registered formats by name, in the order of their positions."""
 
 
 def register(
-    name: str, *, label: str, ending: str, mime: str
+    name: str, *, label: str, ending: str, mime: str, position: int
 ) -> Callable[[Callable[[Subject], bytes]], Callable[[Subject], bytes]]:
-    """Decorator that adds an exporter; a second one of the same name is a mistake."""
+    """Decorator that adds an exporter; a second one of the same name is a mistake. `position` orders the formats in lists."""
 
     def add(render: Callable[[Subject], bytes]) -> Callable[[Subject], bytes]:
         if name in EXPORTERS:
             raise RuntimeError(f"exporter {name} is registered twice")
-        EXPORTERS[name] = Exporter(name, label, ending, mime, render)
+        EXPORTERS[name] = Exporter(name, label, ending, mime, position, render)
+        for later in sorted(EXPORTERS.values(), key=lambda exporter: exporter.position):
+            EXPORTERS[later.name] = EXPORTERS.pop(later.name)
         return render
 
     return add

@@ -25,7 +25,7 @@ li { margin: .15rem 0; overflow-wrap: anywhere; }
 table { width: 100%; border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--faint); font-weight: 500; }
-td { overflow-wrap: anywhere; }
+td { overflow-wrap: break-word; }
 .number { text-align: right; white-space: nowrap; }
 pre { margin: .5rem 0; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px; background: var(--ground); font-size: .86rem; line-height: 1.45; }
 details { margin-top: 2rem; }

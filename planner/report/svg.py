@@ -53,8 +53,9 @@ def memory_bar(parts: Sequence[Part], usable: float | None) -> str:
         colour = COLOURS.get(part.name, FAINT)
         out.append(f'<rect x="{x:.1f}" y="{top}" width="{width:.1f}" height="{height}" fill="{colour}"/>')
         number = units.significant(part.value / units.GIB, 3)
-        if width > 10 + _CHARACTER * len(number):
-            out.append(_text(x + width / 2, top + height / 2 + 4, number, fill=_on(colour), anchor="middle"))
+        clear = width if usable is None else max(0.0, min(x + width, usable * scale) - x)  # what is hatched is no ground for text
+        if clear > 10 + _CHARACTER * len(number):
+            out.append(_text(x + clear / 2, top + height / 2 + 4, number, fill=_on(colour), anchor="middle"))
         x += width
     if usable is not None:
         out.append(_usable_mark(usable * scale, x, top, height, usable))

@@ -33,7 +33,6 @@ class Theme:
     line: str
     ground: str
     accent: str
-    bad: str
     palette: tuple[str, ...]
 
     def component(self, name: str) -> str:
@@ -47,6 +46,15 @@ class Theme:
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
         return "#ffffff" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "#0d1312"
+
+
+LIGHT: Final = Theme(
+    "#1b2422", "#5f6b68", "#d5dbd9", "#ffffff", "#0f766e", ("#0f766e", "#d9982b", "#8e5bb5", "#4a7fe0", "#b4472f", "#56b4c9", "#7a6a4f", "#9aa6a1")
+)
+DARK: Final = Theme(
+    "#e6edeb", "#9aa8a4", "#33403d", "#111716", "#2dd4bf", ("#2dd4bf", "#f2b84b", "#c39be8", "#7ba3f7", "#ec8268", "#86d7e6", "#bfa780", "#85928e")
+)
+"""The colours of the committed themes, for where the app is started without its configuration."""
 
 
 def memory_bar(e: Estimate, theme: Theme) -> go.Figure:

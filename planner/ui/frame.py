@@ -226,13 +226,14 @@ def method_label(run: Run) -> str:
 def theme() -> charts.Theme:
     """Colours of the theme that the browser shows."""
     mode = "dark" if st.context.theme.type == "dark" else "light"
+    known = charts.DARK if mode == "dark" else charts.LIGHT
 
-    def option(name: str) -> Any:
-        return st.get_option(f"theme.{mode}.{name}")
+    def option(name: str, otherwise: Any) -> Any:
+        return st.get_option(f"theme.{mode}.{name}") or otherwise
 
     return charts.Theme(
-        ink=option("textColor"), faint=option("grayColor"), line=option("borderColor"), ground=option("backgroundColor"), accent=option("primaryColor"),
-        bad=option("redColor"), palette=tuple(option("chartCategoricalColors")),
+        ink=option("textColor", known.ink), faint=option("grayColor", known.faint), line=option("borderColor", known.line),
+        ground=option("backgroundColor", known.ground), accent=option("primaryColor", known.accent), palette=tuple(option("chartCategoricalColors", known.palette)),
     )  # fmt: skip
 
 

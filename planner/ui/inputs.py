@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from planner.workload.methods import METHODS
 from planner.workload.optimizers import OPTIMIZERS
 from planner.workload.stacks import STACKS
 
-SEQUENCES = ("512", "1024", "2048", "4096", "8192", "16384", "32768", "65536", "131072")
+SEQUENCES = (state.AUTO, "512", "1024", "2048", "4096", "8192", "16384", "32768", "65536", "131072")
 URL: Any = "query-params"
 
 CHOICES: dict[str, dict[str, str]] = {
@@ -108,6 +108,13 @@ def _choice(key: str) -> dict[str, Any]:
     return {"options": list(CHOICES[key]), "key": key, "bind": URL, "format_func": CHOICES[key].get}
 
 
+def _options(names: Iterable[str], key: str) -> list[str]:
+    """Names to choose from, and what was typed or stands in the address."""
+    found = list(names)
+    said = st.session_state.get(key, st.query_params.get(key))
+    return [*found, said] if isinstance(said, str) and said and said not in found else found
+
+
 def set_values(values: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> None:
     """Write the values of widgets, before they are drawn or in a callback; what they held can be brought back with `undo`."""
     now = {key: st.session_state[key] for key in state.defaults() if key in st.session_state}
@@ -174,7 +181,7 @@ def _model(inputs: Inputs) -> None:
 def _by_name(inputs: Inputs) -> None:
     names = [entry.id for entry in models()]
     st.selectbox(
-        "Name or Hugging Face id", names, index=names.index(state.DEFAULTS["model"]), key="model", bind=URL, accept_new_options=True,
+        "Name or Hugging Face id", _options(names, "model"), index=names.index(state.DEFAULTS["model"]), key="model", bind=URL, accept_new_options=True,
         label_visibility="collapsed", help="Type to search, or write an id such as organisation/name.",
     )  # fmt: skip
     name = str(st.session_state["model"] or "").strip()
@@ -276,7 +283,7 @@ def _method() -> None:
             help="Rank of the low-rank update.",
         )
         right.selectbox(
-            "Target layers", ["all-linear", "q_proj, v_proj"], key="targets", bind=URL, accept_new_options=True,
+            "Target layers", _options(("all-linear", "q_proj, v_proj"), "targets"), key="targets", bind=URL, accept_new_options=True,
             help="all-linear, names of modules with commas between, or a regular expression.",
         )  # fmt: skip
     elif "last" in fields:
@@ -294,7 +301,7 @@ def _method() -> None:
 def _hardware(inputs: Inputs) -> None:
     names = [part.name for part in accelerators()]
     left, right = st.columns([5, 3], wrap=False)
-    left.selectbox("GPU", names, index=names.index(state.DEFAULTS["gpu"]), key="gpu", bind=URL, accept_new_options=True)
+    left.selectbox("GPU", _options(names, "gpu"), index=names.index(state.DEFAULTS["gpu"]), key="gpu", bind=URL, accept_new_options=True)
     right.number_input("How many", 1, 10**7, value=1, step=1, key="gpus", bind=URL)
     part = state.gpu_base(st.session_state)
     inputs.notes["gpu"] = st.container()

@@ -44,7 +44,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "task": "sft",
     "precision": AUTO,
     "optimizer": "adamw",
-    "seq": "2048",
+    "seq": AUTO,
     "micro": 1,
     "accumulation": 16,
     "checkpointing": "none",
@@ -182,7 +182,7 @@ def parse_more(text: str | None) -> dict[str, Any]:
         )
     except (yaml.YAMLError, ValueError, RecursionError):
         raise PlanError("more", text, "is not a list of fields", fix) from None
-    if not isinstance(found, dict) or not all(isinstance(path, str) for path in found):
+    if not isinstance(found, dict) or not all(isinstance(path, str) and (":" in text) for path in found):
         raise PlanError("more", text, "is not a list of fields", fix)
     return found
 
@@ -298,7 +298,7 @@ def _hardware(v: Mapping[str, Any]) -> dict[str, Any]:
             edits["peak_flops"] = {"bf16": v[key] * scale}
         else:
             edits[field] = v[key] * scale
-    hardware: dict[str, Any] = {"gpu": {"base": v["gpu"], **edits} if edits else v["gpu"], "gpus": v["gpus"]}
+    hardware: dict[str, Any] = {"gpu": {"base": v["gpu"], **edits} if edits else v["gpu"] or None, "gpus": v["gpus"]}
     for key, field in (("per_node", "gpus_per_node"), ("network", "network_gbps")):
         if v[key] is not None:
             hardware[field] = v[key]
@@ -332,7 +332,7 @@ def _plain_values(run: Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
         values["gpu"] = str(gpu.get("base", ""))
         values |= _gpu_values(gpu)
     else:
-        values["gpu"] = gpu or DEFAULTS["gpu"]
+        values["gpu"] = gpu or ""
     values |= {"gpus": run.hardware.gpus, "per_node": run.hardware.gpus_per_node, "network": run.hardware.network_gbps}
     values["precision"] = _precision_name(run)
     values |= {

@@ -89,7 +89,7 @@ STATES: Final = {
 }
 """Icon and colour of each verdict."""
 
-_SPECIAL = re.compile(r"[\\`*_{}\[\]|~<>$:&^]|^[#+-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
+_SPECIAL = re.compile(r"[\\`*_{}\[\]|~<>$:&^]|^[#+-]|(?<=^\d)[.)](?= )|(?<=^\d\d)[.)](?= )")
 
 
 def plain(text: object) -> str:

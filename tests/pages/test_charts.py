@@ -23,8 +23,12 @@ CONFIG = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding=
 def theme(mode: str) -> charts.Theme:
     t = CONFIG["theme"][mode]
     return charts.Theme(
-        t["textColor"], t["grayColor"], t["borderColor"], t["backgroundColor"], t["primaryColor"], t["redColor"], tuple(t["chartCategoricalColors"])
+        t["textColor"], t["grayColor"], t["borderColor"], t["backgroundColor"], t["primaryColor"], tuple(t["chartCategoricalColors"])
     )
+
+
+def test_the_colours_in_the_code_are_those_of_the_committed_themes() -> None:
+    assert (theme("light"), theme("dark")) == (charts.LIGHT, charts.DARK)
 
 
 @pytest.fixture(scope="module", params=["fits", "over"])

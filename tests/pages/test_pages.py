@@ -129,7 +129,7 @@ def test_values_of_the_address_that_no_input_takes_are_said(open_app: Any) -> No
 
 def test_a_preset_is_applied_and_undone(open_app: Any) -> None:
     app = open_app(gpu="RTX 4090")
-    app.sidebar.button_group(key="preset").set_value(["70B QLoRA"]).run()
+    app.sidebar.button_group(key="preset").set_value("70B QLoRA").run()
     assert (app.session_state["model"], app.session_state["method"], app.session_state["gpu"]) == ("meta-llama/Llama-3.1-70B", "qlora", "H100 SXM 80GB")
     app.sidebar.button(key="undo").click().run()
     assert (app.session_state["model"], app.session_state["gpu"]) == (state.DEFAULTS["model"], "RTX 4090")
@@ -162,7 +162,7 @@ def test_the_arithmetic_is_the_ledger(open_app: Any) -> None:
 
 
 def paste(app: AppTest, text: str) -> AppTest:
-    app.sidebar.button_group(key="source").set_value([state.CONFIG]).run()
+    app.sidebar.button_group(key="source").set_value(state.CONFIG).run()
     app.sidebar.text_area(key="config_text").set_value(text).run()
     return app
 
@@ -230,7 +230,7 @@ def test_the_hub_is_asked_only_on_a_click_and_says_when_it_is_away(open_app: Any
 @pytest.mark.parametrize("name", ["html", "md", "json", "csv"])
 def test_reports_are_shown_and_offered(open_app: Any, name: str) -> None:
     app = open_app("reports")
-    app.button_group(key="report_format").set_value([name]).run()
+    app.button_group(key="report_format").set_value(name).run()
     assert_whole(app)
     assert len(app.get("download_button")) == 1
     assert len(app.get("iframe" if name == "html" else "code")) >= 1

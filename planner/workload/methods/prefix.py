@@ -1,0 +1,86 @@
+"""Prefix tuning: trained keys and values stand before those of the input in every layer.
+
+Li & Liang 2021, arXiv:2101.00190, as peft's PrefixTuning runs it: a table of p · L · 2 · (KV heads · head size), or, with `projection`, a table of
+p · (KV heads · head size) and an MLP with tanh that makes all layers' keys and values. They reach the layers as a transformers cache, which holds
+every layer's joined keys and values until the forward is over; keys are longer than queries, so that sdpa gets a mask.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planner.errors import PlanError
+from planner.run import Method
+from planner.workload.architecture import Architecture
+from planner.workload.graph import Kernel, Tensor
+from planner.workload.methods.base import Adaptation, MethodKind, register
+from planner.workload.virtual_tokens import DEFAULT_TOKENS, dense, table
+
+if TYPE_CHECKING:
+    from planner.workload.writer import Writer
+
+
+def _bind(method: Method, arch: Architecture) -> Adaptation:
+    if not arch.causal:
+        raise PlanError(
+            "method.name",
+            method.name,
+            f"needs a model that takes past keys and values; {arch.model_type} does not in transformers",
+            "Use prompt, lora or another method.",
+        )
+    tokens, project = method.virtual_tokens or DEFAULT_TOKENS, bool(method.projection)
+    width = arch.kv_heads * arch.head_dim
+    hidden = method.encoder_hidden or width
+    if method.encoder_hidden is not None and not project:
+        raise PlanError(
+            "method.encoder_hidden", hidden, "means nothing without the projection", "Add projection: true."
+        )
+    resolved = {"virtual_tokens": tokens, "projection": project, **({"encoder_hidden": hidden} if project else {})}
+
+    def begin(w: Writer) -> None:
+        """All layers' keys and values at once, for every sequence; one slice a layer."""
+        g = w.graph
+        if project:
+            inner = g.unary("tanh", dense(w, "transform.0", table(w, w.b, tokens, width), hidden), save="output")
+            whole = dense(w, "transform.2", inner, arch.layers * 2 * width)
+        else:
+            whole = table(w, w.b, tokens, arch.layers * 2 * width)
+        whole = g.cast(whole, w.s.formats.graph, name="prefix_cast")
+        shape = (2.0, w.b, arch.kv_heads, tokens, arch.head_dim)
+        w.carried.update(enumerate(g.split(whole, [shape] * arch.layers, kernels=2)))
+
+    def join(w: Writer, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The cache's copy of this layer's slice, and its keys and values joined with those of the tokens."""
+        g = w.graph
+        source = w.carried[index]
+        slices = [g.new(source.shape[1:], source.dtype, True, "prefix_copy") for _ in range(2)]
+        moved = (Kernel("elementwise", source.bytes),) * 2
+        g.add_operation("prefix_copy", "elementwise", (source,), slices, (), moved, moved)
+        shape = (w.b, arch.kv_heads, w.keys, arch.head_dim)
+        joined = [g.cat((p, x), shape, name="prefix_join") for p, x in zip(slices, (k, v), strict=True)]
+        w.held = (*w.held, *joined)  # the cache
+        return joined[0], joined[1]
+
+    return Adaptation(
+        method.name,
+        trains=lambda path: False,
+        peft=True,
+        resolved=resolved,
+        adapter_dtype=method.adapter_dtype,
+        prefix_tokens=tokens,
+        begin=begin,
+        prefix=join,
+        checkpointing=False,
+    )
+
+
+register(
+    MethodKind(
+        "prefix",
+        "Prefix tuning",
+        "Trains keys and values before those of the input, in every layer.",
+        ("virtual_tokens", "projection", "encoder_hidden", "adapter_dtype"),
+        "Li & Liang 2021, arXiv:2101.00190",
+        _bind,
+    )
+)

@@ -1,0 +1,55 @@
+"""Trained tokens that stand before the user's: looked up in a table of their own, and turned into embeddings, keys or values.
+
+Source: peft 0.21 `peft_model.py` (`get_prompt`), `tuners/prompt_tuning`, `tuners/p_tuning`, `tuners/prefix_tuning`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planner.errors import PlanError
+from planner.workload.architecture import Architecture
+from planner.workload.graph import Kernel, Tensor
+
+if TYPE_CHECKING:
+    from planner.workload.writer import Writer
+
+DEFAULT_TOKENS = 20
+ENCODER = "prompt_encoder"
+
+
+def table(w: Writer, batch: float, tokens: float, width: float) -> Tensor:
+    """The virtual tokens' rows, `batch` times: [batch, tokens, width]; backward sums them into a dense gradient."""
+    g = w.graph
+    weight = w.adapter(f"{ENCODER}.embedding.weight", (tokens, width))
+    y = g.new((batch, tokens, width), weight.dtype, True, "virtual_tokens")
+    moved = 2 * y.bytes
+    back = (Kernel("elementwise", weight.bytes + moved),)
+    g.add_operation("virtual_tokens", "embedding", (weight,), (y,), (), (Kernel("elementwise", moved),), back)
+    return y
+
+
+def dense(w: Writer, name: str, x: Tensor, out: float) -> Tensor:
+    """A trained linear layer of the encoder, with bias."""
+    weight = w.adapter(f"{ENCODER}.{name}.weight", (out, x.shape[-1]))
+    return w.graph.linear(x, weight, w.adapter(f"{ENCODER}.{name}.bias", (out,)))
+
+
+def prepend(w: Writer, prompt: Tensor, x: Tensor) -> Tensor:
+    """One prompt [1, p, h] repeated for every sequence, cast to the embeddings' type and put before them."""
+    g = w.graph
+    repeated = g.copy(prompt, (w.b, prompt.shape[1], prompt.shape[2]), name="repeat_prompt")
+    prompts = g.cast(repeated, x.dtype, name="prompt_cast")
+    w.held = (*w.held, prompts)  # `prompts`, a variable of peft's forward
+    return g.cat((prompts, x), (w.b, w.t, x.shape[-1]), name="prepend_prompt")
+
+
+def check_width(arch: Architecture, method: str) -> None:
+    """peft gives virtual tokens the hidden size; embeddings of another width cannot stand beside them."""
+    if arch.embedding_width and arch.embedding_width != arch.hidden:
+        raise PlanError(
+            "method.name",
+            method,
+            f"gives virtual tokens the hidden size {arch.hidden}, but embeddings are {arch.embedding_width} wide",
+            "Use prefix, lora or another method.",
+        )

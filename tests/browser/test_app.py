@@ -1,0 +1,152 @@
+"""What only a real browser shows: the address, deep links into a fresh server, narrow and dark screens, uploads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from planner.catalog import find_model
+from planner.run import parse_run
+from planner.ui import state
+
+pytestmark = pytest.mark.browser
+MODEL = state.DEFAULTS["model"].rpartition("/")[2]
+
+
+def settle(page: Any) -> None:
+    """Until the script has run and the charts are drawn."""
+    idle = "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
+    for _ in range(3):  # one run may follow another
+        page.wait_for_function(idle, timeout=60_000)
+        page.wait_for_timeout(250)
+
+
+def address(page: Any) -> dict[str, str]:
+    return {key: values[-1] for key, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def title(page: Any) -> str:
+    return str(page.get_by_role("heading", level=1).first.inner_text())
+
+
+def assert_no_fault(page: Any) -> None:
+    text = page.inner_text("body")
+    assert "Traceback" not in text
+    assert "fault of Plumbline" not in text
+    assert page.locator("[data-testid=stException]").count() == 0
+
+
+def test_the_app_opens_with_a_plan_and_the_address_keeps_changes(server: Any, open_page: Any) -> None:
+    page = open_page(server.url)
+    settle(page)
+    assert title(page).split()[-1] == "spare"
+    assert page.locator("[data-testid=stMetric]").count() == 4
+    page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot').length === 3", timeout=30_000)
+    assert MODEL in page.inner_text("[data-testid=stMain]")
+    assert page.get_by_role("button", name="Calculate").count() == 0
+
+    page.get_by_role("radio", name="QLoRA").or_(page.get_by_role("button", name="QLoRA", exact=True)).first.click()
+    count = page.get_by_label("How many")
+    count.fill("4")
+    count.press("Enter")
+    page.wait_for_function("() => location.search.includes('gpus=4') && location.search.includes('QLoRA')", timeout=20_000)
+    settle(page)
+    assert address(page) == {"method": "QLoRA", "gpus": "4"}
+    assert "4 × H100 SXM 80GB" in page.inner_text("[data-testid=stMain]")
+    before = page.locator("[data-testid=stMetricValue]").all_inner_texts()
+
+    page.get_by_role("link", name="Method").first.click()
+    page.get_by_text("Closed-form cross-check").wait_for(timeout=20_000)
+    assert address(page) == {"method": "QLoRA", "gpus": "4"}
+    page.reload()
+    page.get_by_text("Closed-form cross-check").wait_for(timeout=30_000)
+    assert "4 × H100 SXM 80GB" in page.inner_text("[data-testid=stMain]")
+    page.get_by_role("link", name="Plan").first.click()
+    page.locator("[data-testid=stMetricValue]").first.wait_for(timeout=20_000)
+    settle(page)
+    assert page.locator("[data-testid=stMetricValue]").all_inner_texts() == before
+    assert_no_fault(page)
+
+
+@pytest.mark.parametrize("name", ["method", "accuracy", "reports"])
+def test_a_deep_link_into_a_fresh_server(fresh_server: Any, open_page: Any, name: str) -> None:
+    page = open_page(f"{fresh_server.url}/{name}?gpu=RTX+4090&model=meta-llama%2FLlama-3.2-1B&method=full")
+    page.wait_for_url(f"**/{name}?**", timeout=30_000)
+    settle(page)
+    assert address(page) == {"gpu": "RTX 4090", "model": "meta-llama/Llama-3.2-1B", "method": "Full"}
+    assert page.get_by_label("How many").count() == 1
+    if name != "accuracy":
+        assert "RTX 4090" in page.inner_text("[data-testid=stMain]")
+    assert_no_fault(page)
+
+
+def test_a_full_link_opens_its_plan_and_moves_to_the_address(server: Any, open_page: Any) -> None:
+    run = parse_run({"model": "Qwen/Qwen2.5-7B", "method": {"name": "lora", "rank": 64, "alpha": 7}, "hardware": {"gpu": "A100 SXM4 80GB", "gpus": 2}, "data": "1.5B"})
+    page = open_page(f"{server.url}/?plan={state.encode(run)}&v=1")
+    page.get_by_text("2 × A100 SXM4 80GB").first.wait_for(timeout=30_000)
+    settle(page)
+    said = address(page)
+    assert "plan" not in said
+    assert (said["model"], said["rank"], said["gpu"], said["gpus"], said["data"]) == ("Qwen/Qwen2.5-7B", "64", "A100 SXM4 80GB", "2", "1.5B")
+    shown = page.inner_text("[data-testid=stMain]")
+    page.reload()
+    page.get_by_text("2 × A100 SXM4 80GB").first.wait_for(timeout=30_000)
+    settle(page)
+    assert page.inner_text("[data-testid=stMain]") == shown
+    assert_no_fault(page)
+
+
+def test_an_upload_that_is_no_config_is_one_error(server: Any, open_page: Any, tmp_path: Path) -> None:
+    page = open_page(server.url)
+    settle(page)
+    figures = page.locator("[data-testid=stMetricValue]").all_inner_texts()
+    page.get_by_text("config.json", exact=True).first.click()
+    bad = tmp_path / "config.json"
+    bad.write_text('{"model_type": "llama", "hidden_size": "<script>alert(1)</script>"}')
+    page.locator("input[type=file]").set_input_files(str(bad))
+    page.get_by_text("hidden_size").first.wait_for(timeout=20_000)
+    settle(page)
+    assert page.locator("[data-testid=stMain] [data-testid=stAlert]").count() == 1
+    assert page.locator("[data-testid=stMetricValue]").all_inner_texts() == figures
+    assert page.evaluate("document.querySelectorAll('[data-testid=stMain] script').length") == 0
+    assert_no_fault(page)
+
+    good = tmp_path / "good" / "config.json"
+    good.parent.mkdir()
+    good.write_text(json.dumps(find_model("gpt2").config | {"_name_or_path": "<b>mine</b>"}))
+    page.locator("[data-testid=stFileUploaderDeleteBtn] button").first.click()
+    page.locator("input[type=file]").set_input_files(str(good))
+    page.get_by_text("<b>mine</b>").first.wait_for(timeout=20_000)
+    page.wait_for_function("() => location.search.includes('config=')", timeout=20_000)
+    assert_no_fault(page)
+    page.reload()
+    page.get_by_text("<b>mine</b>").first.wait_for(timeout=30_000)
+    assert_no_fault(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_cut_off_on_a_phone(server: Any, open_page: Any, scheme: str, tmp_path: Path) -> None:
+    page = open_page(server.url, 390, 844, scheme)
+    settle(page)
+    overflow = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth - document.querySelector('[data-testid=stMain]').clientWidth")
+    assert overflow <= 0
+    cut = page.evaluate("[...document.querySelectorAll('[data-testid=stMetricValue] *')].filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText)")
+    assert cut == []
+    assert page.screenshot(path=str(tmp_path / "phone.png"), full_page=True)
+    ground = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    assert ground == ("rgb(17, 23, 22)" if scheme == "dark" else "rgb(255, 255, 255)")
+    ink = page.evaluate("getComputedStyle(document.querySelector('.js-plotly-plot .xtick text, .js-plotly-plot .ytick text')).fill")
+    assert ink.replace(" ", "") in (("rgb(230,237,235)", "rgb(154,168,164)") if scheme == "dark" else ("rgb(27,36,34)", "rgb(95,107,104)"))
+    assert_no_fault(page)
+
+
+def test_the_app_does_not_load_torch(server: Any) -> None:
+    """Its process would take seconds to start and hold memory of the GPU that is to be measured."""
+    maps = Path(f"/proc/{server.process.pid}/maps")
+    if not maps.is_file():
+        pytest.skip("no /proc here")
+    assert "libtorch" not in maps.read_text()
