@@ -8,8 +8,8 @@ st.set_page_config(page_title="Plumbline", page_icon=":material/straighten:", la
 pages = frame.pages()
 page = st.navigation(list(pages.values()), position="top")
 frame.forward(pages)
+frame.read_link(page)
 frame.check_address(page)
-frame.read_link()
 with st.sidebar:
     said = inputs.sidebar()
     current = frame.compute(said)

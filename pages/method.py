@@ -7,12 +7,13 @@ from planner.ui import frame, method
 current = frame.open_page("method")
 st.title("How it is computed", anchor=False)
 frame.show_stale(current)
-st.markdown(f"The equations below carry the numbers of the plan in the sidebar: {frame.summary_line(current.estimate)}.")
+st.markdown(f"The equations carry the numbers of the plan in the sidebar: {frame.summary_line(current.estimate)}.")
 
 for section in method.sections(current.estimate):
     with st.container(border=True):
         st.subheader(section.title)
-        for kind, text in section.blocks:
-            st.latex(text) if kind == "tex" else st.markdown(text)
-        if section.table:
-            st.table(section.table, border="horizontal", alt=section.title)
+        for block in section.blocks:
+            if isinstance(block, dict):
+                st.table(block, border="horizontal", alt=section.title)
+            else:
+                st.markdown(block)

@@ -22,7 +22,13 @@ st.markdown(explain.headline(e))
 grid = st.grid(4, min_column_width=170)
 for figure in key_figures(e):
     with grid.cell(), st.container(border=True, height="stretch", gap="xsmall"):
-        st.metric(explain.figure_label(figure), explain.figure_value(figure), figure.chip or None, delta_color="off", delta_arrow="off")
+        st.metric(
+            explain.figure_label(figure),
+            explain.figure_value(figure),
+            figure.chip or None,
+            delta_color="off",
+            delta_arrow="off",
+        )
         st.caption(explain.figure_note(figure))
 
 left, right = st.columns([3, 2])
@@ -51,8 +57,14 @@ with st.container(border=True):
 left, right = st.columns([2, 3])
 with left.container(border=True, height="stretch"):
     st.subheader("In numbers", anchor=False)
-    st.table({texts.plain(label): texts.plain(text) for label, text in facts(e)}, border="horizontal", alt="Further figures of the plan")
-    explain.arithmetic(e, "work", ("parameters", "flops", "cost", "energy", "carbon", "figures/steps", "figures/total_time"))
+    st.table(
+        {texts.plain(label): texts.plain(text) for label, text in facts(e)},
+        border="horizontal",
+        alt="Further figures of the plan",
+    )
+    explain.arithmetic(
+        e, "work", ("parameters", "flops", "cost", "energy", "carbon", "figures/steps", "figures/total_time")
+    )
 with right.container(border=True, height="stretch"):
     st.subheader("Assumed, and left out", anchor=False)
     st.markdown("\n".join(f"- {texts.plain(line)}" for line in e.assumptions))
@@ -62,13 +74,27 @@ with help_slot:
     st.subheader("What would help", anchor=False, icon=":material/lightbulb:")
     suggestions = suggest(current.run, e)
     if not suggestions:
-        st.markdown("No single change makes this run fit." if e.fits is not True else "No single change saves time or money.")
+        st.markdown(
+            "No single change makes this run fit." if e.fits is not True else "No single change saves time or money."
+        )
     for i, suggestion in enumerate(suggestions):
-        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small", key=f"suggestion_{i}"):
+        with st.container(
+            horizontal=True,
+            vertical_alignment="center",
+            horizontal_alignment="distribute",
+            gap="small",
+            key=f"suggestion_{i}",
+        ):
             st.markdown(texts.plain(suggestion.title), width=420)
             with st.container(horizontal=True, gap="xsmall", width=430):
                 for name, text in zip(("time", "memory", "cost"), delta_texts(suggestion), strict=True):
                     st.markdown(explain.delta(name, text), width=132)
-            st.button("Apply", key=f"apply_{i}", on_click=inputs.apply, args=(current.run, suggestion.change), help="Undo is in the sidebar.")
+            st.button(
+                "Apply",
+                key=f"apply_{i}",
+                on_click=inputs.apply,
+                args=(current.run, suggestion.change),
+                help="Undo is in the sidebar.",
+            )
     if suggestions:
         st.caption("Each is this run with one change, estimated anew. Time and cost are those of the whole run.")

@@ -14,11 +14,28 @@ frame.show_stale(current)
 st.markdown(f"The same figures, intervals and sources as on the page: {frame.summary_line(current.estimate)}.")
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    name = st.segmented_control("Format", list(EXPORTERS), default="html", required=True, key="report_format", persist_state="session", format_func=lambda key: EXPORTERS[key].label)
+    name = st.segmented_control(
+        "Format",
+        list(EXPORTERS),
+        default="html",
+        required=True,
+        key="report_format",
+        persist_state="session",
+        format_func=lambda key: EXPORTERS[key].label,
+    )
     exporter = EXPORTERS[name]
     content = export(current.estimate, name, suggestions=suggest(current.run, current.estimate), run=current.run)
     file = f"{texts.file_name(current.estimate.details['model']['name'])}.{exporter.ending}"
-    st.download_button("Download", content, file, exporter.mime, key="report_download", icon=":material/download:", type="primary", on_click="ignore")
+    st.download_button(
+        "Download",
+        content,
+        file,
+        exporter.mime,
+        key="report_download",
+        icon=":material/download:",
+        type="primary",
+        on_click="ignore",
+    )
 
 with st.container(border=True):
     st.subheader("Preview", anchor=False)

@@ -116,15 +116,22 @@ def advise(run: Run, estimate: Estimate, profile: DeviceProfile | None = None, l
     trial = _Trial(run, estimate, profile)
     settings, hardware = list(_settings(estimate.run)), list(_hardware(estimate))
     tried = trial.all(settings) + trial.all(hardware)
-    if estimate.fits is not True:
+    if in_need(estimate):
         kept = [s for s in tried if _rescues(s, estimate)] + trial.until_it_fits(_more_gpus(estimate))
+        if not kept:
+            kept = trial.until_it_fits(_more_gpus(estimate, checkpointing=True))
         if not any(s.topic not in ("hardware", "gpus") for s in kept):
             kept += [s for s in trial.all(_pairs(estimate)) if _rescues(s, estimate)]
         kept.sort(key=_damage)
     else:
-        kept = [s for s in tried + trial.all(list(_more_gpus(estimate))[:1]) if s.fits and _gains(s, estimate)]
+        kept = [s for s in tried + trial.all(list(_more_gpus(estimate))[:1]) if s.fits is estimate.fits and _gains(s, estimate)]
         kept.sort(key=lambda s: -_score(s, estimate))
     return Advice(tuple(_varied(kept, limit)), trial.tried, trial.impossible)
+
+
+def in_need(estimate: Estimate) -> bool:
+    """Whether changes must first of all make the run fit. Where the memory of the device is not known they cannot, and speed counts."""
+    return estimate.fits is not True and estimate.usable_memory_bytes is not None
 
 
 def delta_texts(suggestion: Suggestion) -> tuple[str, str, str]:
@@ -370,20 +377,27 @@ def _part(run: Run) -> Accelerator | None:
         return None  # the device of a profile need not stand in the catalogue
 
 
-def _more_gpus(estimate: Estimate) -> Iterator[_Idea]:
-    """The same accelerators, twice as many and on; sharded, because copies do not save memory. The global batch is held where it divides."""
-    run = estimate.run
+def _more_gpus(estimate: Estimate, checkpointing: bool = False) -> Iterator[_Idea]:
+    """The same accelerators, twice as many and on, with the global batch held where it divides.
+
+    For a run that does not fit the states are sharded, because copies save no memory, and the micro batch shrinks before the accumulation does.
+    """
+    run, rescue = estimate.run, in_need(estimate)
     factor = 2
     while run.hardware.gpus * factor <= max(_MOST_GPUS, 2 * run.hardware.gpus):
         gpus = run.hardware.gpus * factor
         change: Change = {"hardware.gpus": gpus}
         title = f"{gpus} × {gpu_name(run)}"
-        if estimate.fits is not True and run.parallel.sharding != "zero3":
+        if rescue and run.parallel.sharding != "zero3":
             change["parallel.sharding"] = "zero3"
             title += ", fully sharded"
+        if checkpointing:
+            change["activation_checkpointing"] = "full"
+            title += ", full activation checkpointing"
         samples = run.batch.micro * run.batch.accumulation
         if samples % factor == 0:
-            micro = max(size for size in range(1, run.batch.micro + 1) if (samples // factor) % size == 0)
+            most = max(1, run.batch.micro // factor) if rescue else run.batch.micro
+            micro = max(size for size in range(1, most + 1) if (samples // factor) % size == 0)
             change |= {"batch.micro": micro, "batch.accumulation": samples // factor // micro}
         else:
             title += f" (global batch {_samples(run) * factor})"
@@ -405,7 +419,7 @@ def _hardware(estimate: Estimate, sharded: bool = False) -> Iterator[_Idea]:
         for part, usd in _rented()
         if part.vendor == now.vendor and part.name != now.name and (part.year or 0) >= (now.year or 0)
     ]
-    if estimate.fits is not True:
+    if in_need(estimate):
         need = 0.9 * estimate.peak_memory_interval_bytes[0] / (estimate.run.dp if sharded else 1)
         larger = [c for c in candidates if c[0].usable_memory_bytes > now.usable_memory_bytes]
         enough = [c for c in larger if c[0].usable_memory_bytes >= need]

@@ -21,7 +21,7 @@ Positive = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**7, strict=True)]
 DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
-WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "nf4", "nf4-dq"]
+WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "nf4", "nf4-dq"]
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "hsdp"]
 
 _SHARDING_NAMES = {"fsdp": "zero3", "fsdp2": "zero3", "full_shard": "zero3", "shard_grad_op": "zero2"}

@@ -1,6 +1,7 @@
 """What an estimate says in words: verdict, four figures, breakdowns. Page, command line and report share them, so they read the same everywhere.
 
-Numbers are rounded to what is known: two significant digits, three where the device was measured or the interval is narrower than ± 5 %.
+Numbers are rounded to what is known: two significant digits, three where the interval is narrower than ± 5 %, or than ± 20 % on a
+measured device.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ PHASES: Final = {
 _SAY_NOTHING: Final = ("live", "allocator", "loop")
 NARROW: Final = 0.05
 """Relative half-width of an interval below which a third digit means something."""
+FAIRLY_NARROW: Final = 0.20
+"""The same where the device itself was measured, so that most of the interval is common to all its runs."""
 
 
 class Verdict(NamedTuple):
@@ -194,8 +197,9 @@ def kind_parts(estimate: Estimate) -> tuple[Part, ...]:
 
 
 def known_digits(estimate: Estimate, spread: float | None) -> int:
-    """Significant digits that mean something: three when the device was measured or the interval is narrow, else two."""
-    return 3 if estimate.basis in ("measured", "calibrated") or (spread is not None and spread < NARROW) else 2
+    """Significant digits that mean something: three when the interval is narrow, or fairly narrow on a measured device; else two."""
+    limit = FAIRLY_NARROW if estimate.basis in ("measured", "calibrated") else NARROW
+    return 3 if spread is not None and spread < limit else 2
 
 
 def spread_text(interval: tuple[float, float] | None, value: float | None) -> str:
@@ -279,7 +283,7 @@ def _cost(estimate: Estimate) -> Figure:
                 "no data given: add tokens or samples" if estimate.run.data is None else "the total time is not known"
             )
         else:
-            reason = "no price for this GPU: add price.usd_per_gpu_hour"
+            reason = "no price: set price.usd_per_gpu_hour"
         return Figure("Cost", "–", "", source, reason, "cost")
     digits = known_digits(estimate, _spread(estimate))
     interval = _like_step(estimate, estimate.cost_usd)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from planner.cli.doctor import fields
 from planner.cli.output import printable, table
 
 ROOT = Path(__file__).resolve().parents[1]
+ENGINE = import_module("planner.estimate.engine")
 GOOD = "model: gpt2\nhardware: H100 SXM 80GB\ndata: 10M\n"
 
 
@@ -54,7 +56,8 @@ def test_an_estimate_as_text_answers_in_order(run_file: str) -> None:
     done = shell("estimate", run_file)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Fits, with ")
-    positions = [done.stdout.index(word) for word in ("Time to train", "Throughput", "Peak memory", "Cost", "-bound:", "In numbers", "Step time,", "What would help", "Assumptions")]
+    titles = ("Time to train", "Throughput", "Peak memory", "Cost", "-bound:", "In numbers", "Step time,", "What would help", "Assumptions")
+    positions = [done.stdout.index(title) for title in titles]
     assert positions == sorted(positions)
     assert max(len(line) for line in done.stdout.splitlines()) <= 100
 
@@ -81,7 +84,7 @@ def test_a_run_from_standard_input(text: str) -> None:
         ("model: gpt3\nhardware: T4\n", "model: 'gpt3' is not in the catalogue"),
         ("model: gpt2\nhardware: H100\n", "hardware.gpu: 'H100' names several accelerators. Choose one of"),
         ("model: gpt2\nhardware: {gpu: T4, gpus: 3}\nparallel: {tp: 2}\n", "does not divide"),
-        ("model: gpt2\nbatch: {micro: 0}\n", "batch.micro: 0 "),
+        ("model: gpt2\nbatch: {micro: 0}\n", "batch.micro: '0' is not possible"),
         ("model: gpt2\nbatsh: {micro: 1}\n", "batsh: "),
         ("hardware: T4\n", "Add model."),
         ("- a\n- b\n", "is not a mapping"),
@@ -124,7 +127,7 @@ def test_reports_are_written(run_file: str, tmp_path: Path, ending: str, start: 
     assert out.read_bytes().startswith(start)
     assert str(out) in done.stdout
     piped = shell("report", run_file, "-o", "-", "--format", ending)
-    assert piped.stdout.encode() == out.read_bytes().replace(b"\r\n", b"\r\n")
+    assert piped.stdout.encode() == out.read_bytes()
 
 
 def test_models_and_gpus() -> None:
@@ -153,6 +156,16 @@ def test_doctor_lists_every_field() -> None:
         assert name in text
 
 
+def test_doctor_lists_what_a_run_file_may_name() -> None:
+    listed = json.loads(shell("doctor", "--methods", "--json").stdout)
+    text = shell("doctor", "--methods").stdout
+    assert {"lora", "qlora", "full"} <= {name for name, _, _ in listed["Methods"]}
+    for rows in listed.values():
+        for name, _, _ in rows:
+            assert name in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
 def test_validate_passes_its_arguments_and_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     import planner.evidence.validate as evidence
 
@@ -167,6 +180,14 @@ def test_validate_passes_its_arguments_and_prints(monkeypatch: pytest.MonkeyPatc
 
 
 def test_validate_a_real_table(tmp_path: Path) -> None:
+    lines = (ROOT / "planner" / "evidence" / "data" / "measurements.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    rows, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    rows.write_text("".join(lines[:9]), encoding="utf-8")
+    done = shell("validate", str(rows), "--json", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["rows"] == 8
+    assert "predicted_step_time_s" in out.read_text(encoding="utf-8").splitlines()[0]
+    assert shell("validate", str(rows)).stdout.startswith("8 rows")
     assert "rows" in refused("validate", str(tmp_path / "none.csv"))
 
 
@@ -174,7 +195,7 @@ def test_a_fault_of_ours_is_one_line_and_exit_1(run_file: str, monkeypatch: pyte
     def fails(*_: object) -> None:
         raise ZeroDivisionError("division by\nzero")
 
-    monkeypatch.setattr("planner.estimate.engine.estimate", fails)
+    monkeypatch.setattr(ENGINE, "estimate", fails)
     assert main(["estimate", run_file]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -186,9 +207,8 @@ def test_a_fault_of_ours_is_one_line_and_exit_1(run_file: str, monkeypatch: pyte
 
 
 def test_nan_never_reaches_json(run_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from planner.estimate.engine import estimate
-
-    monkeypatch.setattr("planner.estimate.engine.estimate", lambda *a: estimate(*a).model_copy(update={"mfu": float("nan")}))
+    real = planner.estimate
+    monkeypatch.setattr(ENGINE, "estimate", lambda *a: real(*a).model_copy(update={"mfu": float("nan")}))
     assert main(["estimate", run_file, "--json"]) == 1
     assert capsys.readouterr().out == ""
 

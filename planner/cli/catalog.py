@@ -37,9 +37,7 @@ def show_gpus(options: argparse.Namespace) -> None:
             ]
         )
         return
-    rows: list[tuple[str, ...]] = [
-        ("Accelerator", "Memory", "Bandwidth", "Dense peak", "Power", "Per hour", "Price of")
-    ]
+    rows: list[tuple[str, ...]] = [("Accelerator", "Memory", "Bandwidth", "Dense peak", "Power", "Per hour, as of")]
     for part, price in parts:
         kind = next((key for key in ("bf16", "fp16", "fp32") if key in part.peak_flops), next(iter(part.peak_flops)))
         rows.append(
@@ -49,13 +47,12 @@ def show_gpus(options: argparse.Namespace) -> None:
                 units.format_bandwidth(part.memory_bandwidth),
                 f"{units.format_flops(part.peak_flops[kind], per_second=True)} {kind}",
                 f"{part.tdp_w:g} W" if part.tdp_w else "–",
-                units.format_usd(price.usd_per_gpu_hour) if price else "–",
-                f"{price.provider}, {price.date.isoformat()}" if price else "",
+                f"{units.format_usd(price.usd_per_gpu_hour)}, {price.date:%Y-%m}" if price else "–",
             )
         )
-    print(table(rows, right=(1, 2, 3, 4, 5), indent=0, header=True))
+    print(table(rows, right=(1, 2, 3, 4, 5), indent=0, gap=2, header=True))
     print(
-        f"\n{len(parts)} accelerators. Prices: snapshot up to {snapshot_date().isoformat()}; your own price always counts more."
+        f"\n{len(parts)} accelerators. Prices: snapshot up to {snapshot_date().isoformat()}, providers with --json; your own price always counts more."
     )
 
 

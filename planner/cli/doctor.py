@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 from planner import __version__, units
 from planner.catalog import accelerators, models, prices, snapshot_date
 from planner.cli.inputs import add_json
-from planner.cli.output import bold, emit_json, table
+from planner.cli.output import bold, emit_json, table, wrapped
 from planner.run import Run
 
 NAME = "doctor"
@@ -84,7 +84,8 @@ def _print_registries(as_json: bool) -> None:
         return
     for title, rows in found.items():
         print(bold(title))
-        print(table([[cell for cell in row if cell] for row in rows]) if title != "Model types" else "  " + ", ".join(r[0] for r in rows))
+        named_only = not any(row[1] for row in rows)
+        print(wrapped(", ".join(row[0] for row in rows)) if named_only else table([(name, f"{text} [{more}]") for name, text, more in rows]))
 
 
 def examine() -> dict[str, dict[str, str]]:

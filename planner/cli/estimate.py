@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from planner import units
-from planner.advise import FITS_WORDS, Advice, advise, delta_texts
+from planner.advise import FITS_WORDS, Advice, advise, delta_texts, in_need
 from planner.cli.inputs import add_json, add_run, read_profile, read_run
 from planner.cli.output import bold, emit_json, printable, table, wrapped
 from planner.estimate.result import Estimate
@@ -79,10 +79,10 @@ def _bars(parts: tuple[Part, ...], formatter: Callable[[float], str]) -> str:
 
 def _help(estimate: Estimate, advice: Advice) -> str:
     if not advice.suggestions:
-        what = "makes it fit" if estimate.fits is not True else "saves 1 % of time or cost"
+        what = "makes it fit" if in_need(estimate) else "saves 1 % of time or cost"
         possible = advice.tried - advice.impossible
         return wrapped(f"None of {possible} changes tried {what}.")
-    then = [FITS_WORDS[s.fits] if estimate.fits is not True else "" for s in advice.suggestions]
+    then = [FITS_WORDS[s.fits] if in_need(estimate) else "" for s in advice.suggestions]
     rows = [("", "time", "memory", "cost", "")]
     rows += [(s.title, *delta_texts(s), words) for s, words in zip(advice.suggestions, then, strict=True)]
     return table(rows, right=(1, 2, 3))

@@ -50,7 +50,7 @@ def table(
     cells = [row + [""] * (count - len(row)) for row in cells]
     widths = [max(len(row[i]) for row in cells) for i in range(count)]
     start = indent + sum(widths[:-1]) + gap * (count - 1)
-    below = width() - start < min(_NARROWEST, widths[-1])  # the last column goes to a line of its own, under the second
+    below = count - 1 not in right and width() - start < min(_NARROWEST, widths[-1])  # the last column goes to a line of its own, under the second
     under = indent + widths[0] + gap if count > 1 else indent
     last = max(_NARROWEST, width() - (under if below else start))
     lines = []
@@ -64,7 +64,7 @@ def table(
         lines.append((" " * indent + (" " * gap).join([*parts, first])).rstrip())
         lines += [" " * (under if below else start) + line for line in more]
         if header and number == 0:
-            lines.append(" " * indent + (" " * gap).join("─" * min(w, last) for w in widths))
+            lines.append(" " * indent + (" " * gap).join("─" * w for w in (*widths[:-1], widths[-1] if count - 1 in right else min(widths[-1], last))))
     return "\n".join(lines).replace(_NO_BREAK, " ")
 
 

@@ -27,7 +27,7 @@ from planner.units import format_bytes, format_count
 from planner.workload import Setting, Workload, trace
 from planner.workload.graph import BYTES, Parameter
 from planner.workload.optimizers import Step
-from planner.workload.precision import STORED_BYTES
+from planner.workload.precision import QUANTIZED, STORED_BYTES
 
 NOT_MODELLED = (
     "Data loading, evaluation, checkpoint writing, start-up, compilation and restarts are not in the step time.",
@@ -92,7 +92,7 @@ def _shares(r: Resolved) -> Shares:
 
 def _stored(r: Resolved, p: Parameter) -> float:
     """Persistent bytes of one element: quantized and adapter weights as they are, others in the stored type."""
-    if p.adapter or p.dtype in ("nf4", "nf4-dq", "int8"):
+    if p.adapter or p.dtype in QUANTIZED:
         return STORED_BYTES[p.dtype]
     return STORED_BYTES[r.formats.stored]
 
@@ -169,7 +169,7 @@ def _memory(
         tuple(books),
         gradient_bytes=BYTES[r.formats.gradient],
         present=present,
-        gathered=BYTES[r.formats.graph] if sharding in ("zero3", "hsdp") and r.run.dp > 1 else None,
+        gathered=BYTES[r.formats.compute] if sharding in ("zero3", "hsdp") and r.run.dp > 1 else None,
         gradient_share=shares.gradients,
         sharded_gradients=sharding in ("zero2", "zero3", "hsdp") and r.run.dp > 1,
     )
@@ -207,6 +207,7 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
         "stack": r.stack.name,
         "gpus": run.hardware.gpus,
         "nodes": math.ceil(run.hardware.gpus / (run.hardware.gpus_per_node or 1)),
+        "tokens": batch.micro * batch.seq_len,
     }
     time_range, memory_range = uncertainty.interval("time", facts), uncertainty.interval("memory", facts)
     seconds = timing.total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from planner.run import PRECISIONS, Precision, Run
 from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
-from planner.workload.precision import Formats, formats
+from planner.workload.precision import QUANTIZED, Formats, formats
 from planner.workload.stacks import Stack, find_stack
 
 DEFAULT_GPU = "H100 SXM 80GB"
@@ -83,6 +83,9 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         cast_on_gather=sharded and stack.cast_on_gather,
         fp32_gradients=stack.fp32_gradients and run.method.name in ("full", "freeze"),
     )
+    if sharded and kinds.base in ("nf4", "nf4-dq") and stack.requires_input_grad:
+        # prepare_model_for_kbit_training leaves norms and embeddings in fp32; FSDP's mixed precision then keeps the residual stream there
+        kinds = replace(kinds, graph="fp32", autocast=kinds.compute)
     _check_dtype(kinds.compute, profile)
     optimizer = find_optimizer(
         _FUSED.get(run.optimizer, run.optimizer) if stack.optimizer == "fused" else run.optimizer
@@ -267,7 +270,7 @@ def _check_parallel(run: Run) -> None:
 def _precision(run: Run, profile: DeviceProfile, notes: list[str]) -> Precision:
     """The run's formats; left out, what the field uses on this device: bf16, or fp16-mixed before Ampere; half-precision frozen bases under autocast."""
     if run.precision is not None:
-        if run.method.name == "qlora" and run.precision.weights not in ("nf4", "nf4-dq", "int8"):
+        if run.method.name == "qlora" and run.precision.weights not in QUANTIZED:
             return run.precision.model_copy(update={"weights": "nf4-dq"})
         return run.precision
     low = "bf16" if profile.supports("bf16") else "fp16" if profile.supports("fp16") else "fp32"

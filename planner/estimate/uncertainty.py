@@ -22,6 +22,8 @@ UNSEEN: Final[dict[Kind, tuple[float, float]]] = {"time": (0.5, 2.0), "memory": 
 """measured / predicted where no measured run is alike: a stated judgement, wider than any fitted class, not a fit."""
 SAME_STACK: Final = {"hf-4": "hf", "hf-kernels": "hf", "hf-liger": "hf"}
 """Variants of one stack share its classes: what differs between them is modelled."""
+LONG_STEP: Final = 2500
+"""Tokens of a micro step from which kernels, not their launches, take the time: below it the error is two to three times larger."""
 CURVES: Final = {"measured": "fitted", "calibrated": "fitted", "fitted": "fitted", "datasheet": "datasheet"}
 
 
@@ -45,13 +47,17 @@ def class_names(facts: Mapping[str, Any]) -> tuple[str, ...]:
 
     Arguments
     ---------
-    facts: `basis` of the device's curves, `stack`, `gpus`, and where several machines take part `nodes`. Missing facts widen the class.
+    facts: `basis` of the device's curves, `stack`, `gpus`, and where several machines take part `nodes`,
+        `tokens` of one micro step on one accelerator. Missing facts widen the class.
     """
     curves = CURVES.get(str(facts.get("basis")), "datasheet")
     stack = SAME_STACK.get(str(facts.get("stack")), facts.get("stack"))
     gpus, nodes = int(facts.get("gpus") or 1), int(facts.get("nodes") or 1)
     scale = "one GPU" if gpus == 1 else "one node" if nodes == 1 else "several nodes"
     names = [f"{stack} · {scale} · {curves}", f"{stack} · {scale}", f"{stack} · {curves}"] if stack else []
+    tokens = facts.get("tokens")
+    if stack and tokens:
+        names.insert(0, f"{names[0]} · {'long' if tokens >= LONG_STEP else 'short'} steps")
     return (*names, f"{scale} · {curves}", curves)
 
 

@@ -35,7 +35,14 @@ def facts_of(scored: Scored) -> dict[str, Any]:
     """What `planner.estimate.uncertainty.interval` is asked with for this row."""
     row, gpus = scored.row, scored.row.gpus or 1
     nodes = -(-gpus // (row.gpus_per_node or min(gpus, 8)))
-    return {"basis": scored.prediction.basis, "stack": scored.prediction.stack, "gpus": gpus, "nodes": nodes}
+    tokens = (row.micro_batch or 0) * (row.seq_len or 0)
+    return {"basis": scored.prediction.basis, "stack": scored.prediction.stack, "gpus": gpus, "nodes": nodes, "tokens": tokens}
+
+
+def longest_is_known(scored: Scored) -> bool:
+    """Whether the row's sequence length is that of the longest batch, which sets the peak: not where only a mean or a limit is told."""
+    words = scored.row.packing_or_padding or ""
+    return not any(word in words for word in ("mean", "dropped", "not packed", "longest"))
 
 
 def classes_of(scored: Scored) -> tuple[str, ...]:
@@ -52,7 +59,7 @@ def residuals(scored: Sequence[Scored], kind: str) -> list[Residual]:
     """Residuals of one kind: "time" (time ratio, the inverse of the tokens' ratio of rates) or "memory"."""
     found = []
     for s in scored:
-        ratio = s.tokens_ratio if kind == "time" else (1 / s.memory_ratio if s.memory_ratio else None)
+        ratio = s.tokens_ratio if kind == "time" else (1 / s.memory_ratio if s.memory_ratio and longest_is_known(s) else None)
         if ratio is not None:
             found.append(Residual(classes_of(s), float(np.log(ratio)), fold_of(s.row), s.row.source_group))
     return found

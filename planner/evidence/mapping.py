@@ -47,7 +47,7 @@ what was measured with Hugging Face's trainer ran transformers 4, whose checkpoi
 _KERNELS: Final = (("liger", "hf-liger"), ("unsloth", "hf-liger"), ("foak", "hf-kernels"))
 """Words of `variant` that name fused kernels under the Hugging Face trainer, and the stack that has them."""
 
-_WEIGHTS: Final = {"gptq-int4": "nf4-dq"}
+_WEIGHTS: Final = {"gptq-int4": "int4"}
 """4-bit GPTQ in groups of 128 keeps 4.16 bits a weight, double-quantised NF4 4.13."""
 _PAIR = re.compile(r"(\w+)=([^\s;]+)")
 _METHOD_KEYS: Final = frozenset(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from planner import __version__, units
-from planner.advise import FITS_WORDS, delta_texts
+from planner.advise import FITS_WORDS, delta_texts, in_need
 from planner.catalog import snapshot_date
 from planner.estimate.result import Term
 from planner.report.registry import Subject
@@ -155,7 +155,7 @@ def _help(subject: Subject) -> list[Block]:
         return []
     header: tuple[str, ...] = ("Change", "Time", "Memory", "Cost")
     rows: list[tuple[str, ...]] = [(s.title, *delta_texts(s)) for s in subject.suggestions]
-    if subject.estimate.fits is not True:
+    if in_need(subject.estimate):
         header = (*header, "Then")
         rows = [(*row, FITS_WORDS[s.fits]) for row, s in zip(rows, subject.suggestions, strict=True)]
     note = Paragraph("Each is this run with the one change, estimated anew.")

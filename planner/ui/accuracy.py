@@ -28,6 +28,29 @@ _COLUMNS: Final = {
 }
 
 
+CHART_HELP: Final = "One dot a published run, predicted from its configuration alone. Hover for its name."
+TABLE_NOTE: Final = (
+    "Error is |predicted − measured| / measured. Held out: no row of the same source, model, accelerator and method took part in the fit. "
+    "In interval: share of held-out rows inside the 90 % interval."
+)
+
+
+def choose(label: str, key: str, choices: dict[str, str]) -> str:
+    """One of a few choices, kept for the session; the first when nothing was chosen."""
+    default = next(iter(choices))
+    found = st.segmented_control(
+        label,
+        list(choices),
+        default=default,
+        required=True,
+        key=key,
+        format_func=choices.get,
+        persist_state="session",
+        label_visibility="collapsed",
+    )
+    return found or default
+
+
 @dataclass(frozen=True)
 class View:
     """Title, explanation, unit and four figures (label, value, note) of a quantity."""
@@ -51,10 +74,11 @@ def view(found: Mapping[str, Any], quantity: str) -> View:
     seen, unseen = found["in_sample"][quantity]["all"], found["held_out"][quantity]["all"]
     counts = found["in_sample"]
     title = f"Half of the predictions are within {units.format_percent(unseen['median'], 2)} of the measurement"
+    what = "tokens per second" if quantity == "tokens" else "peak memory"
     explanation = (
-        f"{units.format_integer(counts['rows'])} published runs are in the record, {units.format_integer(counts['predicted'])} are predicted from their configuration alone; "
-        f"{units.format_integer(seen['n'])} of them report {'tokens per second' if quantity == 'tokens' else 'peak memory'}. Figures are held out: "
-        f"nothing that a prediction uses was fitted to rows of the same source, model, accelerator and method. Generated {found['generated']}."
+        f"{units.format_integer(counts['rows'])} published runs are in the record, {units.format_integer(counts['predicted'])} are predicted "
+        f"from their configuration alone; {units.format_integer(seen['n'])} of them report {what}. Figures are held out: nothing that a "
+        f"prediction uses was fitted to rows of the same source, model, accelerator and method. Generated {found['generated']}."
     )
     fit = counts["fit"]
     fits = fit["ran_hits"] + fit["out_of_memory_hits"], fit["ran"] + fit["out_of_memory"]
@@ -114,8 +138,12 @@ def table(quantity: str, grouping: str) -> list[dict[str, Any]]:
 def columns() -> dict[str, Any]:
     """How the table of errors is shown."""
     percent = {
-        "median": "Median error", "p90": "90 % within", "bias": "Bias", "held_out_median": "Median, held out", "held_out_p90": "90 % within, held out",
-    }  # fmt: skip
+        "median": "Median error",
+        "p90": "90 % within",
+        "bias": "Bias",
+        "held_out_median": "Median, held out",
+        "held_out_p90": "90 % within, held out",
+    }
     shown: dict[str, Any] = {
         key: st.column_config.NumberColumn(label, format="%.1f %%") for key, label in percent.items()
     }
@@ -150,7 +178,8 @@ WORST_ORDER: Final = ("ratio", "model", "gpus", "gpu", "method", "source", "limi
 def skipped_sentence(found: Mapping[str, Any]) -> str:
     """How many rows no prediction was made for."""
     counts = found["in_sample"]
-    return f"{units.format_integer(counts['skipped'])} of {units.format_integer(counts['rows'])} runs use something that is not planned yet, or do not say enough."
+    skipped_rows, rows = units.format_integer(counts["skipped"]), units.format_integer(counts["rows"])
+    return f"{skipped_rows} of {rows} runs use something that is not planned yet, or do not say enough."
 
 
 def skipped(found: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -49,10 +49,20 @@ class Theme:
 
 
 LIGHT: Final = Theme(
-    "#1b2422", "#5f6b68", "#d5dbd9", "#ffffff", "#0f766e", ("#0f766e", "#d9982b", "#8e5bb5", "#4a7fe0", "#b4472f", "#56b4c9", "#7a6a4f", "#9aa6a1")
+    "#1b2422",
+    "#5f6b68",
+    "#d5dbd9",
+    "#ffffff",
+    "#0f766e",
+    ("#0f766e", "#d9982b", "#8e5bb5", "#4a7fe0", "#b4472f", "#56b4c9", "#7a6a4f", "#9aa6a1"),
 )
 DARK: Final = Theme(
-    "#e6edeb", "#9aa8a4", "#33403d", "#111716", "#2dd4bf", ("#2dd4bf", "#f2b84b", "#c39be8", "#7ba3f7", "#ec8268", "#86d7e6", "#bfa780", "#85928e")
+    "#e6edeb",
+    "#9aa8a4",
+    "#33403d",
+    "#111716",
+    "#2dd4bf",
+    ("#2dd4bf", "#f2b84b", "#c39be8", "#7ba3f7", "#ec8268", "#86d7e6", "#bfa780", "#85928e"),
 )
 """The colours of the committed themes, for where the app is started without its configuration."""
 
@@ -85,20 +95,34 @@ def memory_bar(e: Estimate, theme: Theme) -> go.Figure:
                 else None
             )
             figure.add_bar(
-                x=[length / units.GIB], y=[""], orientation="h", name=part.label, legendgroup=part.name, showlegend=not beyond or inside <= 0,
-                marker={"color": colour, "pattern": pattern, "line": {"color": theme.ground, "width": 1}}, hovertemplate=hover + "<extra></extra>",
-                text=label if length >= part.value / 2 and not beyond else "", textposition="inside", insidetextanchor="middle", textangle=0,
+                x=[length / units.GIB],
+                y=[""],
+                orientation="h",
+                name=part.label,
+                legendgroup=part.name,
+                showlegend=not beyond or inside <= 0,
+                marker={"color": colour, "pattern": pattern, "line": {"color": theme.ground, "width": 1}},
+                hovertemplate=hover + "<extra></extra>",
+                text=label if length >= part.value / 2 and not beyond else "",
+                textposition="inside",
+                insidetextanchor="middle",
+                textangle=0,
                 insidetextfont={"color": theme.on(colour), "size": 13},
-            )  # fmt: skip
+            )
         start = end
     low, high = e.peak_memory_interval_bytes
     right = 1.06 * max(total, usable or 0.0)
     edge = max(right, min(1.03 * high, 1.6 * right))
     figure.add_scatter(
-        x=[low / units.GIB, min(high, edge) / units.GIB], y=["", ""], mode="lines+markers", line={"color": theme.ink, "width": 1.5}, showlegend=False,
-        marker={"symbol": "line-ns-open", "size": 11, "color": theme.ink, "line": {"width": 1.5}}, cliponaxis=False,
+        x=[low / units.GIB, min(high, edge) / units.GIB],
+        y=["", ""],
+        mode="lines+markers",
+        line={"color": theme.ink, "width": 1.5},
+        showlegend=False,
+        marker={"symbol": "line-ns-open", "size": 11, "color": theme.ink, "line": {"width": 1.5}},
+        cliponaxis=False,
         hovertemplate=f"90 % interval: {units.format_interval((low, high), units.format_bytes)}<extra></extra>",
-    )  # fmt: skip
+    )
     figure.data[-1].update(yaxis="y2")
     if usable is not None:
         x = usable / units.GIB
@@ -124,10 +148,14 @@ def memory_bar(e: Estimate, theme: Theme) -> go.Figure:
         )
     _style(figure, theme, height=218)
     figure.update_layout(
-        barmode="stack", bargap=0, legend={"orientation": "h", "y": -0.42, "yanchor": "top", "x": 0, "traceorder": "normal"}, margin={"t": 26, "b": 10},
+        barmode="stack",
+        bargap=0,
+        legend={"orientation": "h", "y": -0.42, "yanchor": "top", "x": 0, "traceorder": "normal"},
+        margin={"t": 26, "b": 10},
         uniformtext={"mode": "hide", "minsize": 11},
-        yaxis={"visible": False, "domain": [0, 0.78], "fixedrange": True}, yaxis2={"visible": False, "domain": [0.82, 0.98], "fixedrange": True, "anchor": "x"},
-    )  # fmt: skip
+        yaxis={"visible": False, "domain": [0, 0.78], "fixedrange": True},
+        yaxis2={"visible": False, "domain": [0.82, 0.98], "fixedrange": True, "anchor": "x"},
+    )
     figure.update_xaxes(
         range=[0, edge / units.GIB],
         ticksuffix=" GiB",
@@ -159,11 +187,18 @@ def step_bars(e: Estimate, theme: Theme, by: str = "kernel") -> go.Figure:
     names = [KINDS.get(part.name, part.label) for part in parts]
     figure = go.Figure(
         go.Bar(
-            x=[part.value for part in parts], y=names, orientation="h", marker={"color": theme.accent},
-            text=[f"{units.format_seconds(part.value, 2)} · {units.format_percent(part.share, 2)}" for part in parts], textposition="outside", cliponaxis=False,
-            textfont={"color": theme.ink}, hovertext=[part.detail for part in parts], hovertemplate="%{y}: %{text}<br>%{hovertext}<extra></extra>",
+            x=[part.value for part in parts],
+            y=names,
+            orientation="h",
+            marker={"color": theme.accent},
+            text=[f"{units.format_seconds(part.value, 2)} · {units.format_percent(part.share, 2)}" for part in parts],
+            textposition="outside",
+            cliponaxis=False,
+            textfont={"color": theme.ink},
+            hovertext=[part.detail for part in parts],
+            hovertemplate="%{y}: %{text}<br>%{hovertext}<extra></extra>",
         )
-    )  # fmt: skip
+    )
     _style(figure, theme, height=max(120, 40 * len(parts) + 20))
     figure.update_layout(bargap=0.35, margin={"t": 4, "b": 4})
     figure.update_xaxes(visible=False, range=[0, 1.62 * longest])
@@ -201,9 +236,16 @@ def memory_curve(e: Estimate, theme: Theme) -> go.Figure:
             continue
         colour = theme.component(name)
         figure.add_scatter(
-            x=x, y=y, name=label, mode="lines", stackgroup="live", line={"width": 0, "color": colour}, fillcolor=colour,
-            text=[units.format_bytes(value * units.GIB) for value in y], hovertemplate=label + ": %{text}<extra></extra>",
-        )  # fmt: skip
+            x=x,
+            y=y,
+            name=label,
+            mode="lines",
+            stackgroup="live",
+            line={"width": 0, "color": colour},
+            fillcolor=colour,
+            text=[units.format_bytes(value * units.GIB) for value in y],
+            hovertemplate=label + ": %{text}<extra></extra>",
+        )
     peak = max(points, key=lambda point: point.allocated)
     top, height = peak.allocated / units.GIB, 1.22 * peak.allocated / units.GIB
     usable = None if e.usable_memory_bytes is None else e.usable_memory_bytes / units.GIB
@@ -233,9 +275,16 @@ def memory_curve(e: Estimate, theme: Theme) -> go.Figure:
         hoverinfo="skip",
     )
     figure.add_annotation(
-        x=at, y=top, text=f"peak {units.format_bytes(peak.allocated)}", showarrow=False, yanchor="bottom", yshift=8, font={"color": theme.ink}, bgcolor=theme.ground,
+        x=at,
+        y=top,
+        text=f"peak {units.format_bytes(peak.allocated)}",
+        showarrow=False,
+        yanchor="bottom",
+        yshift=8,
+        font={"color": theme.ink},
+        bgcolor=theme.ground,
         xanchor="left" if at < 20 else "right" if at > 80 else "center",
-    )  # fmt: skip
+    )
     for phase in dict.fromkeys(point.phase for point in points):
         inside = [100 * point.progress for point in points if point.phase == phase]
         first, last = inside[0], inside[-1]
@@ -299,9 +348,15 @@ def predicted_and_measured(rows: Sequence[Mapping[str, Any]], theme: Theme, unit
     values = [float(row[key]) for row in rows for key in ("measured", "predicted")]
     low, high = (min(values) / 1.4, max(values) * 1.4) if values else (1.0, 10.0)
     figure.add_scatter(
-        x=[low, high, high, low], y=[0.9 * low, 0.9 * high, 1.1 * high, 1.1 * low], fill="toself", fillcolor=_faded(theme.faint, 0.25), line={"width": 0},
-        mode="lines", name="± 10 %", hoverinfo="skip",
-    )  # fmt: skip
+        x=[low, high, high, low],
+        y=[0.9 * low, 0.9 * high, 1.1 * high, 1.1 * low],
+        fill="toself",
+        fillcolor=_faded(theme.faint, 0.25),
+        line={"width": 0},
+        mode="lines",
+        name="± 10 %",
+        hoverinfo="skip",
+    )
     figure.add_scatter(
         x=[low, high],
         y=[low, high],
@@ -314,10 +369,19 @@ def predicted_and_measured(rows: Sequence[Mapping[str, Any]], theme: Theme, unit
     for i, group in enumerate(groups):
         members = [row for row in rows if str(row["group"]) == group]
         figure.add_scatter(
-            x=[row["measured"] for row in members], y=[row["predicted"] for row in members], mode="markers", name=group, text=[row["name"] for row in members],
-            marker={"color": theme.palette[(0, 3, 1, 2, 4, 5, 6, 7)[i % 8] % len(theme.palette)], "size": 6, "opacity": 0.75, "symbol": symbols[i % len(symbols)]},
+            x=[row["measured"] for row in members],
+            y=[row["predicted"] for row in members],
+            mode="markers",
+            name=group,
+            text=[row["name"] for row in members],
+            marker={
+                "color": theme.palette[(0, 3, 1, 2, 4, 5, 6, 7)[i % 8] % len(theme.palette)],
+                "size": 6,
+                "opacity": 0.75,
+                "symbol": symbols[i % len(symbols)],
+            },
             hovertemplate="%{text}<br>measured %{x:.3s}, predicted %{y:.3s}<extra></extra>",
-        )  # fmt: skip
+        )
     _style(figure, theme, height=460)
     figure.update_layout(legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0}, margin={"t": 10, "b": 10})
     span = [float(np.log10(low)), float(np.log10(high))]
@@ -339,10 +403,15 @@ def _faded(colour: str, opacity: float) -> str:
 
 def _style(figure: go.Figure, theme: Theme, height: int) -> None:
     figure.update_layout(
-        height=height, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", dragmode=False, showlegend=None,
-        font={"family": FONT, "size": 13, "color": theme.ink}, margin={"l": 4, "r": 8},
+        height=height,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        dragmode=False,
+        showlegend=None,
+        font={"family": FONT, "size": 13, "color": theme.ink},
+        margin={"l": 4, "r": 8},
         hoverlabel={"bgcolor": theme.ground, "bordercolor": theme.line, "font": {"family": FONT, "color": theme.ink}},
-    )  # fmt: skip
+    )
     figure.update_xaxes(
         fixedrange=True,
         zeroline=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from planner.estimate.result import Estimate
 from planner.run import Run, parse_run
 from planner.summary import gpu_name, precision_name
 from planner.ui import charts, inputs, state, texts
+from planner.ui.address import from_address, to_address
 
 PAGES = {
     "plan": ("pages/plan.py", "Plan", ":material/straighten:"),
@@ -61,9 +63,9 @@ def check_address(page: Any) -> None:
     if "model" in st.session_state:
         return
     address = st.query_params.to_dict()
-    fixed, remarks = inputs.from_address(address)
+    fixed, remarks = from_address(address)
     if remarks:
-        st.session_state["link_remarks"] = tuple(remarks)
+        st.session_state["link_remarks"] = (*st.session_state.get("link_remarks", ()), *remarks)
     if fixed != address:
         st.switch_page(page, query_params=fixed)
 
@@ -78,8 +80,9 @@ def run_page(page: Any) -> None:
         logging.getLogger(__name__).exception("page %s failed", page.title)
         st.error(
             f"The plan is kept. Please report this with the full link of the sidebar ({type(fault).__name__}).",
-            title="This part of the page could not be drawn: a fault of Plumbline, not of your input", icon=":material/bug_report:",
-        )  # fmt: skip
+            title="This part of the page could not be drawn: a fault of Plumbline, not of your input",
+            icon=":material/bug_report:",
+        )
 
 
 def open_page(name: str) -> Current:
@@ -90,22 +93,26 @@ def open_page(name: str) -> Current:
     return current
 
 
-def read_link() -> None:
-    """Restore the plan of a full link, or a configuration that stands in the address, before the widgets are drawn."""
+def read_link(page: Any) -> None:
+    """A full link becomes an address of its values, so that the plan is kept when the page is loaded again; what it could not say is remarked on."""
     if "plan" in st.query_params:
         run, remarks = state.decode(st.query_params["plan"], st.query_params.get("v"))
-        for key in ("plan", "v"):
-            if key in st.query_params:
-                del st.query_params[key]
+        address: dict[str, str] = {}
         if run is not None:
-            inputs.set_run(run)
-            st.session_state.pop("before", None)
+            values, config = state.values_of(run)
+            address = to_address(values)
+            if config is not None:
+                st.session_state["config_text"] = state.config_text(config)
+                if len(text := _packed(config)) <= MAX_CONFIG_IN_ADDRESS:
+                    address["config"] = text
         st.session_state["link_remarks"] = remarks
+        st.switch_page(page, query_params=address)
     if "config" in st.query_params and "config_text" not in st.session_state:
         text = st.query_params["config"]
         try:
-            config = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-            st.session_state["config_text"] = state.config_text(config)
+            st.session_state["config_text"] = state.config_text(
+                json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            )
         except (ValueError, AttributeError, RecursionError):
             st.session_state["link_remarks"] = ("The configuration in the address cannot be read.",)
             del st.query_params["config"]
@@ -132,7 +139,7 @@ def explain_inputs(said: inputs.Inputs, current: Current) -> None:
     if current.error is not None:
         return
     e = current.estimate
-    run, model, accelerator = e.run, e.details["model"], state.gpu_base(said.values)
+    run, model, accelerator = e.run, e.details["model"], state.gpu_base(said.values.get("gpu"))
     said.notes["model"].caption(texts.plain(f"{units.format_count(e.parameters)} parameters, {model['summary']}"))
     if accelerator is not None:
         edited = " (edited)" if isinstance(run.hardware.gpu, dict) else ""
@@ -147,9 +154,15 @@ def explain_inputs(said: inputs.Inputs, current: Current) -> None:
     checkpointing = "no" if run.activation_checkpointing == "none" else run.activation_checkpointing
     batch = f"batch {run.batch.micro} × {run.batch.accumulation}" + (f" × {run.dp}" if run.dp > 1 else "")
     parts = [
-        precision_name(run), texts_optimizer(run), f"sequence {units.format_integer(run.batch.seq_len)}", batch,
-        f"{checkpointing} checkpointing", f"{run.attention} attention", str(run.parallel.sharding) if run.dp > 1 else "", texts_stack(run),
-    ]  # fmt: skip
+        precision_name(run),
+        texts_optimizer(run),
+        f"sequence {units.format_integer(run.batch.seq_len)}",
+        batch,
+        f"{checkpointing} checkpointing",
+        f"{run.attention} attention",
+        str(run.parallel.sharding) if run.dp > 1 else "",
+        texts_stack(run),
+    ]
     said.notes["defaults"].caption("Planned with " + texts.plain(" · ".join(filter(None, parts))))
 
 
@@ -232,9 +245,13 @@ def theme() -> charts.Theme:
         return st.get_option(f"theme.{mode}.{name}") or otherwise
 
     return charts.Theme(
-        ink=option("textColor", known.ink), faint=option("grayColor", known.faint), line=option("borderColor", known.line),
-        ground=option("backgroundColor", known.ground), accent=option("primaryColor", known.accent), palette=tuple(option("chartCategoricalColors", known.palette)),
-    )  # fmt: skip
+        ink=option("textColor", known.ink),
+        faint=option("grayColor", known.faint),
+        line=option("borderColor", known.line),
+        ground=option("backgroundColor", known.ground),
+        accent=option("primaryColor", known.accent),
+        palette=tuple(option("chartCategoricalColors", known.palette)),
+    )
 
 
 def draw(figure: Any, key: str, alt: str) -> None:
@@ -251,7 +268,7 @@ def draw(figure: Any, key: str, alt: str) -> None:
 def _keep_config(said: inputs.Inputs) -> None:
     """A pasted or uploaded configuration goes to the address, if it is short enough."""
     if said.values.get("source") == state.CONFIG and said.config is not None:
-        text = base64.urlsafe_b64encode(json.dumps(said.config, separators=(",", ":")).encode()).decode().rstrip("=")
+        text = _packed(said.config)
         if len(text) <= MAX_CONFIG_IN_ADDRESS:
             if st.query_params.get("config") != text:
                 st.query_params["config"] = text
@@ -259,3 +276,8 @@ def _keep_config(said: inputs.Inputs) -> None:
         said.notes["model"].caption("This configuration is too long for the address: share the report or the file.")
     if "config" in st.query_params and said.error is None:
         del st.query_params["config"]
+
+
+def _packed(config: Mapping[str, Any]) -> str:
+    """A configuration as the address holds it."""
+    return base64.urlsafe_b64encode(json.dumps(config, separators=(",", ":")).encode()).decode().rstrip("=")

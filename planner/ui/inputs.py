@@ -12,38 +12,14 @@ from streamlit.delta_generator import DeltaGenerator
 from planner import units
 from planner.advise import apply as apply_change
 from planner.catalog import accelerators, fetch_config, find_model, grids, load_config, models, price_for, providers_of
-from planner.errors import PlanError, shorten
-from planner.run import PRECISIONS, Run
+from planner.errors import PlanError
+from planner.run import Run
 from planner.ui import state, texts
+from planner.ui.address import CHOICES
 from planner.workload.methods import METHODS
-from planner.workload.optimizers import OPTIMIZERS
-from planner.workload.stacks import STACKS
 
 SEQUENCES = (state.AUTO, "512", "1024", "2048", "4096", "8192", "16384", "32768", "65536", "131072")
 URL: Any = "query-params"
-
-CHOICES: dict[str, dict[str, str]] = {
-    "source": {state.CATALOG: "By name", state.CONFIG: "config.json"},
-    "method": {name: texts.METHOD_NAMES.get(name, METHODS[name].label) for name in sorted(METHODS, key=lambda name: name != "full")},
-    "precision": {state.AUTO: "As usual for method and GPU", **{name: name for name in PRECISIONS}},
-    "optimizer": {name: kind.label for name, kind in OPTIMIZERS.items()},
-    "checkpointing": {"none": "None", "selective": "Selective", "full": "Full"},
-    "attention": {state.AUTO: "As the software chooses", "sdpa": "Fused (sdpa)", "flash": "FlashAttention", "eager": "Eager"},
-    "stack": {name: kind.label for name, kind in STACKS.items()},
-    "task": {"sft": "Fine-tuning", "pretrain": "Pretraining"},
-    "sharding": {
-        state.AUTO: "As usual", "ddp": "Nothing (DDP)", "zero1": "Optimizer (ZeRO-1)", "zero2": "Optimizer and gradients (ZeRO-2)",
-        "zero3": "Everything (ZeRO-3, FSDP)", "hsdp": "Everything, within a machine (HSDP)",
-    },
-}  # fmt: skip
-"""Inputs with a closed list of values, and the label of each, which is what stands in the address."""
-
-NUMBERS: dict[str, tuple[float, float]] = {
-    "rank": (1, 65536), "last": (0, 10**5), "gpus": (1, 10**7), "micro": (1, 10**6), "accumulation": (1, 10**6), "tp": (1, 10**4), "pp": (1, 10**4),
-    "per_node": (1, 10**4), "network": (0.1, 1e6), "price": (0.0, 1e6), "pue": (1.0, 5.0),
-    **dict.fromkeys(state.GPU_EDITS, (0.001, 1e9)), **dict.fromkeys(state.MODEL_EDITS, (1, 10**7)),
-}  # fmt: skip
-"""Bounds of the inputs that are numbers."""
 
 
 @dataclass
@@ -71,36 +47,6 @@ def sidebar() -> Inputs:
     _parallel()
     inputs.values = {key: st.session_state.get(key, value) for key, value in state.defaults().items()}
     return inputs
-
-
-def from_address(address: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """An address with labels where it had values of a run file, and a remark on each value that no input can take.
-
-    The widgets themselves would fall back to their defaults in silence.
-    """
-    fixed, remarks = dict(address), []
-    for key, text in address.items():
-        if key in CHOICES and text not in CHOICES[key].values():
-            label = CHOICES[key].get(text.strip().lower())
-            if label is None:
-                remarks.append(
-                    f"{key}: {shorten(text)} is not one of {', '.join(CHOICES[key].values())}; the default was taken."
-                )
-                del fixed[key]
-            else:
-                fixed[key] = label
-        elif key in NUMBERS and not _within(text, *NUMBERS[key]):
-            low, high = NUMBERS[key]
-            remarks.append(f"{key}: {shorten(text)} is not a number from {low:,g} to {high:,g}; the default was taken.")
-            del fixed[key]
-    return fixed, remarks
-
-
-def _within(text: str, low: float, high: float) -> bool:
-    try:
-        return low <= float(text) <= high
-    except ValueError:
-        return False
 
 
 def _choice(key: str) -> dict[str, Any]:
@@ -181,9 +127,15 @@ def _model(inputs: Inputs) -> None:
 def _by_name(inputs: Inputs) -> None:
     names = [entry.id for entry in models()]
     st.selectbox(
-        "Name or Hugging Face id", _options(names, "model"), index=names.index(state.DEFAULTS["model"]), key="model", bind=URL, accept_new_options=True,
-        label_visibility="collapsed", help="Type to search, or write an id such as organisation/name.",
-    )  # fmt: skip
+        "Name or Hugging Face id",
+        _options(names, "model"),
+        index=names.index(state.DEFAULTS["model"]),
+        key="model",
+        bind=URL,
+        accept_new_options=True,
+        label_visibility="collapsed",
+        help="Type to search, or write an id such as organisation/name.",
+    )
     name = str(st.session_state["model"] or "").strip()
     fetched = st.session_state.setdefault("fetched", {})
     known = _known(name)
@@ -283,9 +235,13 @@ def _method() -> None:
             help="Rank of the low-rank update.",
         )
         right.selectbox(
-            "Target layers", _options(("all-linear", "q_proj, v_proj"), "targets"), key="targets", bind=URL, accept_new_options=True,
-            help="all-linear, names of modules with commas between, or a regular expression.",
-        )  # fmt: skip
+            "Target layers",
+            _options(("all-linear", state.AUTO, "q_proj, v_proj"), "targets"),
+            key="targets",
+            bind=URL,
+            accept_new_options=True,
+            help="all-linear, auto (what peft takes), names of modules with commas between, or a regular expression.",
+        )
     elif "last" in fields:
         st.number_input(
             "Last layers trained",
@@ -301,9 +257,16 @@ def _method() -> None:
 def _hardware(inputs: Inputs) -> None:
     names = [part.name for part in accelerators()]
     left, right = st.columns([5, 3], wrap=False)
-    left.selectbox("GPU", _options(names, "gpu"), index=names.index(state.DEFAULTS["gpu"]), key="gpu", bind=URL, accept_new_options=True)
+    left.selectbox(
+        "GPU",
+        _options(names, "gpu"),
+        index=names.index(state.DEFAULTS["gpu"]),
+        key="gpu",
+        bind=URL,
+        accept_new_options=True,
+    )
     right.number_input("How many", 1, 10**7, value=1, step=1, key="gpus", bind=URL)
-    part = state.gpu_base(st.session_state)
+    part = state.gpu_base(st.session_state.get("gpu"))
     inputs.notes["gpu"] = st.container()
     if part is None:
         return
@@ -375,9 +338,13 @@ def _training(inputs: Inputs) -> None:
             "Optimizer", **_choice("optimizer"), help="What it keeps per trained parameter decides its memory."
         )
         st.segmented_control(
-            "Activation checkpointing", **_choice("checkpointing"), default="none", required=True, width="stretch",
+            "Activation checkpointing",
+            **_choice("checkpointing"),
+            default="none",
+            required=True,
+            width="stretch",
             help="Recompute activations in backward: saves memory, costs time.",
-        )  # fmt: skip
+        )
         st.selectbox(
             "Attention",
             **_choice("attention"),
@@ -393,9 +360,13 @@ def _training(inputs: Inputs) -> None:
             help="Only fine-tuning is offered LoRA as help.",
         )
         st.text_input(
-            "Other fields", key="more", bind=URL, max_chars=2000, placeholder="method.alpha: 32, data.epochs: 2",
+            "Other fields",
+            key="more",
+            bind=URL,
+            max_chars=2000,
+            placeholder="method.alpha: 32, data.epochs: 2",
             help="Any field of a run file, as dotted paths; a link puts here what has no input of its own.",
-        )  # fmt: skip
+        )
     inputs.notes["defaults"] = st.container()
 
 
@@ -473,12 +444,12 @@ def _parallel() -> None:
 
 
 def _providers() -> list[str]:
-    part = state.gpu_base(st.session_state)
+    part = state.gpu_base(st.session_state.get("gpu"))
     return [state.MEDIAN, *(providers_of(part.name) if part is not None else ())]
 
 
 def _price_text() -> str:
-    part = state.gpu_base(st.session_state)
+    part = state.gpu_base(st.session_state.get("gpu"))
     price = price_for(part.name) if part is not None else None
     return units.significant(price.usd_per_gpu_hour) if price is not None else "none known"
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from planner import units
-from planner.catalog import find_accelerator
+from planner.catalog import Accelerator, find_accelerator
 from planner.errors import PlanError, shorten
 from planner.run import PRECISIONS, Run, describe, parse_run
 from planner.workload.methods import METHODS
@@ -198,6 +198,8 @@ def values_of(run: Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
         dict(_leaves(run.model_dump(mode="json"))),
         dict(_leaves(said.model_dump(mode="json"))) if said is not None else {},
     )
+    if run.hardware.gpu is None:
+        del wanted["hardware.gpu"]  # the engine's default, which the widget names
     rest = {path: value for path, value in wanted.items() if path != "model" and have.get(path) != value}
     values["more"] = ", ".join(f"{path}: {json.dumps(value, ensure_ascii=False)}" for path, value in rest.items())
     return values, config
@@ -279,7 +281,7 @@ def _method(v: Mapping[str, Any]) -> dict[str, Any]:
     fields = kind.fields if kind is not None else ()
     if "rank" in fields:
         method["rank"] = v["rank"]
-    if "targets" in fields and v["targets"]:
+    if "targets" in fields and v["targets"] and v["targets"] != AUTO:
         text = str(v["targets"]).strip()
         method["targets"] = (
             [part.strip() for part in text.split(",")] if text != "all-linear" and _NAMES.fullmatch(text) else text
@@ -298,7 +300,7 @@ def _hardware(v: Mapping[str, Any]) -> dict[str, Any]:
             edits["peak_flops"] = {"bf16": v[key] * scale}
         else:
             edits[field] = v[key] * scale
-    hardware: dict[str, Any] = {"gpu": {"base": v["gpu"], **edits} if edits else v["gpu"] or None, "gpus": v["gpus"]}
+    hardware: dict[str, Any] = {"gpu": {"base": v["gpu"], **edits} if edits else v["gpu"], "gpus": v["gpus"]}
     for key, field in (("per_node", "gpus_per_node"), ("network", "network_gbps")):
         if v[key] is not None:
             hardware[field] = v[key]
@@ -324,7 +326,7 @@ def _plain_values(run: Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
     values["method"] = method.name
     if method.rank is not None:
         values["rank"] = method.rank
-    values["targets"] = ", ".join(method.targets) if isinstance(method.targets, tuple) else method.targets or ""
+    values["targets"] = ", ".join(method.targets) if isinstance(method.targets, tuple) else method.targets or AUTO
     if method.last is not None:
         values["last"] = method.last
     gpu = run.hardware.gpu
@@ -332,7 +334,7 @@ def _plain_values(run: Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
         values["gpu"] = str(gpu.get("base", ""))
         values |= _gpu_values(gpu)
     else:
-        values["gpu"] = gpu or ""
+        values["gpu"] = gpu or DEFAULTS["gpu"]
     values |= {"gpus": run.hardware.gpus, "per_node": run.hardware.gpus_per_node, "network": run.hardware.network_gbps}
     values["precision"] = _precision_name(run)
     values |= {
@@ -431,9 +433,9 @@ def _remove(mapping: Any, where: tuple[Any, ...]) -> bool:
     return False
 
 
-def gpu_base(values: Mapping[str, Any]) -> Any:
-    """The catalogue row behind the chosen accelerator, None when there is none of this name."""
+def gpu_base(name: object) -> Accelerator | None:
+    """The catalogue row of this name, None when there is none."""
     try:
-        return find_accelerator(str(values.get("gpu") or ""))
+        return find_accelerator(str(name or ""))
     except PlanError:
         return None

@@ -112,7 +112,8 @@ def error_parts(error: PlanError) -> tuple[str, str]:
 
 def short_model(name: str) -> str:
     """A model's name without its organisation."""
-    return name.rsplit("/", 1)[-1]
+    found = re.fullmatch(r"[\w.-]+/([\w.-]+(?: \(edited\))?)", name)
+    return found[1] if found else name
 
 
 PREVIEW: Final = 40_000

@@ -107,15 +107,19 @@ def core(w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
     )
     if unfused or (arch.attention_softcap and w.s.attention == "sdpa"):
         return recomputed(w, q, k, v) if w.s.recompute_attention else eager_core(w, q, k, v)
-    geometry = {
-        "batch": w.b,
-        "heads": arch.heads,
-        "kv_heads": arch.kv_heads,
-        "seq": w.t,
-        "keys": w.keys,
-        "head_dim": arch.head_dim,
-    }
-    out = g.fused_attention(q, k, v, causal=arch.causal, window=window, **geometry)
+    out = g.fused_attention(
+        q,
+        k,
+        v,
+        batch=w.b,
+        heads=arch.heads,
+        kv_heads=arch.kv_heads,
+        seq=w.t,
+        keys=w.keys,
+        head_dim=arch.head_dim,
+        causal=arch.causal,
+        window=window,
+    )
     # flash's output has the layout of q, so that the transpose back needs a copy; the fp32 kernel writes rows of tokens
     return g.copy(out) if arch.fresh_rotary and w.s.eager and out.dtype != "fp32" else out
 
@@ -132,8 +136,20 @@ def masked(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     plain = w.b * w.t * w.keys * (BYTES[q.dtype] + 1)
     moved = (Kernel("elementwise", 2 * plain), Kernel("elementwise", 2 * bias.bytes))
     g.add_operation("mask_bias", "elementwise", (), (bias,), (), moved, (), temporary=(plain, 0.0))
-    geometry = {"batch": w.b, "heads": heads, "kv_heads": heads, "seq": w.t, "keys": w.keys, "head_dim": arch.head_dim}
-    return g.fused_attention(q, k, v, causal=False, window=None, bias=bias, **geometry)
+    return g.fused_attention(
+        q,
+        k,
+        v,
+        batch=w.b,
+        heads=heads,
+        kv_heads=heads,
+        seq=w.t,
+        keys=w.keys,
+        head_dim=arch.head_dim,
+        causal=False,
+        window=None,
+        bias=bias,
+    )
 
 
 def recomputed(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -170,6 +186,8 @@ def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q = g.copy(g.lower(q))
     if arch.kv_heads != a:
         k, v = g.copy(k, every, name="repeat_kv"), g.copy(v, every, name="repeat_kv")
+    elif keys != t:  # joined with a prefix, they are contiguous
+        k, v = g.lower(k), g.lower(v)
     else:
         k, v = (g.lower(k) if arch.fresh_rotary else g.copy(g.lower(k))), g.copy(g.lower(v))
     weights = g.unary("attention_scale", g.batched_matmul(q, k, t, keys, d, b * a, scores, "scores"), save="none")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from planner.errors import PlanError
 from planner.run import Precision
 
-QUANTIZED = ("nf4", "nf4-dq", "int8")
+QUANTIZED = ("nf4", "nf4-dq", "int8", "int4")
 
 STORED_BYTES: dict[str, float] = {
     "fp32": 4.0,
@@ -16,10 +16,11 @@ STORED_BYTES: dict[str, float] = {
     "fp8": 1.0,
     "int8": 1.0,
     "nf4": 0.5 + 4 / 64,
+    "int4": 0.5 + 2.5 / 128,
     "nf4-dq": 0.5 + 1 / 64 + 4 / (64 * 256),
 }
 """Stored bytes of one weight. nf4 has an fp32 scale per 64 weights; double quantization stores that scale in 8 bits with an fp32 scale per 256 of them
-(Dettmers et al. 2023, sec. 3)."""
+(Dettmers et al. 2023, sec. 3). int4 (GPTQ, AWQ) has a 16-bit scale and a 4-bit zero per 128 weights (Frantar et al. 2022, arXiv:2210.17323)."""
 
 
 @dataclass(frozen=True)

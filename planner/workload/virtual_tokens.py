@@ -40,8 +40,9 @@ def prepend(w: Writer, prompt: Tensor, x: Tensor) -> Tensor:
     g = w.graph
     repeated = g.copy(prompt, (w.b, prompt.shape[1], prompt.shape[2]), name="repeat_prompt")
     prompts = g.cast(repeated, x.dtype, name="prompt_cast")
-    w.held = (*w.held, prompts)  # `prompts`, a variable of peft's forward
-    return g.cat((prompts, x), (w.b, w.t, x.shape[-1]), name="prepend_prompt")
+    joined = g.cat((prompts, x), (w.b, w.t, x.shape[-1]), name="prepend_prompt")
+    w.held = (*w.held, prompts, joined)  # `prompts` and `inputs_embeds`, variables of peft's forward
+    return joined
 
 
 def check_width(arch: Architecture, method: str) -> None:

@@ -29,9 +29,20 @@ class Server:
 
     def __init__(self, log: Path) -> None:
         self.port, self.log = free_port(), log
-        command = [sys.executable, "-m", "streamlit", "run", "Home.py", f"--server.port={self.port}", "--server.headless=true", "--server.fileWatcherType=none"]
+        command = [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "Home.py",
+            f"--server.port={self.port}",
+            "--server.headless=true",
+            "--server.fileWatcherType=none",
+        ]
         with log.open("w") as out:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+            )
 
     @property
     def url(self) -> str:

@@ -49,11 +49,13 @@ def test_the_app_opens_with_a_plan_and_the_address_keeps_changes(server: Any, op
     assert MODEL in page.inner_text("[data-testid=stMain]")
     assert page.get_by_role("button", name="Calculate").count() == 0
 
-    page.get_by_role("radio", name="QLoRA").or_(page.get_by_role("button", name="QLoRA", exact=True)).first.click()
+    page.locator("[data-testid=stButtonGroup]").filter(has_text="Freeze").get_by_text("QLoRA", exact=True).click()
     count = page.get_by_label("How many")
     count.fill("4")
     count.press("Enter")
-    page.wait_for_function("() => location.search.includes('gpus=4') && location.search.includes('QLoRA')", timeout=20_000)
+    page.wait_for_function(
+        "() => location.search.includes('gpus=4') && location.search.includes('QLoRA')", timeout=20_000
+    )
     settle(page)
     assert address(page) == {"method": "QLoRA", "gpus": "4"}
     assert "4 × H100 SXM 80GB" in page.inner_text("[data-testid=stMain]")
@@ -85,13 +87,26 @@ def test_a_deep_link_into_a_fresh_server(fresh_server: Any, open_page: Any, name
 
 
 def test_a_full_link_opens_its_plan_and_moves_to_the_address(server: Any, open_page: Any) -> None:
-    run = parse_run({"model": "Qwen/Qwen2.5-7B", "method": {"name": "lora", "rank": 64, "alpha": 7}, "hardware": {"gpu": "A100 SXM4 80GB", "gpus": 2}, "data": "1.5B"})
+    run = parse_run(
+        {
+            "model": "Qwen/Qwen2.5-7B",
+            "method": {"name": "lora", "rank": 64, "alpha": 7},
+            "hardware": {"gpu": "A100 SXM4 80GB", "gpus": 2},
+            "data": "1.5B",
+        }
+    )
     page = open_page(f"{server.url}/?plan={state.encode(run)}&v=1")
     page.get_by_text("2 × A100 SXM4 80GB").first.wait_for(timeout=30_000)
     settle(page)
     said = address(page)
     assert "plan" not in said
-    assert (said["model"], said["rank"], said["gpu"], said["gpus"], said["data"]) == ("Qwen/Qwen2.5-7B", "64", "A100 SXM4 80GB", "2", "1.5B")
+    assert (said["model"], said["rank"], said["gpu"], said["gpus"], said["data"]) == (
+        "Qwen/Qwen2.5-7B",
+        "64",
+        "A100 SXM4 80GB",
+        "2",
+        "1.5B",
+    )
     shown = page.inner_text("[data-testid=stMain]")
     page.reload()
     page.get_by_text("2 × A100 SXM4 80GB").first.wait_for(timeout=30_000)
@@ -118,7 +133,6 @@ def test_an_upload_that_is_no_config_is_one_error(server: Any, open_page: Any, t
     good = tmp_path / "good" / "config.json"
     good.parent.mkdir()
     good.write_text(json.dumps(find_model("gpt2").config | {"_name_or_path": "<b>mine</b>"}))
-    page.locator("[data-testid=stFileUploaderDeleteBtn] button").first.click()
     page.locator("input[type=file]").set_input_files(str(good))
     page.get_by_text("<b>mine</b>").first.wait_for(timeout=20_000)
     page.wait_for_function("() => location.search.includes('config=')", timeout=20_000)
@@ -132,15 +146,23 @@ def test_an_upload_that_is_no_config_is_one_error(server: Any, open_page: Any, t
 def test_nothing_is_cut_off_on_a_phone(server: Any, open_page: Any, scheme: str, tmp_path: Path) -> None:
     page = open_page(server.url, 390, 844, scheme)
     settle(page)
-    overflow = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth - document.querySelector('[data-testid=stMain]').clientWidth")
+    overflow = page.evaluate(
+        "document.querySelector('[data-testid=stMain]').scrollWidth - document.querySelector('[data-testid=stMain]').clientWidth"
+    )
     assert overflow <= 0
-    cut = page.evaluate("[...document.querySelectorAll('[data-testid=stMetricValue] *')].filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText)")
+    cut = page.evaluate(
+        "[...document.querySelectorAll('[data-testid=stMetricValue] *')].filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText)"
+    )
     assert cut == []
     assert page.screenshot(path=str(tmp_path / "phone.png"), full_page=True)
     ground = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
     assert ground == ("rgb(17, 23, 22)" if scheme == "dark" else "rgb(255, 255, 255)")
-    ink = page.evaluate("getComputedStyle(document.querySelector('.js-plotly-plot .xtick text, .js-plotly-plot .ytick text')).fill")
-    assert ink.replace(" ", "") in (("rgb(230,237,235)", "rgb(154,168,164)") if scheme == "dark" else ("rgb(27,36,34)", "rgb(95,107,104)"))
+    ink = page.evaluate(
+        "getComputedStyle(document.querySelector('.js-plotly-plot .xtick text, .js-plotly-plot .ytick text')).fill"
+    )
+    assert ink.replace(" ", "") in (
+        ("rgb(230,237,235)", "rgb(154,168,164)") if scheme == "dark" else ("rgb(27,36,34)", "rgb(95,107,104)")
+    )
     assert_no_fault(page)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, flops, memory, parameters
+from tests.oracles import cases, flops, memory, parameters, sequence_cases
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -39,6 +39,9 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "parameters": (lambda: [*cases.parameter_cases(), *_published()], _parameters),
     "flops": (cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
     "memory": (cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
+    "sequence-parameters": (sequence_cases.parameter_cases, _parameters),
+    "sequence-flops": (sequence_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
 
 

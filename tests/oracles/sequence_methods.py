@@ -22,6 +22,7 @@ TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 ATTENTION_OUT = re.compile(r"(self_attn\.(o_proj|out_proj|dense)|attn\.c_proj|attention\.(dense|output\.dense))$")
 MLP_OUT = re.compile(r"(mlp\.(down_proj|c_proj|fc2|dense_4h_to_h)|layers\.\d+\.fc2|(?<!attention)\.output\.dense)$")
 MLP = re.compile(r"(layers|h)\.\d+\.mlp$")
+UP_OF_DOWN = (("output.dense", "intermediate"), ("fc2", "fc1"))
 CLASSIFIER = re.compile(r"^(score|classifier)\.")
 
 
@@ -58,6 +59,20 @@ class Beside(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.base(x)
         return (y + 4.0 * self.adapter(x)).to(y.dtype)  # type: ignore[no-any-return]
+
+
+class BesideSplit(nn.Module):
+    """The same where a block has no MLP module: the down projection adds what the adapter makes of the up projection's input."""
+
+    def __init__(self, up: nn.Module, down: nn.Module, adapter: Bottleneck) -> None:
+        super().__init__()
+        self.base, self.adapter = down, adapter
+        self.inputs: list[torch.Tensor] = []
+        up.register_forward_pre_hook(lambda module, args: self.inputs.append(args[0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.base(x)
+        return (y + 4.0 * self.adapter(self.inputs.pop())).to(y.dtype)  # type: ignore[no-any-return]
 
 
 def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.Module:
@@ -104,10 +119,15 @@ def _adapters(model: nn.Module, method: Mapping[str, Any]) -> nn.Module:
     bottleneck, placement = method["bottleneck"], method["placement"]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(bool(CLASSIFIER.match(name)))
+    whole = any(MLP.search(name) for name, _ in model.named_modules())
     for name, module in list(model.named_modules()):
         if placement == "parallel":
-            if MLP.search(name):
-                _replace(model, name, Beside(module, Bottleneck(width, bottleneck, skip=False)))
+            beside = Bottleneck(width, bottleneck, skip=False)
+            if whole and MLP.search(name):
+                _replace(model, name, Beside(module, beside))
+            elif not whole and MLP_OUT.search(name):
+                down, up = next(pair for pair in UP_OF_DOWN if name.endswith(pair[0]))
+                _replace(model, name, BesideSplit(model.get_submodule(name.removesuffix(down) + up), module, beside))
         elif MLP_OUT.search(name) or (placement == "houlsby" and ATTENTION_OUT.search(name)):
             _replace(model, name, Behind(module, Bottleneck(width, bottleneck)))
     return model

@@ -23,7 +23,12 @@ CONFIG = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding=
 def theme(mode: str) -> charts.Theme:
     t = CONFIG["theme"][mode]
     return charts.Theme(
-        t["textColor"], t["grayColor"], t["borderColor"], t["backgroundColor"], t["primaryColor"], tuple(t["chartCategoricalColors"])
+        t["textColor"],
+        t["grayColor"],
+        t["borderColor"],
+        t["backgroundColor"],
+        t["primaryColor"],
+        tuple(t["chartCategoricalColors"]),
     )
 
 
@@ -104,16 +109,24 @@ def test_every_chart_has_a_sentence(plan: Estimate) -> None:
     assert f"{relation} the usable {units.format_bytes(plan.usable_memory_bytes)}" in charts.memory_bar_alt(plan)
     assert units.format_seconds(plan.step_time_s) in charts.step_bars_alt(plan)
     assert units.format_bytes(plan.peak_memory_bytes) in charts.memory_curve_alt(plan)
-    assert {part.label for part in memory_parts(plan)} & set(charts.memory_bar_alt(plan).split(". ")[1].split(" are ")[:1])
+    assert {part.label for part in memory_parts(plan)} & set(
+        charts.memory_bar_alt(plan).split(". ")[1].split(" are ")[:1]
+    )
 
 
 def test_predicted_and_measured() -> None:
-    rows = [{"measured": 100.0, "predicted": 105.0, "group": "a", "name": "x"}, {"measured": 2000.0, "predicted": 3000.0, "group": "b", "name": "y"}]
+    rows = [
+        {"measured": 100.0, "predicted": 105.0, "group": "a", "name": "x"},
+        {"measured": 2000.0, "predicted": 3000.0, "group": "b", "name": "y"},
+    ]
     figure = charts.predicted_and_measured(rows, theme("dark"), "tokens/s")
     assert [list(trace.x) for trace in figure.data if trace.mode == "markers"] == [[100.0], [2000.0]]
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
     assert "logarithmic" in figure.layout.xaxis.title.text
-    assert charts.predicted_and_measured_alt(rows) == "Predicted over measured for 2 published runs; 1 of them lie within ± 10 %."
+    assert (
+        charts.predicted_and_measured_alt(rows)
+        == "Predicted over measured for 2 published runs; 1 of them lie within ± 10 %."
+    )
     assert charts.predicted_and_measured([], theme("dark"), "GiB").data
 
 

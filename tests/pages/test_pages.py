@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from planner import estimate
+from planner import estimate, units
 from planner.catalog import find_model
 from planner.run import parse_run
 from planner.summary import key_figures, verdict
@@ -20,7 +20,13 @@ SPECS: dict[str, dict[str, str]] = {
     "fits": {},
     "does not fit": {"method": "Full"},
     "too small by far": {"model": "meta-llama/Llama-3.1-405B", "method": "Full", "gpu": "T4"},
-    "1024 GPUs": {"method": "Full", "gpus": "1024", "sharding": "Everything (ZeRO-3, FSDP)", "accumulation": "1", "checkpointing": "Full"},
+    "1024 GPUs": {
+        "method": "Full",
+        "gpus": "1024",
+        "sharding": "Everything (ZeRO-3, FSDP)",
+        "accumulation": "1",
+        "checkpointing": "Full",
+    },
     "no data": {"data": ""},
     "encoder": {"model": "google-bert/bert-base-uncased", "method": "Full", "seq": "512", "gpu": "T4"},
     "no price": {"gpu": "Apple M2 Max"},
@@ -31,7 +37,13 @@ SPECS: dict[str, dict[str, str]] = {
     "not data": {"data": "a lot"},
 }
 GOOD = ("fits", "does not fit", "too small by far", "1024 GPUs", "no data", "encoder")
-BAD = {"unknown GPU": "hardware.gpu", "unknown model": "model", "hostile name": "model", "not divisible": "parallel.tp", "not data": "data.tokens"}
+BAD = {
+    "unknown GPU": "hardware.gpu",
+    "unknown model": "model",
+    "hostile name": "model",
+    "not divisible": "parallel.tp",
+    "not data": "data.tokens",
+}
 
 
 def texts_of(app: AppTest) -> str:
@@ -109,11 +121,23 @@ def test_a_page_that_opens_first_goes_through_home(open_app: Any) -> None:
 
 
 def test_a_full_link_restores_the_plan_and_says_what_it_cannot(open_app: Any) -> None:
-    run = parse_run({"model": "Qwen/Qwen2.5-7B", "method": {"name": "lora", "rank": 64, "alpha": 7}, "batch": {"micro": 3, "seq_len": 3000}, "data": "1.5B"})
+    run = parse_run(
+        {
+            "model": "Qwen/Qwen2.5-7B",
+            "method": {"name": "lora", "rank": 64, "alpha": 7},
+            "batch": {"micro": 3, "seq_len": 3000},
+            "data": "1.5B",
+        }
+    )
     app = open_app(plan=state.encode(run), v="1")
     assert not app.warning
-    assert app.session_state["current"].run == run
-    assert (app.session_state["seq"], app.session_state["more"], app.session_state["data"]) == ("3000", "method.alpha: 7.0", "1.5B")
+    said = app.session_state["current"].run.model_dump(exclude={"hardware"})
+    assert said == run.model_dump(exclude={"hardware"})
+    assert (app.session_state["seq"], app.session_state["more"], app.session_state["data"]) == (
+        "3000",
+        "method.alpha: 7.0",
+        "1.5B",
+    )
     assert "plan" not in app.query_params
     app = open_app(plan="not-a-plan")
     assert len(app.warning) == 1
@@ -130,7 +154,11 @@ def test_values_of_the_address_that_no_input_takes_are_said(open_app: Any) -> No
 def test_a_preset_is_applied_and_undone(open_app: Any) -> None:
     app = open_app(gpu="RTX 4090")
     app.sidebar.button_group(key="preset").set_value("70B QLoRA").run()
-    assert (app.session_state["model"], app.session_state["method"], app.session_state["gpu"]) == ("meta-llama/Llama-3.1-70B", "qlora", "H100 SXM 80GB")
+    assert (app.session_state["model"], app.session_state["method"], app.session_state["gpu"]) == (
+        "meta-llama/Llama-3.1-70B",
+        "qlora",
+        "H100 SXM 80GB",
+    )
     app.sidebar.button(key="undo").click().run()
     assert (app.session_state["model"], app.session_state["gpu"]) == (state.DEFAULTS["model"], "RTX 4090")
     assert "before" not in app.session_state
@@ -203,14 +231,21 @@ def test_a_hostile_config_is_one_error(open_app: Any, text: str) -> None:
     assert len(app.metric) == 4
 
 
-def test_the_hub_is_asked_only_on_a_click_and_says_when_it_is_away(open_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_asked_only_on_a_click_and_says_when_it_is_away(
+    open_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
     def away(name: str) -> dict[str, Any]:
         asked.append(name)
         from planner.errors import PlanError
 
-        raise PlanError("model", name, "cannot be fetched: the Hugging Face hub is not reachable and no copy is cached", "Check the network.")
+        raise PlanError(
+            "model",
+            name,
+            "cannot be fetched: the Hugging Face hub is not reachable and no copy is cached",
+            "Check the network.",
+        )
 
     monkeypatch.setattr("planner.ui.inputs.fetch_config", away)
     app = open_app(model="somebody/model-9b")
@@ -236,13 +271,18 @@ def test_reports_are_shown_and_offered(open_app: Any, name: str) -> None:
     assert len(app.get("iframe" if name == "html" else "code")) >= 1
 
 
-def test_the_method_page_prints_the_cross_check(open_app: Any) -> None:
-    app = open_app("method")
-    equations = "\n".join(latex.value for latex in app.latex)
-    check = app.session_state["current"].estimate.details["crosscheck"]
+@pytest.mark.parametrize("spec", ["fits", "does not fit", "1024 GPUs", "no data", "encoder", "unknown GPU"])
+def test_the_method_page_has_the_numbers_of_the_plan(open_app: Any, spec: str) -> None:
+    app = open_app("method", **SPECS[spec])
+    said = texts_of(app)
+    plan = app.session_state["current"].estimate
+    check = plan.details["crosscheck"]
     mantissa, exponent = f"{check['six_nd_flops']:.2e}".split("e")
-    assert rf"{mantissa} \times 10^{{{int(exponent)}}}" in equations
-    assert "16" in equations
+    assert rf"{mantissa} \times 10^{{{int(exponent)}}}" in said
+    assert units.significant(check["sixteen_bytes_per_parameter"] / units.GIB).replace(",", "{,}") in said
+    assert "<<" not in said
+    assert ("nothing is exchanged" in said) == (plan.run.hardware.gpus == 1)
+    assert len(app.subheader) == 9
 
 
 def test_the_dark_theme_has_its_own_colours(open_app: Any) -> None:

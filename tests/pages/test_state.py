@@ -11,24 +11,66 @@ from planner import estimate
 from planner.catalog import find_model
 from planner.errors import PlanError
 from planner.run import Run, parse_run
-from planner.ui import inputs, state, texts
+from planner.ui import address, state, texts
 
 RUNS: tuple[dict[str, Any], ...] = (
     {"model": "openai-community/gpt2"},
-    {"model": "meta-llama/Llama-3.1-8B", "method": {"name": "lora", "rank": 16, "targets": "all-linear"}, "data": "10M"},
-    {"model": "meta-llama/Llama-3.1-8B", "method": {"name": "lora", "rank": 64, "alpha": 32, "targets": ["q_proj", "v_proj"], "modules_to_save": ["lm_head"]}},
-    {"model": "meta-llama/Llama-3.1-8B", "method": {"name": "lora", "targets": "model\\.layers\\.[0-9]\\.mlp\\.up_proj"}},
-    {"model": "meta-llama/Llama-3.1-8B", "method": {"name": "freeze", "first": 6}, "precision": {"weights": "bf16", "compute": "bf16", "master_weights": True}},
-    {"model": "Qwen/Qwen2.5-7B", "method": "qlora", "hardware": {"gpu": {"base": "RTX 4090", "memory_gib": 48, "peak_flops": {"bf16": 2e14}}, "gpus": 2}},
-    {"model": {"base": "meta-llama/Llama-3.1-8B", "num_hidden_layers": 40, "rope_theta": 10000}, "batch": {"micro": 3, "accumulation": 5, "seq_len": 3000}},
-    {"model": {"base": "openai-community/gpt2", "n_layer": 24}, "data": {"samples": 50000, "mean_tokens": 512, "epochs": 3}},
-    {"model": "gpt2", "data": {"tokens": 80_000_000, "epochs": 1.5}, "task": "pretrain", "head": "causal-lm"},
-    {"model": "gpt2", "data": {"samples": 123457}, "price": {"usd_per_gpu_hour": 2.5, "spot": True}, "energy": {"country": "FRA", "pue": 1.2}},
     {
-        "model": "gpt2", "hardware": {"gpu": "A100 SXM4 80GB", "gpus": 16, "gpus_per_node": 8, "network_gbps": 800}, "parallel": {"sharding": "zero2", "tp": 2},
-        "activation_checkpointing": "selective", "attention": "flash", "optimizer": "adamw8bit", "stack": "torchtitan", "precision": "bf16-mixed", "offload": "optimizer",
+        "model": "meta-llama/Llama-3.1-8B",
+        "method": {"name": "lora", "rank": 16, "targets": "all-linear"},
+        "data": "10M",
     },
-)  # fmt: skip
+    {
+        "model": "meta-llama/Llama-3.1-8B",
+        "method": {
+            "name": "lora",
+            "rank": 64,
+            "alpha": 32,
+            "targets": ["q_proj", "v_proj"],
+            "modules_to_save": ["lm_head"],
+        },
+    },
+    {
+        "model": "meta-llama/Llama-3.1-8B",
+        "method": {"name": "lora", "targets": "model\\.layers\\.[0-9]\\.mlp\\.up_proj"},
+    },
+    {
+        "model": "meta-llama/Llama-3.1-8B",
+        "method": {"name": "freeze", "first": 6},
+        "precision": {"weights": "bf16", "compute": "bf16", "master_weights": True},
+    },
+    {
+        "model": "Qwen/Qwen2.5-7B",
+        "method": "qlora",
+        "hardware": {"gpu": {"base": "RTX 4090", "memory_gib": 48, "peak_flops": {"bf16": 2e14}}, "gpus": 2},
+    },
+    {
+        "model": {"base": "meta-llama/Llama-3.1-8B", "num_hidden_layers": 40, "rope_theta": 10000},
+        "batch": {"micro": 3, "accumulation": 5, "seq_len": 3000},
+    },
+    {
+        "model": {"base": "openai-community/gpt2", "n_layer": 24},
+        "data": {"samples": 50000, "mean_tokens": 512, "epochs": 3},
+    },
+    {"model": "gpt2", "data": {"tokens": 80_000_000, "epochs": 1.5}, "task": "pretrain", "head": "causal-lm"},
+    {
+        "model": "gpt2",
+        "data": {"samples": 123457},
+        "price": {"usd_per_gpu_hour": 2.5, "spot": True},
+        "energy": {"country": "FRA", "pue": 1.2},
+    },
+    {
+        "model": "gpt2",
+        "hardware": {"gpu": "A100 SXM4 80GB", "gpus": 16, "gpus_per_node": 8, "network_gbps": 800},
+        "parallel": {"sharding": "zero2", "tp": 2},
+        "activation_checkpointing": "selective",
+        "attention": "flash",
+        "optimizer": "adamw8bit",
+        "stack": "torchtitan",
+        "precision": "bf16-mixed",
+        "offload": "optimizer",
+    },
+)
 
 
 @pytest.mark.parametrize("mapping", RUNS, ids=lambda mapping: str(sorted(mapping))[:60])
@@ -37,7 +79,12 @@ def test_widgets_say_every_value_of_a_run(mapping: dict[str, Any]) -> None:
     values, config = state.values_of(run)
     assert set(values) == set(state.defaults())
     said = parse_run(state.run_mapping(values, config))
-    assert said.model_dump() == run.model_dump()
+    gpu = run.hardware.gpu or state.DEFAULTS["gpu"]
+    assert (
+        said.model_dump()
+        == run.model_copy(update={"hardware": run.hardware.model_copy(update={"gpu": gpu})}).model_dump()
+    )
+    assert address.from_address(address.to_address(values)) == (address.to_address(values), [])
 
 
 @pytest.mark.parametrize("mapping", RUNS, ids=lambda mapping: str(sorted(mapping))[:60])
@@ -63,7 +110,9 @@ def test_a_link_lists_what_it_could_not_honour() -> None:
     assert found is not None
     assert found.batch.micro == 4
     assert len(remarks) == 4
-    assert all(any(word in remark for remark in remarks) for word in ("version 9", "hardware.gpus", "colour", "precision"))
+    assert all(
+        any(word in remark for remark in remarks) for word in ("version 9", "hardware.gpus", "colour", "precision")
+    )
 
 
 @pytest.mark.parametrize("text", ["", "?", "e30", "bm90IGpzb24", "W10", "x" * 500_000, "bnVsbA", "eyJtb2RlbCI6IFs"])
@@ -129,28 +178,39 @@ def test_an_edit_of_a_size_that_a_model_does_not_have_is_refused() -> None:
 
 
 def test_an_address_may_hold_labels_or_words_of_a_run_file() -> None:
-    fixed, remarks = inputs.from_address({"method": "qlora", "stack": "torchtitan", "gpus": "8", "gpu": "Potato", "checkpointing": "Full"})
+    fixed, remarks = address.from_address(
+        {"method": "qlora", "stack": "torchtitan", "gpus": "8", "gpu": "Potato", "checkpointing": "Full"}
+    )
     assert fixed == {"method": "QLoRA", "stack": "torchtitan", "gpus": "8", "gpu": "Potato", "checkpointing": "Full"}
     assert remarks == []
 
 
 def test_an_address_that_no_input_can_take_is_remarked_on() -> None:
-    fixed, remarks = inputs.from_address({"method": "magic", "gpus": "0", "micro": "many", "seq": "4096"})
+    fixed, remarks = address.from_address({"method": "magic", "gpus": "0", "micro": "many", "seq": "4096"})
     assert fixed == {"seq": "4096"}
     assert [remark.partition(":")[0] for remark in remarks] == ["method", "gpus", "micro"]
 
 
 def test_labels_are_unique() -> None:
     """Labels stand in the address, so two values of one input may not share one."""
-    for key, labels in inputs.CHOICES.items():
+    for key, labels in address.CHOICES.items():
         assert len(set(labels.values())) == len(labels), key
         assert set(state.defaults()) >= {key}
 
 
 def test_text_is_shown_as_it_is() -> None:
     assert texts.plain("<script>alert(1)</script>") == "\\<script\\>alert(1)\\</script\\>"
-    assert texts.plain("$x$ :red[y] *a* `c` ~d~ [l](u) a|b") == "\\$x\\$ \\:red\\[y\\] \\*a\\* \\`c\\` \\~d\\~ \\[l\\](u) a\\|b"
-    assert [texts.plain(text) for text in ("1. one", "# head", "- item", "a\n\n# b", "6.7 %")] == ["1\\. one", "\\# head", "\\- item", "a # b", "6.7 %"]
+    assert (
+        texts.plain("$x$ :red[y] *a* `c` ~d~ [l](u) a|b")
+        == "\\$x\\$ \\:red\\[y\\] \\*a\\* \\`c\\` \\~d\\~ \\[l\\](u) a\\|b"
+    )
+    assert [texts.plain(text) for text in ("1. one", "# head", "- item", "a\n\n# b", "6.7 %")] == [
+        "1\\. one",
+        "\\# head",
+        "\\- item",
+        "a # b",
+        "6.7 %",
+    ]
     assert texts.code("a`b\nc") == "`a'b c`"
 
 

@@ -62,7 +62,7 @@ def rendered(subject: Subject, name: str) -> str:
 
 
 def test_formats_are_listed_in_order_and_a_second_of_a_name_is_refused() -> None:
-    assert list(EXPORTERS)[0] == "html"
+    assert next(iter(EXPORTERS)) == "html"
     assert {"html", "md", "json", "csv"} <= set(EXPORTERS)
     with pytest.raises(RuntimeError, match="registered twice"):
         register("csv", label="", ending="csv", mime="text/csv", position=0)(lambda subject: b"")
@@ -90,7 +90,7 @@ def test_verdict_and_figures_come_first_and_are_those_of_the_page(subject: Subje
         assert figure.interval_text in text
         position = text.index(figure.label, position)
     for section in build(subject).sections:
-        assert name == "md" and section.folded or section.title in text
+        assert (name == "md" and section.folded) or section.title in text
 
 
 def test_html_is_well_formed_and_needs_nothing_from_outside(subject: Subject) -> None:
@@ -116,7 +116,9 @@ def test_html_charts_have_a_sentence_and_drawable_numbers(subject: Subject) -> N
     for chart in charts:
         assert chart["role"] == "img"
         assert len(chart["aria-label"] or "") > 20
-    drawn = [value for tag, attributes in page.tags if tag in {"rect", "line", "circle", "text"} for name, value in attributes.items() if name in {"x", "y", "width", "height", "x1", "x2", "cx", "cy"}]
+    places = {"x", "y", "width", "height", "x1", "x2", "cx", "cy"}
+    shapes = [attributes for tag, attributes in page.tags if tag in {"rect", "line", "circle", "text"}]
+    drawn = [value for attributes in shapes for name, value in attributes.items() if name in places]
     assert len(drawn) > 30
     numbers = [float(value or "nan") for value in drawn if not str(value).endswith("%")]
     assert all(math.isfinite(number) and -1 <= number <= 2000 for number in numbers)
@@ -225,7 +227,8 @@ def test_every_unit_of_a_term_has_a_format() -> None:
 
 
 def test_a_report_says_what_is_not_known(subject: Subject) -> None:
-    unknown = {"usable_memory_bytes": None, "fits": None, "fits_reason": "The memory of this device is not known.", "memory_curve": (), "total_time_s": None, "cost_usd": None}
+    unknown = {"usable_memory_bytes": None, "fits": None, "fits_reason": "The memory of this device is not known."}
+    unknown |= {"memory_curve": (), "total_time_s": None, "cost_usd": None}
     less = Subject(subject.estimate.model_copy(update=unknown), (), Run(model="gpt2"))
     for name in EXPORTERS:
         assert export(less.estimate, name)

@@ -29,7 +29,9 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         g = w.graph
         down = w.adapter(f"{path}.down.weight", (bottleneck, arch.hidden))
         up = w.adapter(f"{path}.up.weight", (arch.hidden, bottleneck))
-        hidden = g.linear(g.cast(x, down.dtype), down, w.adapter(f"{path}.down.bias", (bottleneck,)), name="adapter_down")
+        hidden = g.linear(
+            g.cast(x, down.dtype), down, w.adapter(f"{path}.down.bias", (bottleneck,)), name="adapter_down"
+        )
         hidden = g.unary("relu", hidden, save="output")
         return g.linear(hidden, up, w.adapter(f"{path}.up.bias", (arch.hidden,)), name="adapter_up")
 

@@ -74,7 +74,9 @@ def attend(w: Writer, layer: str, x: Tensor, y: Tensor, length: float) -> Tensor
     every, shape = (b, kv, length, d), (b, heads, length, d)
     if arch.fused_qkv:
         total = (heads + 2 * kv) * d
-        _, k, v = g.split(w.linear(f"{layer}.{n.fused}", prompt, total, bias=arch.qkv_bias), [(1, length, heads * d)] * 3)
+        _, k, v = g.split(
+            w.linear(f"{layer}.{n.fused}", prompt, total, bias=arch.qkv_bias), [(1, length, heads * d)] * 3
+        )
         k, v = g.copy(k, every, name="repeat_prompt"), g.copy(v, every, name="repeat_prompt")
         again = w.linear(f"{layer}.{n.fused}", x, total, bias=arch.qkv_bias)
         q = g.split(again, [(b, heads, t, d), (b, kv, t, d), (b, kv, t, d)])[0]
@@ -87,11 +89,13 @@ def attend(w: Writer, layer: str, x: Tensor, y: Tensor, length: float) -> Tensor
         unused = Tensor(x.shape, x.dtype, x.storage, False)  # values that are computed again and left
         w.linear(f"{layer}.{n.value}", unused, kv * d, bias=arch.qkv_bias)
         q = rotate(w, q, heads, x.dtype)
-    k_wide = g.cast(k, q.dtype)
-    scores = g.batched_matmul(q, k_wide, t, length, d, b * heads, (b, heads, t, length), "scores")
+    rows, k_wide, values = q, g.cast(k, q.dtype), v
+    if arch.fused_qkv:  # transposed views: batched products copy them
+        rows, k_wide, values = g.copy(g.lower(q)), g.copy(g.lower(k_wide)), g.copy(g.lower(v))
+    scores = g.batched_matmul(rows, k_wide, t, length, d, b * heads, (b, heads, t, length), "scores")
     scaled = g.unary("attention_scale", scores, save="none")
     weights = g.mul(gate, g.cast(g.softmax(scaled, "fp32"), q.dtype), name="gate")
-    attended = g.batched_matmul(weights, v, t, d, length, b * heads, (b, heads, t, d), "context")
+    attended = g.batched_matmul(weights, values, t, d, length, b * heads, (b, heads, t, d), "context")
     out = g.view(g.copy(attended), (b, t, heads * d))
     if not arch.fused_qkv:
         out = w.linear(f"{layer}.{n.out}", out, arch.hidden, bias=arch.out_bias)
