@@ -15,5 +15,7 @@ for section in method.sections(current.estimate):
         for block in section.blocks:
             if isinstance(block, dict):
                 st.table(block, border="horizontal", alt=section.title)
+            elif block.startswith("$$"):
+                st.latex(block.strip("$"))
             else:
                 st.markdown(block)

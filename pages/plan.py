@@ -44,7 +44,8 @@ with left.container(border=True, height="stretch"):
         st.markdown(f":orange[:material/warning:] {texts.plain(warning)}")
 with right.container(border=True, height="stretch"):
     st.subheader("Where a step goes", anchor=False, help=explain.STEP_HELP)
-    frame.draw(charts.step_bars(e, theme), "step_bars", charts.step_bars_alt(e))
+    by = explain.step_view()
+    frame.draw(charts.step_bars(e, theme, by), "step_bars", charts.step_bars_alt(e, by))
     explain.arithmetic(e, "time", ("time", "figures/mfu", "figures/tokens_per_s"))
 
 help_slot = st.container(border=True)
@@ -85,7 +86,7 @@ with help_slot:
             gap="small",
             key=f"suggestion_{i}",
         ):
-            st.markdown(texts.plain(suggestion.title), width=420)
+            st.markdown(texts.plain(suggestion.title), width=360)
             with st.container(horizontal=True, gap="xsmall", width=430):
                 for name, text in zip(("time", "memory", "cost"), delta_texts(suggestion), strict=True):
                     st.markdown(explain.delta(name, text), width=132)

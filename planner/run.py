@@ -344,7 +344,7 @@ def load_run(path: str | Path) -> Run:
             "run", file, f"cannot be read ({type(error).__name__})", "Give the path of a YAML or JSON run file."
         ) from None
     try:
-        mapping = json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=_plain_loader())
+        mapping = json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=plain_loader())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PlanError(
             "run", file, f"is not valid YAML or JSON ({shorten(error, 160)})", "Correct the file's syntax."
@@ -356,7 +356,7 @@ def load_run(path: str | Path) -> Run:
     return parse_run(mapping)
 
 
-def _plain_loader() -> Any:
+def plain_loader() -> Any:
     """YAML's safe loader without aliases: a few nested anchors can otherwise expand to gigabytes."""
     import yaml
 

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from planner.errors import PlanError, shorten
-from planner.run import MAX_RUN_FILE_BYTES, Run, _plain_loader, load_run, parse_run
+from planner.run import MAX_RUN_FILE_BYTES, Run, plain_loader, load_run, parse_run
 
 if TYPE_CHECKING:
     from planner.device.profile import DeviceProfile
@@ -55,7 +55,7 @@ def _from_stdin() -> Run:
     if len(content) > MAX_RUN_FILE_BYTES:
         raise PlanError("run", source, "is larger than 2 MiB", "A run file is a few lines of YAML or JSON.")
     try:
-        mapping = yaml.load(content.decode("utf-8-sig"), Loader=_plain_loader())  # noqa: S506
+        mapping = yaml.load(content.decode("utf-8-sig"), Loader=plain_loader())  # noqa: S506
     except UnicodeDecodeError:
         raise PlanError("run", source, "is not UTF-8 text", "Write YAML or JSON.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -55,6 +55,7 @@ GEMM_FREE: Final = {
     "prologue_k": (100.0, 5.0, 1500.0),
     "wave_s": (2e-7, 1e-9, 5e-6),
     "wave_softness": (0.3, 0.01, 1.0),
+    "drift": (0.03, 0.001, 0.5),
     "split_s": (2e-6, 1e-7, 1e-4),
     "split_traffic": (0.5, 0.01, 20.0),
     "cached": (1.2, 0.2, 10.0),
@@ -64,6 +65,7 @@ GEMM_FREE: Final = {
     "blend": (3.0, 1.2, 10.0),
     "droop": (0.1, 0.001, 1.0),
     "droop_s": (5e-4, 5e-5, 2e-2),
+    "droop_power": (1.0, 0.5, 8.0),
 }
 QUANTIZE_FREE: Final = {
     "quantize_launch_s": (2e-6, 2e-7, 5e-5),

@@ -6,11 +6,13 @@ whose inner loop reaches the fraction e of the peak rate P of all S multiprocess
     tiles   = ceil(m / b_m) ceil(n / b_n) batch
     waves   = ceil(tiles / S) - softness (ceil(tiles / S) - tiles / S)           at least one
     compute = waves ((k + k0) 2 b_m b_n S / (P e) + t_wave)                      k0: filling and draining the pipeline
+              + (waves - 1) drift k 2 b_m b_n S / (P e)                          later waves no longer load in step
     split-K : s = min(S // tiles, k // k_split) slices when tiles < S, plus t_split and the traffic of the partial sums
     miss    = (bytes / (f L2) - 1) / span, between 0 and 1                       a loop over more than the cache holds hits nothing
     memory  = bytes (1 / cached + miss / spilled) / B                            B: datasheet bandwidth
     work    = (min over tiles of compute ^ p + memory ^ p) ^ (1 / p)
-    time    = t_launch + work (1 + droop work / (work + t_droop))                clocks settle under the power limit
+    x       = (work / t_droop) ^ q
+    time    = t_launch + work (1 + droop x / (1 + x))                            clocks settle under the power limit
 
 Wave quantisation and tile choice: NVIDIA, Matrix Multiplication Background User's Guide, sections 3 and 4. The roofline: Williams et
 al. 2009. The soft maximum stands for imperfect overlap of loads and products.
@@ -49,6 +51,11 @@ class GemmCurve(BaseModel):
     wave_softness: float = Field(
         ge=0, le=1, description="0: whole waves; 1: no quantisation (persistent kernels, clocks that differ)"
     )
+    drift: float = Field(
+        default=0.0,
+        ge=0,
+        description="slow-down of the inner loop after the first wave, whose tiles start together and share their loads",
+    )
     split_s: float = Field(ge=0, description="extra time of a split-K product [s]")
     split_k: float = Field(gt=0, description="least depth of one split-K slice")
     split_traffic: float = Field(
@@ -69,6 +76,7 @@ class GemmCurve(BaseModel):
     blend: float = Field(ge=1, description="p of the soft maximum of compute and memory time")
     droop: float = Field(ge=0, description="relative slow-down of long products")
     droop_s: float = Field(gt=0, description="duration at which half of the droop has set in [s]")
+    droop_power: float = Field(default=1.0, gt=0, description="q: how sharply the droop sets in at that duration")
     misaligned: float = Field(
         default=1.46,
         ge=1,
@@ -115,6 +123,7 @@ class Gemm:
         self._device = (
             sm_count,
             curve.wave_softness,
+            curve.drift,
             curve.split_k,
             curve.split_s,
             curve.element_bytes,
@@ -124,7 +133,14 @@ class Gemm:
             self._resident,
             self._all_miss,
         )
-        self._tail = (curve.blend, 1.0 / curve.blend, curve.droop, curve.droop_s, curve.launch_s)
+        self._tail = (
+            curve.blend,
+            1.0 / curve.blend,
+            curve.droop,
+            1.0 / curve.droop_s,
+            curve.droop_power,
+            curve.launch_s,
+        )
         self._align = max(1, round(16.0 / curve.element_bytes)) if curve.element_bytes > 1.5 else 16
 
     @overload
@@ -145,16 +161,20 @@ class Gemm:
         return self._array(m, n, k, batch, layout)
 
     def _scalar(self, m: float, n: float, k: float, batch: float, layout: Layout) -> float:
-        (sms, softness, split_k, split_s, element, output, per_cached, per_spilled, resident, all_miss) = self._device
+        (sms, softness, drift, split_k, split_s, element, output, per_cached, per_spilled, resident, all_miss) = (
+            self._device
+        )
         best = math.inf
         slices = k // split_k
         work: float
+        onset: float
         for rows, columns, per_k, fixed in self._tiles:
             tiles = -(-m // rows) * -(-n // columns) * batch
             time = k * per_k + fixed
             if tiles > sms:
                 waves = -(-tiles // sms)
-                time *= waves - softness * (waves - tiles / sms)
+                waves -= softness * (waves - tiles / sms)
+                time = time * waves + k * per_k * drift * (waves - 1.0)
             elif slices >= 2 and 2 * tiles <= sms:
                 parts = sms // tiles
                 if parts > slices:
@@ -173,9 +193,10 @@ class Gemm:
             memory += moved * per_spilled
         elif moved > resident:
             memory += moved * (moved - resident) / (all_miss - resident) * per_spilled
-        blend, inverse, droop, droop_s, launch_s = self._tail
+        blend, inverse, droop, per_droop_s, power, launch_s = self._tail
         work = (best**blend + memory**blend) ** inverse
-        return launch_s + work * (1.0 + droop * work / (work + droop_s))
+        onset = (work * per_droop_s) ** power
+        return launch_s + work * (1.0 + droop * onset / (1.0 + onset))
 
     def _array(self, m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike, layout: Layout) -> Any:
         c, sms = self.curve, self.sm_count
@@ -186,7 +207,7 @@ class Gemm:
             tiles = np.ceil(m / rows) * np.ceil(n / columns) * batch
             waves = np.ceil(tiles / sms)
             waves = np.where(tiles > sms, waves - c.wave_softness * (waves - tiles / sms), 1.0)
-            time = waves * (k * per_k + fixed)
+            time = waves * (k * per_k + fixed) + k * per_k * c.drift * (waves - 1.0)
             parts = np.maximum(np.minimum(np.floor(sms / tiles), slices), 1.0)
             split = k * per_k / parts + fixed + c.split_s + parts * m * n * batch * self._partial
             best = np.minimum(best, np.where(parts >= 2, np.minimum(time, split), time))
@@ -197,7 +218,8 @@ class Gemm:
         miss = np.clip((moved - self._resident) / span, 0.0, 1.0) if span > 0 else 1.0
         memory = moved * (self._per_cached + miss * self._per_spilled)
         work = (best**c.blend + memory**c.blend) ** (1.0 / c.blend)
-        return c.launch_s + work * (1.0 + c.droop * work / (work + c.droop_s))
+        onset = (work / c.droop_s) ** c.droop_power
+        return c.launch_s + work * (1.0 + c.droop * onset / (1.0 + onset))
 
     def quantize_seconds(self, m: Any, k: Any) -> Any:
         """Time of the kernel that quantises the left operand [m, k] with one scale per row, as in the measured fp8 and fp4 path [s]."""

@@ -260,7 +260,9 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
         warnings=_warnings(r, w, rate.source if cost is None and hours is not None else "", hours),
         run=run,
         memory_curve=_Curve(moments),
-        peak_moment=f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}",
+        peak_moment=_PHASES[peak.phase]
+        if peak.phase == "optimizer"
+        else f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}",
         limited_by=_limits(timing),
         assumptions=(*r.notes, *_assumptions(r), *NOT_MODELLED),
         interval_note=f"Time: {time_range.note}. Memory: {memory_range.note}.",

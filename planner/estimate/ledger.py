@@ -60,7 +60,7 @@ def parameter_terms(w: Workload) -> list[Term]:
         "blocks": "L · (attention + MLP + norms)",
         "embedding": "V · h (+ positions, segments)",
         "head": "V · h unless tied, + final norm",
-        "adapters": "sum over targets of r · (in + out)",
+        "adapters": w.setting.adaptation.formula,
     }
     return [
         _term(f"parameters/{k}", v, "1", formulas[k], inputs, f"modules of {arch.model_type} in transformers 5.24")

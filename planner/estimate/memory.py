@@ -205,7 +205,12 @@ class Walk:
                     and tensor.parameter is None
                 ):
                     self._free(storage)
-        if stop < len(operations):  # recomputation ended early: what later operations would have freed
+        if stop < len(operations):  # recomputation ended early: what later operations would have saved and freed
+            for operation in operations[stop:]:
+                if keep and operation.grads:
+                    for tensor in operation.saved:
+                        if tensor.parameter is None:
+                            self._hold_saved(tensor.storage)
             for operation in operations[:stop]:
                 for tensor in operation.outputs:
                     if not self._saved.get(id(tensor.storage)) and id(tensor.storage) != id(stretch.output.storage):

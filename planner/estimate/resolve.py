@@ -7,12 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from planner.catalog import Accelerator, customise, default_network, find_accelerator, find_model, load_config
+from planner.catalog import Accelerator, Network, customise, default_network, find_accelerator, find_model, load_config
 from planner.device import DeviceProfile, default_profile
 from planner.device.collectives import Topology
 from planner.errors import PlanError, shorten
 from planner.estimate.constants import sustained
-from planner.run import PRECISIONS, Precision, Run
+from planner.run import PRECISIONS, Hardware, Precision, Run
 from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
@@ -100,7 +100,12 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         raise PlanError(
             "head", head, f"does not exist for {arch.model_type}", "Use masked-lm or sequence-classification."
         )
-    seq = _sequence(run, arch, adaptation.virtual_tokens + adaptation.prefix_tokens, notes)
+    virtual = adaptation.virtual_tokens + adaptation.prefix_tokens
+    seq = _sequence(run, arch, virtual, notes)
+    if virtual:
+        notes.append(
+            f"{virtual} virtual tokens a sequence cost time and memory; tokens per second count the data's alone."
+        )
     if run.activation_checkpointing != "none" and not adaptation.checkpointing:
         raise PlanError(
             "activation_checkpointing",
@@ -278,7 +283,7 @@ def _precision(run: Run, profile: DeviceProfile, notes: list[str]) -> Precision:
         return Precision(**PRECISIONS["fp32"])
     if run.method.name == "qlora":
         return Precision(weights="nf4-dq", compute=low)
-    if run.method.name == "lora":
+    if run.method.name in ("lora", "prompt", "p_tuning", "prefix", "adaption_prompt", "adapter"):
         return Precision(weights=low, compute=low, autocast=True)
     notes.append(f"Precision left out: {low}-mixed (fp32 weights under autocast).")
     return Precision(**PRECISIONS[f"{low}-mixed"])
@@ -400,5 +405,14 @@ def _hardware(
         inter_bandwidth=inter,
         inter_kind=network.inter_kind or ("ethernet" if (inter or 0) < 12.5e9 else "infiniband"),
     )
-    notes.extend(network.assumed if hardware.gpus > 1 else ())
+    if hardware.gpus > 1:
+        notes.append(_connection(filled, network))
     return filled, topology
+
+
+def _connection(hardware: Hardware, network: Network) -> str:
+    """How the accelerators are taken to be connected, in a sentence."""
+    words = f"Machines of {hardware.gpus_per_node} accelerators over {network.intra_kind}"
+    if hardware.gpus > (hardware.gpus_per_node or 1):
+        words += f", {hardware.network_gbps:.0f} Gb/s {network.inter_kind or 'network'} between them"
+    return f"{words}: the catalog's typical machine where the run does not say otherwise."

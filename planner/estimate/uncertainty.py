@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 Kind = Literal["time", "memory"]
+KINDS: Final[tuple[Kind, ...]] = ("time", "memory")
 DATA: Final = Path(__file__).with_name("data") / "uncertainty.json"
 MIN_ROWS: Final = 30
 """Fewer rows do not settle a 5 % and a 95 % quantile."""
@@ -42,18 +43,23 @@ class Interval:
     class_name: str = ""
 
 
-def class_names(facts: Mapping[str, Any]) -> tuple[str, ...]:
+def class_names(kind: Kind, facts: Mapping[str, Any]) -> tuple[str, ...]:
     """Classes that a run belongs to, the most specific first.
 
     Arguments
     ---------
     facts: `basis` of the device's curves, `stack`, `gpus`, and where several machines take part `nodes`,
-        `tokens` of one micro step on one accelerator. Missing facts widen the class.
+        `tokens` of one micro step on one accelerator; for memory `lengths`: "varying" where samples differ in length and are neither
+        packed nor padded to one, so that the longest batch is unknown and the allocator's cache breaks up; `encoder` where the model is one.
     """
     curves = CURVES.get(str(facts.get("basis")), "datasheet")
     stack = SAME_STACK.get(str(facts.get("stack")), facts.get("stack"))
     gpus, nodes = int(facts.get("gpus") or 1), int(facts.get("nodes") or 1)
     scale = "one GPU" if gpus == 1 else "one node" if nodes == 1 else "several nodes"
+    if kind == "memory" and facts.get("lengths") == "varying":
+        return (f"{stack} · {scale} · varying lengths", "varying lengths")
+    if stack and facts.get("encoder"):
+        stack = f"{stack} encoders"
     names = [f"{stack} · {scale} · {curves}", f"{stack} · {scale}", f"{stack} · {curves}"] if stack else []
     tokens = facts.get("tokens")
     if stack and tokens:
@@ -71,7 +77,7 @@ def interval(kind: Kind, facts: Mapping[str, Any]) -> Interval:
     """
     table = _table().get(kind, {})
     classes = table.get("classes", {})
-    for name in class_names(facts):
+    for name in class_names(kind, facts):
         entry = classes.get(name)
         if entry is not None and entry["n"] >= MIN_ROWS:
             return _interval(name, entry)

@@ -120,7 +120,7 @@ def _worst(worst: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         lines += [
             f"### {title}",
             "",
-            "| row | model | accelerators | method | ratio | limited by | remark of the source |",
+            "| row | model | accelerators | method | ratio | limited by | reason, or remark of the source |",
             "|---|---|---|---|--:|---|---|",
         ]
         for row in worst[name]:
@@ -131,7 +131,7 @@ def _worst(worst: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
                 row["method"],
                 f"{row['ratio']:.2f}",
                 row["limited_by"],
-                row["remark"],
+                row["reason"],
             )
             lines.append(
                 "| " + " | ".join("" if cell is None else str(cell).replace("|", "/") for cell in cells) + " |"
@@ -142,6 +142,10 @@ def _worst(worst: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
 
 def _skipped(reasons: Mapping[str, int]) -> list[str]:
     lines = ["## Not predicted", "", "| rows | reason |", "|--:|---|"]
-    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    short: dict[str, int] = {}
+    for reason, count in reasons.items():  # what to write instead is for the command line
+        first = reason.split(". ")[0].removesuffix(".")
+        short[first] = short.get(first, 0) + count
+    ordered = sorted(short.items(), key=lambda item: (-item[1], item[0]))
     lines += [f"| {count} | {reason.replace('|', '/')} |" for reason, count in ordered]
     return [*lines, ""]

@@ -257,7 +257,7 @@ def fold_values() -> list[dict[str, float]]:
 
 def write_intervals(unseen: Sequence[Scored], path: Path = uncertainty.DATA) -> dict[str, Any]:
     """Make ``uncertainty.json`` from held-out predictions; returns what was written."""
-    made = {kind: intervals.table(intervals.residuals(unseen, kind)) for kind in ("time", "memory")}
+    made = {kind: intervals.table(intervals.residuals(unseen, kind)) for kind in uncertainty.KINDS}
     document = made | {"generated": datetime.now(UTC).date().isoformat(), "rows": len(unseen)}
     path.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     return document
@@ -290,7 +290,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"held out: {errors.size} rows, median {np.median(errors):.1%}, 90 % {np.quantile(errors, 0.9):.1%}")
     if "--write" in arguments or "--intervals" in arguments:
         document = write_intervals(unseen)
-        for kind in ("time", "memory"):
+        for kind in uncertainty.KINDS:
             print(
                 f"{kind}: {len(document[kind]['classes'])} classes, {document[kind]['held_out_coverage']:.1%} of held-out rows inside"
             )

@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from planner.estimate.uncertainty import MIN_ROWS, class_names
+from planner.estimate.uncertainty import MIN_ROWS, Kind, class_names
 from planner.evidence.folds import FOLDS, fold_of
+from planner.evidence.predict import facts_of
+from planner.evidence.quirks import contradicts
 from planner.evidence.score import NOMINAL, Scored
 
 SHRINKAGE: Final = 40.0
@@ -31,23 +33,9 @@ class Residual:
     source: str
 
 
-def facts_of(scored: Scored) -> dict[str, Any]:
-    """What `planner.estimate.uncertainty.interval` is asked with for this row."""
-    row, gpus = scored.row, scored.row.gpus or 1
-    nodes = -(-gpus // (row.gpus_per_node or min(gpus, 8)))
-    tokens = (row.micro_batch or 0) * (row.seq_len or 0)
-    return {"basis": scored.prediction.basis, "stack": scored.prediction.stack, "gpus": gpus, "nodes": nodes, "tokens": tokens}
-
-
-def longest_is_known(scored: Scored) -> bool:
-    """Whether the row's sequence length is that of the longest batch, which sets the peak: not where only a mean or a limit is told."""
-    words = scored.row.packing_or_padding or ""
-    return not any(word in words for word in ("mean", "dropped", "not packed", "longest"))
-
-
-def classes_of(scored: Scored) -> tuple[str, ...]:
+def classes_of(scored: Scored, kind: Kind) -> tuple[str, ...]:
     """Classes of a row, the most specific first."""
-    return class_names(facts_of(scored))
+    return class_names(kind, facts_of(scored.row, scored.prediction))
 
 
 def choose(ranges: Mapping[str, tuple[float, float, int, float]], classes: Sequence[str]) -> tuple[float, float] | None:
@@ -55,13 +43,13 @@ def choose(ranges: Mapping[str, tuple[float, float, int, float]], classes: Seque
     return next((ranges[name][:2] for name in classes if name in ranges and ranges[name][2] >= MIN_ROWS), None)
 
 
-def residuals(scored: Sequence[Scored], kind: str) -> list[Residual]:
-    """Residuals of one kind: "time" (time ratio, the inverse of the tokens' ratio of rates) or "memory"."""
+def residuals(scored: Sequence[Scored], kind: Kind) -> list[Residual]:
+    """Residuals of one kind: time (the inverse of the ratio of rates) or memory; without rows that contradict their own columns."""
     found = []
     for s in scored:
-        ratio = s.tokens_ratio if kind == "time" else (1 / s.memory_ratio if s.memory_ratio and longest_is_known(s) else None)
-        if ratio is not None:
-            found.append(Residual(classes_of(s), float(np.log(ratio)), fold_of(s.row), s.row.source_group))
+        ratio = s.tokens_ratio if kind == "time" else (1 / s.memory_ratio if s.memory_ratio else None)
+        if ratio is not None and not contradicts(s.row, "tokens" if kind == "time" else "memory"):
+            found.append(Residual(classes_of(s, kind), float(np.log(ratio)), fold_of(s.row), s.row.source_group))
     return found
 
 

@@ -32,6 +32,12 @@ def has_mean_length(row: Row) -> bool:
     return _MEAN.search(text) is not None and "longest sample, which is seq_len" not in text
 
 
+def longest_is_known(row: Row) -> bool:
+    """Whether the batch that sets the peak of memory is told: not where samples differ in length and only a mean or a limit stands there."""
+    text = row.packing_or_padding or ""
+    return not any(word in text for word in ("mean", "dropped", "not packed", "longest"))
+
+
 def memory_length(row: Row) -> int:
     """Tokens of a sequence in the batch that sets the peak of memory [token]; `seq_len` where all samples are alike."""
     length = row.seq_len or 0.0

@@ -9,8 +9,9 @@ from typing import Any, Final
 from planner.catalog.accelerators import find_accelerator, normalise
 from planner.device.profile import DeviceProfile
 from planner.errors import PlanError
+from planner.estimate import uncertainty
 from planner.estimate.result import Estimate
-from planner.evidence.lengths import has_mean_length
+from planner.evidence.lengths import has_mean_length, longest_is_known
 from planner.evidence.mapping import Skip, to_run
 from planner.evidence.rows import Row
 from planner.run import Run, parse_run
@@ -89,7 +90,7 @@ class Predictor:
         except Skip as reason:
             return Prediction(skipped=str(reason))
         compared = _compared(row, memory)
-        low, high = (bound / memory.reserved for bound in memory.reserved_interval)
+        low, high = _memory_ratios(row, memory)
         tokens, step, interval = time.tokens_per_s_gpu, time.step_time_s, time.step_interval_s
         return Prediction(
             stack=time.stack,
@@ -167,6 +168,29 @@ def _figures(estimate: Estimate) -> _Figures:
         time_parts=time_parts,
         memory_parts=memory_parts,
     )
+
+
+def facts_of(row: Row, prediction: Prediction | _Figures) -> dict[str, Any]:
+    """What `planner.estimate.uncertainty.interval` is asked with for a row."""
+    gpus = row.gpus or 1
+    return {
+        "basis": prediction.basis,
+        "stack": prediction.stack,
+        "gpus": gpus,
+        "nodes": -(-gpus // (row.gpus_per_node or min(gpus, 8))),
+        "tokens": (row.micro_batch or 0) * (row.seq_len or 0),
+        "encoder": row.arch == "encoder",
+        "lengths": "equal" if longest_is_known(row) else "varying",
+    }
+
+
+def _memory_ratios(row: Row, memory: _Figures) -> tuple[float, float]:
+    """Interval of memory over its estimate; the run file cannot say that lengths vary, so that class is asked for here."""
+    if longest_is_known(row):
+        low, high = memory.reserved_interval
+        return low / memory.reserved, high / memory.reserved
+    span = uncertainty.interval("memory", facts_of(row, memory))
+    return span.low_ratio, span.high_ratio
 
 
 def _compared(row: Row, memory: _Figures) -> float:

@@ -17,10 +17,12 @@ from typing import Any, Final
 import numpy as np
 
 from planner.estimate import constants as engine_constants
+from planner.estimate.uncertainty import KINDS, Kind
 from planner.evidence import fit, intervals
 from planner.evidence.accuracy import ACCURACY, NUMBERS, SCORED, measurements_digest
 from planner.evidence.document import render
 from planner.evidence.folds import FOLDS, fold_of
+from planner.evidence.quirks import Quantity, reason_of
 from planner.evidence.rows import rows
 from planner.evidence.score import Scored, measured_tokens, summarise
 from planner.evidence.validate import score_rows
@@ -67,11 +69,11 @@ def record(
             {name: summarise([s for s in unseen if s.row.quality == "A"])[name] for name in ("tokens", "memory")}
         ),
         "constants": dict(constants or {}),
-        "worst": {kind: _worst(scored, kind) for kind in ("tokens", "memory")},
+        "worst": {"tokens": _worst(scored, "tokens"), "memory": _worst(scored, "memory")},
     }
 
 
-def covered_by_other_folds(scored: Scored, ranges: Mapping[str, tuple[float, float] | None]) -> Scored:
+def covered_by_other_folds(scored: Scored, ranges: Mapping[Kind, tuple[float, float] | None]) -> Scored:
     """The row with its coverage judged by intervals that rows of its own fold did not make."""
     changed = scored
     if scored.tokens_ratio is not None and (span := ranges["time"]) is not None:
@@ -81,17 +83,18 @@ def covered_by_other_folds(scored: Scored, ranges: Mapping[str, tuple[float, flo
     return changed
 
 
-def _with_ranges(scored: Sequence[Scored]) -> list[tuple[Scored, dict[str, tuple[float, float] | None]]]:
+def _with_ranges(scored: Sequence[Scored]) -> list[tuple[Scored, dict[Kind, tuple[float, float] | None]]]:
     """Every row with the log ranges that the other folds make for it."""
-    by_kind: dict[str, list[dict[str, tuple[float, float, int, float]]]] = {}
-    for kind in ("time", "memory"):
+    by_kind: dict[Kind, list[dict[str, tuple[float, float, int, float]]]] = {}
+    for kind in KINDS:
         members = intervals.residuals(scored, kind)
         level, _ = intervals.calibrate(members)
         by_kind[kind] = [intervals.class_ranges([r for r in members if r.fold != fold], level) for fold in range(FOLDS)]
     found = []
     for s in scored:
         spans = {
-            kind: intervals.choose(folds[fold_of(s.row)], intervals.classes_of(s)) for kind, folds in by_kind.items()
+            kind: intervals.choose(folds[fold_of(s.row)], intervals.classes_of(s, kind))
+            for kind, folds in by_kind.items()
         }
         found.append((s, spans))
     return found
@@ -113,7 +116,7 @@ def fitted_constants() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _worst(scored: Sequence[Scored], quantity: str) -> list[dict[str, Any]]:
+def _worst(scored: Sequence[Scored], quantity: Quantity) -> list[dict[str, Any]]:
     """The rows that are furthest off, one of each source and model."""
     found: list[dict[str, Any]] = []
     seen: set[tuple[str, str | None]] = set()
@@ -131,7 +134,7 @@ def _worst(scored: Sequence[Scored], quantity: str) -> list[dict[str, Any]]:
         found.append(
             {
                 "id": row.id, "source": row.source_group, "model": row.model, "gpu": row.gpu, "gpus": row.gpus, "method": row.method,
-                "ratio": round(ratio, 3), "limited_by": s.prediction.limited_by, "remark": row.quality_reason,
+                "ratio": round(ratio, 3), "limited_by": s.prediction.limited_by, "reason": reason_of(row, quantity) or row.quality_reason,
             }
         )  # fmt: skip
         if len(found) == WORST:

@@ -38,17 +38,16 @@ TABLE_NOTE: Final = (
 def choose(label: str, key: str, choices: dict[str, str]) -> str:
     """One of a few choices, kept for the session; the first when nothing was chosen."""
     default = next(iter(choices))
-    found = st.segmented_control(
+    return st.segmented_control(
         label,
         list(choices),
         default=default,
         required=True,
         key=key,
-        format_func=choices.get,
+        format_func=lambda name: choices[name],
         persist_state="session",
         label_visibility="collapsed",
     )
-    return found or default
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,21 @@ from typing import Any
 
 from planner.errors import shorten
 from planner.run import PRECISIONS
-from planner.ui import state, texts
+from planner.ui import state
 from planner.workload.methods import METHODS
 from planner.workload.optimizers import OPTIMIZERS
 from planner.workload.stacks import STACKS
 
+_COMMON = ("lora", "qlora", "full", "freeze")
+
+
+def _by_use(name: str) -> tuple[int, str]:
+    return (_COMMON.index(name) if name in _COMMON else len(_COMMON), METHODS[name].label)
+
+
 CHOICES: dict[str, dict[str, str]] = {
     "source": {state.CATALOG: "By name", state.CONFIG: "config.json"},
-    "method": {
-        name: texts.METHOD_NAMES.get(name, METHODS[name].label)
-        for name in sorted(METHODS, key=lambda name: name != "full")
-    },
+    "method": {name: METHODS[name].label for name in sorted(METHODS, key=_by_use)},
     "precision": {state.AUTO: "As usual for method and GPU", **{name: name for name in PRECISIONS}},
     "optimizer": {name: kind.label for name, kind in OPTIMIZERS.items()},
     "checkpointing": {"none": "None", "selective": "Selective", "full": "Full"},
@@ -45,6 +49,8 @@ CHOICES: dict[str, dict[str, str]] = {
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "rank": (1, 65536),
+    "virtual_tokens": (1, 65536),
+    "bottleneck": (1, 65536),
     "last": (0, 10**5),
     "gpus": (1, 10**7),
     "micro": (1, 10**6),

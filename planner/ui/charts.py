@@ -199,7 +199,7 @@ def step_bars(e: Estimate, theme: Theme, by: str = "kernel") -> go.Figure:
             hovertemplate="%{y}: %{text}<br>%{hovertext}<extra></extra>",
         )
     )
-    _style(figure, theme, height=max(120, 40 * len(parts) + 20))
+    _style(figure, theme, height=max(120, 38 * len(parts) + 16))
     figure.update_layout(bargap=0.35, margin={"t": 4, "b": 4})
     figure.update_xaxes(visible=False, range=[0, 1.62 * longest])
     figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False, ticklabelstandoff=6)
@@ -218,11 +218,11 @@ def step_parts(e: Estimate, by: str = "kernel") -> tuple[Part, ...]:
     return (*large, Part("rest", "The rest", value, sum(part.share for part in rest), labels))
 
 
-def step_bars_alt(e: Estimate) -> str:
+def step_bars_alt(e: Estimate, by: str = "kernel") -> str:
     """The step chart in a sentence."""
-    parts = step_parts(e)
+    parts = step_parts(e, by)
     first = max(parts, key=lambda part: part.value)
-    return f"Where a step goes: {KINDS.get(first.name, first.label)} take {units.format_percent(first.share, 2)} of {units.format_seconds(e.step_time_s)}."
+    return f"Where a step goes: {KINDS.get(first.name, first.label)}, {units.format_percent(first.share, 2)} of {units.format_seconds(e.step_time_s)}."
 
 
 def memory_curve(e: Estimate, theme: Theme) -> go.Figure:

@@ -18,6 +18,7 @@ MEMORY_HELP: Final = (
     "to the program: its memory less the driver's context. The whisker is the 90 % interval."
 )
 STEP_HELP: Final = "Time of one optimizer step by kind of kernel, forward, backward and recomputation together. What overlaps is not counted twice."
+STEP_VIEWS: Final = {"kernel": "By kernel", "phase": "By phase"}
 CURVE_HELP: Final = "What is alive as one step proceeds. Checkpointing lowers the hill; sharding and fewer trained weights lower the ground."
 
 
@@ -47,6 +48,20 @@ def figure_note(figure: Figure) -> str:
     interval = f"{texts.plain(figure.interval_text)}" if figure.interval_text else ""
     basis = texts.plain(figure.basis_text)
     return "  \n".join(filter(None, (interval, basis))) or "not known"
+
+
+def step_view() -> str:
+    """How the step is divided: by kind of kernel, or by phase."""
+    return st.segmented_control(
+        "Divide the step",
+        list(STEP_VIEWS),
+        default="kernel",
+        required=True,
+        key="step_by",
+        format_func=lambda name: STEP_VIEWS[name],
+        label_visibility="collapsed",
+        persist_state="session",
+    )
 
 
 def delta(name: str, text: str) -> str:

@@ -19,6 +19,15 @@ from planner.summary import gpu_name, precision_name
 from planner.ui import charts, inputs, state, texts
 from planner.ui.address import from_address, to_address
 
+ICON = (
+    "data:image/svg+xml;base64,"
+    + base64.b64encode(
+        b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path d="M6 4h20" stroke="#0f766e" stroke-width="3" stroke-linecap="round"/>'
+        b'<path d="M16 4v13" stroke="#0f766e" stroke-width="2"/><path d="M11 17h10v4l-5 8-5-8z" fill="#0f766e"/></svg>'
+    ).decode()
+)
+"""A plumb line. Icons by name would be asked of another server."""
+
 PAGES = {
     "plan": ("pages/plan.py", "Plan", ":material/straighten:"),
     "method": ("pages/method.py", "Method", ":material/function:"),

@@ -13,9 +13,9 @@ from planner import units
 from planner.advise import apply as apply_change
 from planner.catalog import accelerators, fetch_config, find_model, grids, load_config, models, price_for, providers_of
 from planner.errors import PlanError
-from planner.run import Run
+from planner.run import Method, Run
 from planner.ui import state, texts
-from planner.ui.address import CHOICES
+from planner.ui.address import CHOICES, NUMBERS
 from planner.workload.methods import METHODS
 
 SEQUENCES = (state.AUTO, "512", "1024", "2048", "4096", "8192", "16384", "32768", "65536", "131072")
@@ -138,17 +138,13 @@ def _by_name(inputs: Inputs) -> None:
     )
     name = str(st.session_state["model"] or "").strip()
     fetched = st.session_state.setdefault("fetched", {})
-    known = _known(name)
-    if not known and name in fetched:
+    if _known(name):
+        _model_edits(name)
+    elif name in fetched:
         inputs.config = fetched[name]
         st.caption(":material/cloud_done: config.json fetched from huggingface.co")
-    elif not known and "/" in name:
-        if st.button(
-            "Fetch its config.json from huggingface.co", icon=":material/cloud_download:", key="fetch", width="stretch"
-        ):
-            _fetch(name, inputs)
-    if known:
-        _model_edits(name)
+    elif "/" in name:
+        _offer_fetch(name, inputs)
 
 
 def _known(name: str) -> bool:
@@ -159,7 +155,11 @@ def _known(name: str) -> bool:
     return True
 
 
-def _fetch(name: str, inputs: Inputs) -> None:
+def _offer_fetch(name: str, inputs: Inputs) -> None:
+    """The network is used on this click only; only the configuration is asked for, and nothing of it is run."""
+    label = "Fetch its config.json from huggingface.co"
+    if not st.button(label, icon=":material/cloud_download:", key="fetch", width="stretch"):
+        return
     try:
         with st.spinner("Asking huggingface.co …"):
             config = fetch_config(name)
@@ -217,40 +217,32 @@ def _decoded(upload: Any) -> str:
 
 
 def _method() -> None:
-    kinds = "  \n".join(f"**{kind.label}**: {kind.help}" for kind in METHODS.values())
-    st.segmented_control(
-        "Method", **_choice("method"), default=state.DEFAULTS["method"], required=True, width="stretch", help=kinds
-    )
-    fields = METHODS[st.session_state["method"]].fields
-    if "rank" in fields:
-        left, right = st.columns([1, 2], wrap=False)
-        left.number_input(
-            "Rank",
-            1,
-            65536,
-            value=state.DEFAULTS["rank"],
-            step=8,
-            key="rank",
+    st.selectbox("Method", **_choice("method"), help="Which parameters are trained.")
+    kind = METHODS[st.session_state["method"]]
+    st.caption(kind.help)
+    numbers = [key for key in state.METHOD_NUMBERS if key in kind.fields]
+    places = st.columns([1, 2], wrap=False) if "targets" in kind.fields else [st.container()] * len(numbers)
+    for key, place in zip(numbers, places, strict=False):
+        low, high = NUMBERS[key]
+        described = Method.model_fields[key].description
+        place.number_input(
+            state.METHOD_NUMBERS[key],
+            int(low),
+            int(high),
+            state.DEFAULTS[key],
+            step=1,
+            key=key,
             bind=URL,
-            help="Rank of the low-rank update.",
+            help=described,
         )
-        right.selectbox(
+    if "targets" in kind.fields:
+        places[-1].selectbox(
             "Target layers",
             _options(("all-linear", state.AUTO, "q_proj, v_proj"), "targets"),
             key="targets",
             bind=URL,
             accept_new_options=True,
             help="all-linear, auto (what peft takes), names of modules with commas between, or a regular expression.",
-        )
-    elif "last" in fields:
-        st.number_input(
-            "Last layers trained",
-            0,
-            10**5,
-            value=state.LAYERS_TRAINED,
-            key="last",
-            bind=URL,
-            help="All other layers and the embeddings stay frozen.",
         )
 
 

@@ -21,6 +21,8 @@ FURTHER: Final = (
     "Sequences of different length in one batch, and padding.",
     "Other jobs on the machine, slow nodes, NUMA effects.",
 )
+_SEPARATOR = re.compile(r";\s+(?![^(]*\))")
+"""Between sources of one term, not inside parentheses."""
 _NUMBER = re.compile(r"<<(\w+)>>")
 
 
@@ -173,7 +175,7 @@ def _states(e: Estimate) -> float:
 
 
 def _sources(e: Estimate) -> list[str]:
-    counts = Counter(part for term in e.terms for part in term.source.split("; ") if part)
+    counts = Counter(part for term in e.terms for part in _SEPARATOR.split(term.source) if part)
     return [f"{source} ({count} {'term' if count == 1 else 'terms'})" for source, count in counts.most_common()]
 
 

@@ -29,7 +29,6 @@ MAX_LINK: Final = 400_000
 AUTO: Final = "auto"
 MEDIAN, WORLD = "median", "World"
 CATALOG, CONFIG = "catalog", "config.json"
-LAYERS_TRAINED: Final = 4
 
 DEFAULTS: Final[dict[str, Any]] = {
     "source": CATALOG,
@@ -37,7 +36,9 @@ DEFAULTS: Final[dict[str, Any]] = {
     "method": "lora",
     "rank": 16,
     "targets": "all-linear",
-    "last": LAYERS_TRAINED,
+    "last": 4,
+    "virtual_tokens": 20,
+    "bottleneck": 64,
     "gpu": "H100 SXM 80GB",
     "gpus": 1,
     "data": "10M",
@@ -63,6 +64,14 @@ DEFAULTS: Final[dict[str, Any]] = {
     "more": "",
 }
 """The plan that opens. A value equal to its default does not stand in the address, so these change only with `LINK_VERSION`."""
+
+METHOD_NUMBERS: Final = {
+    "rank": "Rank",
+    "virtual_tokens": "Virtual tokens",
+    "bottleneck": "Bottleneck",
+    "last": "Last layers trained",
+}
+"""Fields of methods that are numbers and have an input, with their labels; the key of the widget is the name of the field."""
 
 GPU_EDITS: Final = {
     "gpu_memory": ("memory_gib", "Memory [GiB]", 1.0),
@@ -173,12 +182,12 @@ def parse_more(text: str | None) -> dict[str, Any]:
         return {}
     import yaml
 
-    from planner.run import _plain_loader
+    from planner.run import plain_loader
 
     fix = "Write fields as in a run file, for example method.alpha: 32, energy.pue: 1.2."
     try:
         found = yaml.load(
-            "{" + text.strip().strip("{}") + "}" if not text.strip().startswith("{") else text, Loader=_plain_loader()
+            "{" + text.strip().strip("{}") + "}" if not text.strip().startswith("{") else text, Loader=plain_loader()
         )
     except (yaml.YAMLError, ValueError, RecursionError):
         raise PlanError("more", text, "is not a list of fields", fix) from None
@@ -279,15 +288,12 @@ def _method(v: Mapping[str, Any]) -> dict[str, Any]:
     kind = METHODS.get(name)
     method: dict[str, Any] = {"name": name}
     fields = kind.fields if kind is not None else ()
-    if "rank" in fields:
-        method["rank"] = v["rank"]
+    method |= {key: v[key] for key in METHOD_NUMBERS if key in fields}
     if "targets" in fields and v["targets"] and v["targets"] != AUTO:
         text = str(v["targets"]).strip()
         method["targets"] = (
             [part.strip() for part in text.split(",")] if text != "all-linear" and _NAMES.fullmatch(text) else text
         )
-    if "last" in fields:
-        method["last"] = v["last"]
     return method
 
 
@@ -324,11 +330,8 @@ def _plain_values(run: Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
         config, values["source"] = deepcopy(run.model), CONFIG
     method = run.method
     values["method"] = method.name
-    if method.rank is not None:
-        values["rank"] = method.rank
+    values |= {key: number for key in METHOD_NUMBERS if (number := getattr(method, key)) is not None}
     values["targets"] = ", ".join(method.targets) if isinstance(method.targets, tuple) else method.targets or AUTO
-    if method.last is not None:
-        values["last"] = method.last
     gpu = run.hardware.gpu
     if isinstance(gpu, dict):
         values["gpu"] = str(gpu.get("base", ""))

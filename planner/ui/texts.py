@@ -7,8 +7,6 @@ from typing import Any, Final
 
 from planner.errors import PlanError, shorten
 
-TAGLINE: Final = "What a training run will take, before you start it."
-
 PRESETS: Final[dict[str, dict[str, Any]]] = {
     "8B LoRA": {},
     "3B on a 24 GB card": {
@@ -49,9 +47,6 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
     },
 }
 """Plans to start from: what differs from the plan that opens."""
-
-METHOD_NAMES: Final = {"full": "Full", "freeze": "Freeze"}
-"""Short names of methods whose label is long."""
 
 KINDS: Final = {
     "matmul": "Matrix products",

@@ -37,6 +37,7 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
 
 
 def qk_norm(w: Writer, path: str, x: Tensor, heads: float) -> Tensor:
+    """Norm of queries or keys: over each head (Qwen 3) or over all of them (OLMo 2)."""
     kind, d = w.arch.qk_norm, w.arch.head_dim
     if kind == "none":
         return x

@@ -49,7 +49,8 @@ def test_the_app_opens_with_a_plan_and_the_address_keeps_changes(server: Any, op
     assert MODEL in page.inner_text("[data-testid=stMain]")
     assert page.get_by_role("button", name="Calculate").count() == 0
 
-    page.locator("[data-testid=stButtonGroup]").filter(has_text="Freeze").get_by_text("QLoRA", exact=True).click()
+    page.get_by_label("Method").click()
+    page.get_by_role("option", name="QLoRA").click()
     count = page.get_by_label("How many")
     count.fill("4")
     count.press("Enter")
@@ -79,7 +80,7 @@ def test_a_deep_link_into_a_fresh_server(fresh_server: Any, open_page: Any, name
     page = open_page(f"{fresh_server.url}/{name}?gpu=RTX+4090&model=meta-llama%2FLlama-3.2-1B&method=full")
     page.wait_for_url(f"**/{name}?**", timeout=30_000)
     settle(page)
-    assert address(page) == {"gpu": "RTX 4090", "model": "meta-llama/Llama-3.2-1B", "method": "Full"}
+    assert address(page) == {"gpu": "RTX 4090", "model": "meta-llama/Llama-3.2-1B", "method": "Full fine-tuning"}
     assert page.get_by_label("How many").count() == 1
     if name != "accuracy":
         assert "RTX 4090" in page.inner_text("[data-testid=stMain]")

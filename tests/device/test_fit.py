@@ -22,6 +22,10 @@ from planner.device.solver import soft_l1_fit
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 CURVES = Path(fitting.__file__).parent / "data" / "curves.json"
 MAIN = ("a100_sxm", "h100_sxm", "h200_sxm", "b200_sxm")
+# The L40S table jumps by 20 to 30 % between neighbouring large products, with no pattern in the shape: at m = 4096, k = 16384 the product
+# with n = 51200 takes longer than that with n = 65536. Rows with m and m - 1 scatter by 4.3 % (median), and boosted trees of 63 leaves on
+# top of the law, judged on groups that they had not seen, still miss by 4.9 %: some is left for the law, yet 5 % is the table's own floor.
+LARGE = {"l40s": 0.07}
 TABLES = {dtype: table for table, (dtype, _) in fitting.DTYPES.items()}
 
 needs_tables = pytest.mark.skipif(
@@ -55,7 +59,7 @@ def test_products_left_out_of_the_fit(key: str, dtype: str) -> None:
     assert errors["median"] <= (0.06 if key in MAIN else 0.10)
     assert abs(errors["bias"]) < 0.02
     if dtype == "bf16":
-        assert above["median"] <= (0.05 if key in MAIN else 0.08)
+        assert above["median"] <= LARGE.get(key, 0.05)
     assert errors == pytest.approx(document()["devices"][key]["errors"][f"gemm/{dtype}"], rel=0.02, abs=1e-4)
 
 

@@ -33,14 +33,20 @@ def test_constants_are_put_back() -> None:
     before = json.dumps(engine_constants._table(), sort_keys=True)
     values = {path: prior.median * 1.5 for path, prior in fit.PRIORS.items()}
     with fit.constants(values, fit.PRIORS):
-        assert engine_constants.by_stack("dispatch", "megatron") == pytest.approx(fit.PRIORS["dispatch [megatron]"].median * 1.5)
-        assert engine_constants.sustained("Ampere", 8.0) == pytest.approx(fit.PRIORS["sustained_rate [Ampere 8.0]"].median * 1.5)
+        assert engine_constants.by_stack("dispatch", "megatron") == pytest.approx(
+            fit.PRIORS["dispatch [megatron]"].median * 1.5
+        )
+        assert engine_constants.sustained("Ampere", 8.0) == pytest.approx(
+            fit.PRIORS["sustained_rate [Ampere 8.0]"].median * 1.5
+        )
     assert json.dumps(engine_constants._table(), sort_keys=True) == before
 
 
 def test_variants_of_a_stack_share_a_value() -> None:
     with fit.constants({"dispatch [hf-4]": 9.0}, fit.PRIORS):
-        assert {engine_constants.by_stack("dispatch", name) for name in ("hf", "hf-4", "hf-kernels", "hf-liger")} == {9.0}
+        assert {engine_constants.by_stack("dispatch", name) for name in ("hf", "hf-4", "hf-kernels", "hf-liger")} == {
+            9.0
+        }
 
 
 def test_a_constant_is_sought_on_the_rows_that_it_moves(llama_row: Row) -> None:

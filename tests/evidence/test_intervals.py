@@ -43,7 +43,7 @@ def test_coverage_uses_other_folds_only() -> None:
 
 def test_most_specific_class_with_enough_rows_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = {"basis": "fitted", "stack": "hf", "gpus": 8, "nodes": 1}
-    names = class_names(facts)
+    names = class_names("time", facts)
     entry = {"low": 0.9, "high": 1.2, "n": MIN_ROWS, "median": 0.07}
     made = {"time": {"classes": {names[0]: entry | {"n": MIN_ROWS - 1}, names[1]: entry}}}
     monkeypatch.setattr(uncertainty, "_table", lambda: made)

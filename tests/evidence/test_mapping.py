@@ -34,7 +34,11 @@ def test_generic_llama(llama_row: Row) -> None:
     assert run.model["model_type"] == "llama"
     assert (run.model["num_key_value_heads"], run.model["head_dim"], run.model["intermediate_size"]) == (2, 64, 1536)
     assert run.model["tie_word_embeddings"] is False
-    assert (run.method.name, run.method.rank, run.method.targets) == ("lora", 8, ("self_attn.q_proj", "self_attn.v_proj"))
+    assert (run.method.name, run.method.rank, run.method.targets) == (
+        "lora",
+        8,
+        ("self_attn.q_proj", "self_attn.v_proj"),
+    )
     assert (run.batch.micro, run.batch.accumulation, run.batch.seq_len, run.dp) == (4, 2, 1024, 2)
     assert (run.stack, run.activation_checkpointing, run.attention) == ("hf-4", "full", "flash")
     assert run.method.adapter_dtype == "bf16"
@@ -44,11 +48,25 @@ def test_generic_llama(llama_row: Row) -> None:
 def test_two_matrix_decoder_is_gpt_without_dropout(llama_row: Row) -> None:
     row = replace(llama_row, mlp="gelu", kv_heads=8, tied=True, method="full", lora_r=None, lora_targets=None)
     model = to_run(row)["model"]
-    assert (model["model_type"], model["n_inner"], model["resid_pdrop"], model["tie_word_embeddings"]) == ("gpt2", 1536, 0.0, True)
+    assert (model["model_type"], model["n_inner"], model["resid_pdrop"], model["tie_word_embeddings"]) == (
+        "gpt2",
+        1536,
+        0.0,
+        True,
+    )
 
 
 def test_encoder_gets_the_head_of_its_task(llama_row: Row) -> None:
-    row = replace(llama_row, arch="encoder", mlp="gelu", kv_heads=8, task="pretrain", method="full", lora_r=None, lora_targets=None)
+    row = replace(
+        llama_row,
+        arch="encoder",
+        mlp="gelu",
+        kv_heads=8,
+        task="pretrain",
+        method="full",
+        lora_r=None,
+        lora_targets=None,
+    )
     assert to_run(row)["head"] == "masked-lm"
     assert to_run(replace(row, task="sft"))["head"] == "sequence-classification"
 
@@ -82,7 +100,9 @@ def test_llama_names_of_targets_become_the_family_s_own(llama_row: Row) -> None:
         ("fms-fsdp", None, True, "torchtitan"),
     ],
 )
-def test_software_and_its_kernels_choose_the_stack(llama_row: Row, framework: str, variant: str | None, compile: bool | None, stack: str) -> None:
+def test_software_and_its_kernels_choose_the_stack(
+    llama_row: Row, framework: str, variant: str | None, compile: bool | None, stack: str
+) -> None:
     assert to_run(replace(llama_row, framework=framework, variant=variant, compile=compile))["stack"] == stack
     assert stack_of(replace(llama_row, framework="abacus")) is None
 
@@ -93,7 +113,15 @@ def test_any_fused_attention_is_sdpa_where_flash_does_not_run(llama_row: Row) ->
 
 
 def test_measured_results_are_never_read(llama_row: Row) -> None:
-    bare = replace(llama_row, tokens_per_s_gpu=None, peak_mem_gib=None, mem_kind=None, step_time_s=None, mfu_pct=None, outcome="oom")
+    bare = replace(
+        llama_row,
+        tokens_per_s_gpu=None,
+        peak_mem_gib=None,
+        mem_kind=None,
+        step_time_s=None,
+        mfu_pct=None,
+        outcome="oom",
+    )
     assert to_run(bare) == to_run(replace(llama_row, mfu_pct=50.0, hfu_pct=60.0, tflops_per_gpu=200.0, step_time_s=1.0))
 
 
@@ -104,9 +132,14 @@ def test_memory_takes_the_longest_batch_and_time_the_mean(llama_row: Row) -> Non
 
     assert lengths("packed to seq_len") == (210, 210)
     assert lengths("padded per batch, cut at 768; seq_len = mean unpadded") == (210, 768)
-    assert lengths("padded per batch, cut at 768; seq_len = mean unpadded", quality_reason="memory is the p99 of reserved") == (210, 609)
+    assert lengths(
+        "padded per batch, cut at 768; seq_len = mean unpadded", quality_reason="memory is the p99 of reserved"
+    ) == (210, 609)
     assert lengths("not packed, padding-free; seq_len = mean tokens per sample") == (210, round(209.9 * (1 + 7.7 / 4)))
-    assert lengths("padded per batch; the first step has the longest sample, which is seq_len; mean about 110") == (210, 210)
+    assert lengths("padded per batch; the first step has the longest sample, which is seq_len; mean about 110") == (
+        210,
+        210,
+    )
 
 
 def test_longest_of_a_batch_grows_from_the_mean() -> None:
@@ -155,7 +188,11 @@ def test_what_cannot_be_mapped_says_why(llama_row: Row, change: dict[str, object
         ("NVLink/NVSwitch + 8x 200Gb/s HDR InfiniBand per node (Selene)", 8, 1600.0),
         ("4x NVLink3 intra-node (8 GPU); 4x Omni-Path 100 inter-node (Jean Zay)", 8, 400.0),
         ("NVLink + Omni-Path 100Gb/s (4 per node)", 4, 400.0),
-        ("intra: NVLINK Gen4 900 GB/s; inter: Storage: 2x ConnectX-7 IB NDR 400Gb/s, Compute: 8x ConnectX-7 IB NDR 400Gb/s", 8, 3200.0),
+        (
+            "intra: NVLINK Gen4 900 GB/s; inter: Storage: 2x ConnectX-7 IB NDR 400Gb/s, Compute: 8x ConnectX-7 IB NDR 400Gb/s",
+            8,
+            3200.0,
+        ),
     ],
 )
 def test_network_in_words(text: str | None, per_node: int | None, gbps: float | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from planner.evidence.accuracy import NUMBERS, accuracy, accuracy_table, measurements_digest, scored_rows
 from planner.evidence.document import render
 from planner.evidence.predict import Predictor
+from planner.evidence.quirks import QUIRKS, reason_of
 from planner.evidence.report import DOCUMENT, record
 from planner.evidence.rows import Row, rows
 from planner.evidence.validate import score_rows
@@ -47,10 +48,19 @@ def test_intervals_hold_nine_of_ten_held_out_rows() -> None:
 
 
 def test_every_figure_of_the_document_comes_from_rows(llama_row: Row) -> None:
-    table = [replace(llama_row, id=f"r{i}", source_group=f"s{i % 7}", tokens_per_s_gpu=2048.0 + 40 * i) for i in range(70)]
+    table = [
+        replace(llama_row, id=f"r{i}", source_group=f"s{i % 7}", tokens_per_s_gpu=2048.0 + 40 * i) for i in range(70)
+    ]
     table.append(replace(llama_row, id="odd", seq_len=None))
     text = render(record(score_rows(table, Predictor(engine=lambda run, profile: make_estimate(run)))))
     assert "71 rows, 70 predicted, 1 not yet covered" in text
     assert "| s3 | 10 |" in text
     assert "| 1 | seq_len is blank |" in text
     assert "nan" not in text
+
+
+def test_every_known_reason_concerns_rows() -> None:
+    for quirk in QUIRKS:
+        matching = [row for row in rows() if row.source_group == quirk.source and quirk.concerns(row)]
+        assert matching, quirk.reason
+        assert any(reason_of(row, quirk.quantity) == quirk.reason for row in matching), quirk.reason

@@ -128,7 +128,12 @@ def test_rows_are_written_back_with_their_predictions(tmp_path: Path) -> None:
     with out.open(encoding="utf-8", newline="") as file:
         first, second = csv.DictReader(file)
     assert set(PREDICTED) <= set(first)
-    assert (first["note"], first["predicted_tokens_per_s_gpu"], first["predicted_fits"], first["skipped"]) == ("kept, as it is", "4096", "1", "")
+    assert (first["note"], first["predicted_tokens_per_s_gpu"], first["predicted_fits"], first["skipped"]) == (
+        "kept, as it is",
+        "4096",
+        "1",
+        "",
+    )
     assert (second["predicted_tokens_per_s_gpu"], second["skipped"]) == ("", "seq_len is blank")
     with pytest.raises(PlanError, match="cannot be written"):
         write_rows(score_rows(rows(source), predictor()), tmp_path / "no" / "folder.csv")

@@ -1,4 +1,4 @@
-"""Write the truths that the tests read: ``python -m tests.oracles.record [parameters|flops|memory ...] [--only TEXT]``.
+"""Write the truths that the tests read: ``python -m tests.oracles.record [KIND ...] [--only TEXT]``.
 
 Each file of tests/oracles/data holds the versions it was made with, the configs, and one row per case: the arguments of
 the oracle and its answer. A test asks the engine the same question and compares.

@@ -101,9 +101,7 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
             encoder_hidden_size=method.get("encoder_hidden"),
         )
     else:
-        config = peft.AdaptionPromptConfig(
-            task_type=task, adapter_len=tokens, adapter_layers=method["adapter_layers"]
-        )
+        config = peft.AdaptionPromptConfig(task_type=task, adapter_len=tokens, adapter_layers=method["adapter_layers"])
     return peft.get_peft_model(model, config)  # type: ignore[arg-type,return-value]
 
 

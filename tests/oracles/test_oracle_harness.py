@@ -190,7 +190,7 @@ def test_tracker_forgets_what_lives_on_the_host() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["parameters", "flops", "memory"])
+@pytest.mark.parametrize("kind", list(record.KINDS))
 def test_recordings_hold_every_case_and_one_still_comes_out_the_same(kind: str) -> None:
     """A few cases of each file, taken anew with the versions that it was recorded with."""
     document = record.load(kind)

@@ -18,17 +18,17 @@ from planner.ui import frame, state
 PAGES = tuple(frame.PAGES)
 SPECS: dict[str, dict[str, str]] = {
     "fits": {},
-    "does not fit": {"method": "Full"},
-    "too small by far": {"model": "meta-llama/Llama-3.1-405B", "method": "Full", "gpu": "T4"},
+    "does not fit": {"method": "Full fine-tuning"},
+    "too small by far": {"model": "meta-llama/Llama-3.1-405B", "method": "Full fine-tuning", "gpu": "T4"},
     "1024 GPUs": {
-        "method": "Full",
+        "method": "Full fine-tuning",
         "gpus": "1024",
         "sharding": "Everything (ZeRO-3, FSDP)",
         "accumulation": "1",
         "checkpointing": "Full",
     },
     "no data": {"data": ""},
-    "encoder": {"model": "google-bert/bert-base-uncased", "method": "Full", "seq": "512", "gpu": "T4"},
+    "encoder": {"model": "google-bert/bert-base-uncased", "method": "Full fine-tuning", "seq": "512", "gpu": "T4"},
     "no price": {"gpu": "Apple M2 Max"},
     "unknown GPU": {"gpu": "Potato 3000"},
     "unknown model": {"model": "nobody/nothing"},
@@ -168,7 +168,7 @@ def test_a_preset_is_applied_and_undone(open_app: Any) -> None:
 
 
 def test_help_is_what_the_engine_says_and_can_be_applied(open_app: Any) -> None:
-    app = open_app(method="Full")
+    app = open_app(method="Full fine-tuning")
     assert verdict(app.session_state["current"].estimate).state == "does-not-fit"
     app.button(key="apply_0").click().run()
     assert_whole(app)

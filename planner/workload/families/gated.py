@@ -12,6 +12,7 @@ from planner.workload.families.fields import Fields, family
 
 
 def llama(f: Fields, **changes: Any) -> Architecture:
+    """What Llama and its relatives share; `changes` are a family's own conventions."""
     hidden, heads = f.size("hidden_size"), f.size("num_attention_heads")
     head_dim = (
         f.size("head_dim", default=0, zero=True)

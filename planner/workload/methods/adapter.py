@@ -52,6 +52,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         trains=lambda path: path.startswith(arch.names.classifier + "."),
         resolved={"bottleneck": bottleneck, "placement": placement},
         adapter_dtype=method.adapter_dtype,
+        formula=f"L · {2 if placement == 'houlsby' else 1} · (2 · h · m + h + m) with m = {bottleneck}",
         after=after,
     )
 

@@ -58,6 +58,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         per_layer=True,
         peft=True,
         resolved={"virtual_tokens": length, "adapter_layers": layers},
+        formula=f"{layers} · (p · h + 1) with p = {length}",
         after=after,
     )
 

@@ -35,6 +35,7 @@ class Adaptation:
     prefix_tokens: keys and values that stand before those of the tokens; begin: writes what makes them, once;
     prefix: joins them: (writer, layer, keys, values) to both.
     checkpointing: does the method work with activation checkpointing?
+    formula: how many parameters the method adds, in words of the ledger.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Adaptation:
     beside: Beside | None = None
     resolved: Mapping[str, Any] = field(default_factory=dict)
     adapter_dtype: str | None = None
+    formula: str = "sum over targets of r · (in + out)"
     after: After = field(default=lambda w, layer, branch, x, y: y)
     virtual_tokens: int = 0
     prompt: Callable[[Writer, Tensor], Tensor] = field(default=lambda w, x: x)

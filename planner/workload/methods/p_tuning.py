@@ -43,6 +43,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         peft=True,
         resolved={"virtual_tokens": tokens, "encoder": encoder, "encoder_hidden": hidden},
         adapter_dtype=method.adapter_dtype,
+        formula=f"p · h + {encoder.upper()} encoder with p = {tokens}, e = {hidden}",
         virtual_tokens=tokens,
         prompt=prompt,
     )
@@ -69,7 +70,7 @@ def lstm(w: Writer, x: Tensor, hidden: float) -> Tensor:
                 matmul_kernel(tokens, x.shape[-1], 4 * hidden, x.dtype, layout="dgrad"),
                 matmul_kernel(4 * hidden, x.shape[-1], tokens, x.dtype, layout="wgrad"),
                 *[matmul_kernel(1, hidden, 4 * hidden, x.dtype, layout="dgrad")] * int(tokens),
-                *[matmul_kernel(4 * hidden, hidden, 1, x.dtype, layout="wgrad")] * int(tokens),
+                matmul_kernel(4 * hidden, hidden, tokens, x.dtype, layout="wgrad"),
             ]
         y = g.new((1, tokens, 2 * hidden), x.dtype, True, "lstm")
         reserve = g.new((1, tokens, 2 * 6 * hidden), x.dtype, False, "lstm_reserve")

@@ -67,6 +67,9 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         peft=True,
         resolved=resolved,
         adapter_dtype=method.adapter_dtype,
+        formula=f"p · L · 2 · a_kv · d with p = {tokens}"
+        if not project
+        else f"p · a_kv · d + MLP to L · 2 · a_kv · d with p = {tokens}, e = {hidden}",
         prefix_tokens=tokens,
         begin=begin,
         prefix=join,

@@ -31,6 +31,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         peft=True,
         resolved={"virtual_tokens": tokens},
         adapter_dtype=method.adapter_dtype,
+        formula=f"p · h with p = {tokens}",
         virtual_tokens=tokens,
         prompt=prompt,
     )
