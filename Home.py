@@ -4,7 +4,7 @@ import streamlit as st
 
 from planner.ui import frame, inputs
 
-st.set_page_config(page_title="Plumbline", page_icon=frame.ICON, layout="wide", initial_sidebar_state=340)
+st.set_page_config(page_title="Plumbline", page_icon=frame.ICON, layout="wide", initial_sidebar_state=360)
 pages = frame.pages()
 page = st.navigation(list(pages.values()), position="top")
 frame.forward(pages)

@@ -14,7 +14,7 @@ if current.error is None:
     icon, colour = texts.STATES[said.state]
     st.title(f":{colour}[{icon}] {texts.plain(said.sentence)}", anchor=False)
 else:
-    st.title("One input needs a change", anchor=False)
+    st.title(texts.error_title(current.error), anchor=False)
     frame.show_stale(current)
     st.subheader(texts.plain(said.sentence), anchor=False)
 st.markdown(explain.headline(e))

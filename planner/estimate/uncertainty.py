@@ -23,7 +23,7 @@ UNSEEN: Final[dict[Kind, tuple[float, float]]] = {"time": (0.5, 2.0), "memory": 
 """measured / predicted where no measured run is alike: a stated judgement, wider than any fitted class, not a fit."""
 SAME_STACK: Final = {"hf-4": "hf", "hf-kernels": "hf", "hf-liger": "hf"}
 """Variants of one stack share its classes: what differs between them is modelled."""
-LONG_STEP: Final = 2500
+LONG_STEP: Final = 1500
 """Tokens of a micro step from which kernels, not their launches, take the time: below it the error is two to three times larger."""
 CURVES: Final = {"measured": "fitted", "calibrated": "fitted", "fitted": "fitted", "datasheet": "datasheet"}
 
@@ -54,17 +54,20 @@ def class_names(kind: Kind, facts: Mapping[str, Any]) -> tuple[str, ...]:
     """
     curves = CURVES.get(str(facts.get("basis")), "datasheet")
     stack = SAME_STACK.get(str(facts.get("stack")), facts.get("stack"))
-    gpus, nodes = int(facts.get("gpus") or 1), int(facts.get("nodes") or 1)
+    gpus, nodes, tokens = int(facts.get("gpus") or 1), int(facts.get("nodes") or 1), facts.get("tokens")
     scale = "one GPU" if gpus == 1 else "one node" if nodes == 1 else "several nodes"
     if kind == "memory" and facts.get("lengths") == "varying":
         return (f"{stack} · {scale} · varying lengths", "varying lengths")
+    steps = f"{'long' if tokens >= LONG_STEP else 'short'} steps" if tokens else None
+    if kind == "memory":  # how fast a device is says nothing about memory
+        named = [f"{stack} · {scale} · {steps}"] if stack and steps else []
+        named += [f"{stack} · {scale}", f"{stack}"] if stack else []
+        return (*named, scale, "all")
     if stack and facts.get("encoder"):
         stack = f"{stack} encoders"
-    names = [f"{stack} · {scale} · {curves}", f"{stack} · {scale}", f"{stack} · {curves}"] if stack else []
-    tokens = facts.get("tokens")
-    if stack and tokens:
-        names.insert(0, f"{names[0]} · {'long' if tokens >= LONG_STEP else 'short'} steps")
-    return (*names, f"{scale} · {curves}", curves)
+    named = [f"{stack} · {scale} · {curves} · {steps}"] if stack and steps else []
+    named += [f"{stack} · {scale} · {curves}", f"{stack} · {scale}", f"{stack} · {curves}"] if stack else []
+    return (*named, f"{scale} · {curves}", curves)
 
 
 def interval(kind: Kind, facts: Mapping[str, Any]) -> Interval:

@@ -71,11 +71,14 @@ def catalog_config(hf_id: str) -> dict[str, Any] | None:
 
 
 def module_names(model: str | dict[str, Any]) -> dict[str, str]:
-    """What this model calls the linear layers that measured rows name as Llama does (q_proj, …, lm_head); empty for an unknown family."""
+    """What this model calls the linear layers that measured rows name as Llama does (q_proj, …, lm_head); empty for an unknown or impossible one."""
     config = catalog_config(model) if isinstance(model, str) else model
     if config is None or config["model_type"] not in FAMILIES:
         return {}
-    arch = read_config(config)
+    try:
+        arch = read_config(config)
+    except PlanError:
+        return {}  # sizes that contradict each other: the engine says which
     n = arch.names
     query, key, value = (n.fused,) * 3 if arch.fused_qkv else (n.query, n.key, n.value)
     gate = n.gate if arch.gated and not arch.fused_gate_up else n.up

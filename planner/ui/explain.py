@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,6 +19,7 @@ MEMORY_HELP: Final = (
     "to the program: its memory less the driver's context. The whisker is the 90 % interval."
 )
 STEP_HELP: Final = "Time of one optimizer step by kind of kernel, forward, backward and recomputation together. What overlaps is not counted twice."
+_RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 STEP_VIEWS: Final = {"kernel": "By kernel", "phase": "By phase"}
 CURVE_HELP: Final = "What is alive as one step proceeds. Checkpointing lowers the hill; sharding and fewer trained weights lower the ground."
 
@@ -85,12 +87,8 @@ def arithmetic(e: Estimate, key: str, prefixes: Sequence[str]) -> None:
             for term in e.terms
             if any(term.name == prefix or term.name.startswith(prefix + "/") for prefix in prefixes)
         ]
-        st.table(
-            [row(term) for term in terms],
-            border="horizontal",
-            hide_index=True,
-            alt="Terms with value, formula and source",
-        )
+        rows = dict(row(term, prefixes[0]) for term in terms)
+        st.table(rows, border="horizontal", alt="Terms with value, formula and source")
         st.download_button(
             "As CSV",
             lambda: csv(terms),
@@ -103,15 +101,22 @@ def arithmetic(e: Estimate, key: str, prefixes: Sequence[str]) -> None:
         )
 
 
-def row(term: Term) -> dict[str, str]:
-    """A term as a line of a table, safe to show as markdown."""
-    numbers = ", ".join(f"{symbol} = {number(value)}" for symbol, value in term.inputs.items() if value != "")
-    return {
-        "Term": texts.plain(term.name.replace("_", " ").replace("/", " / ")),
-        "Value": texts.plain(value_text(term.value, term.unit)),
-        "Formula": texts.code(term.formula) + (f"  \n{texts.plain(numbers)}" if numbers else ""),
-        "Source": texts.plain(term.source),
+def row(term: Term, prefix: str) -> tuple[str, str]:
+    """A term as a line of a table, safe to show as markdown: its name, then value, formula, the formula's inputs, source."""
+    name = term.name.removeprefix(prefix + "/").removeprefix("figures/").replace("_", " ").replace("/", " · ")
+    inputs = {
+        symbol: value for symbol, value in term.inputs.items() if value != "" and symbol in _symbols(term.formula)
     }
+    numbers = ", ".join(f"{symbol} = {number(value)}" for symbol, value in inputs.items())
+    lines = [f"**{texts.plain(value_text(term.value, term.unit))}** = {texts.code(term.formula)}"]
+    if numbers:
+        lines.append(f":small[{texts.plain(numbers)}]")
+    lines.append(f":small[:gray[{texts.plain(term.source)}]]")
+    return texts.plain(name[:1].upper() + name[1:]), "  \n".join(lines)
+
+
+def _symbols(formula: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z_][A-Za-z_\-]*", formula))
 
 
 def number(value: float | int | str) -> str:
@@ -120,7 +125,10 @@ def number(value: float | int | str) -> str:
         return value
     if isinstance(value, int):
         return units.format_integer(value)
-    return units.significant(value, 4) if value == 0 or 1e-3 <= abs(value) < 1e9 else f"{value:.4g}"
+    if value == 0 or 1e-3 <= abs(value) < 1e9:
+        return units.significant(value, 4)
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{mantissa} · 10{str(int(exponent)).translate(_RAISED)}"
 
 
 def csv(terms: Sequence[Term]) -> str:

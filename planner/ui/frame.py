@@ -6,7 +6,7 @@ import base64
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
@@ -19,6 +19,7 @@ from planner.summary import gpu_name, precision_name
 from planner.ui import charts, inputs, state, texts
 from planner.ui.address import from_address, to_address
 
+_log = logging.getLogger(__name__)
 ICON = (
     "data:image/svg+xml;base64,"
     + base64.b64encode(
@@ -86,7 +87,7 @@ def run_page(page: Any) -> None:
     except PlanError as error:
         show_error(error)
     except Exception as fault:
-        logging.getLogger(__name__).exception("page %s failed", page.title)
+        _log.exception("page %s failed", page.title)
         st.error(
             f"The plan is kept. Please report this with the full link of the sidebar ({type(fault).__name__}).",
             title="This part of the page could not be drawn: a fault of Plumbline, not of your input",
@@ -135,12 +136,24 @@ def compute(said: inputs.Inputs) -> Current:
         run = parse_run(state.run_mapping(said.values, said.config))
         current = Current(run, estimate(run))
     except PlanError as error:
-        last: Current | None = st.session_state.get("current")
-        run = last.run if last is not None else parse_run(state.run_mapping(state.defaults()))
-        current = Current(run, last.estimate if last is not None else estimate(run), error)
+        current = _last(error)
+    except Exception as fault:
+        _log.exception("the plan could not be computed")
+        problem = f"could not be computed: a fault of Plumbline, not of your input ({type(fault).__name__})"
+        current = _last(
+            PlanError("run", "", problem, "Take the last change back, and please report the address of this page.")
+        )
     st.session_state["current"] = current
     _keep_config(said)
     return current
+
+
+def _last(error: PlanError) -> Current:
+    last: Current | None = st.session_state.get("current")
+    if last is not None:
+        return replace(last, error=error)
+    run = parse_run(state.run_mapping(state.defaults()))
+    return Current(run, estimate(run), error)
 
 
 def explain_inputs(said: inputs.Inputs, current: Current) -> None:
@@ -215,8 +228,11 @@ def link_remarks() -> None:
 
 
 def show_error(error: PlanError) -> None:
-    """One clear error: field, value, problem, fix."""
+    """One clear error: field, value, problem, fix. What is only missing yet is no error."""
     title, fix = texts.error_parts(error)
+    if error.value is None:
+        st.info(fix, title=title, icon=":material/edit_note:")
+        return
     st.error(fix, title=title, icon=":material/error:")
 
 

@@ -203,7 +203,7 @@ def _config(inputs: Inputs) -> None:
         if upload is not None:
             text = _decoded(upload)
         if not text.strip():
-            raise PlanError("model", "", "is not given yet", "Paste a model's config.json, or upload it.")
+            raise PlanError("model", None, "is not given yet", "Paste a model's config.json, or upload it.")
         inputs.config = load_config(text if text.lstrip("\ufeff \t\r\n").startswith("{") else "{" + text)
     except PlanError as error:
         inputs.error = error
@@ -221,7 +221,9 @@ def _method() -> None:
     kind = METHODS[st.session_state["method"]]
     st.caption(kind.help)
     numbers = [key for key in state.METHOD_NUMBERS if key in kind.fields]
-    places = st.columns([1, 2], wrap=False) if "targets" in kind.fields else [st.container()] * len(numbers)
+    places = (
+        st.columns([1, 2], gap="xsmall", wrap=False) if "targets" in kind.fields else [st.container()] * len(numbers)
+    )
     for key, place in zip(numbers, places, strict=False):
         low, high = NUMBERS[key]
         described = Method.model_fields[key].description
@@ -248,7 +250,7 @@ def _method() -> None:
 
 def _hardware(inputs: Inputs) -> None:
     names = [part.name for part in accelerators()]
-    left, right = st.columns([5, 3], wrap=False)
+    left, right = st.columns([5, 3], gap="xsmall", wrap=False)
     left.selectbox(
         "GPU",
         _options(names, "gpu"),
@@ -295,7 +297,7 @@ def _data(inputs: Inputs) -> None:
 def _training(inputs: Inputs) -> None:
     d = state.DEFAULTS
     with st.expander("Training details", icon=":material/tune:", key="training_expander"):
-        left, right = st.columns(2, wrap=False)
+        left, right = st.columns(2, gap="xsmall", wrap=False)
         left.number_input(
             "Micro batch",
             1,
@@ -369,10 +371,10 @@ def _parallel() -> None:
             **_choice("sharding"),
             help="Sharing saves memory on each GPU and costs communication.",
         )
-        left, right = st.columns(2, wrap=False)
+        left, right = st.columns(2, gap="xsmall", wrap=False)
         left.number_input("Tensor parallel", 1, 10**4, value=1, key="tp", bind=URL, help="Splits each matrix product.")
         right.number_input("Pipeline stages", 1, 10**4, value=1, key="pp", bind=URL, help="Splits the layers.")
-        left, right = st.columns(2, wrap=False)
+        left, right = st.columns(2, gap="xsmall", wrap=False)
         left.number_input(
             "GPUs per machine",
             1,
@@ -393,7 +395,7 @@ def _parallel() -> None:
             placeholder="typical",
             help="Of a whole machine.",
         )
-        left, right = st.columns(2, wrap=False)
+        left, right = st.columns(2, gap="xsmall", wrap=False)
         left.number_input(
             "$ per GPU-hour",
             0.0,
@@ -414,7 +416,7 @@ def _parallel() -> None:
             help="median: of the providers in the catalogue.",
         )
         st.toggle("Spot price", key="spot", bind=URL, help="Interruptible capacity; interruptions are not in the time.")
-        left, right = st.columns(2, wrap=False)
+        left, right = st.columns(2, gap="xsmall", wrap=False)
         left.selectbox(
             "Electricity of",
             [state.WORLD, *(grid.country for grid in grids() if grid.country != state.WORLD)],

@@ -100,9 +100,14 @@ def code(text: object) -> str:
 
 def error_parts(error: PlanError) -> tuple[str, str]:
     """Title and body of an error: what is wrong with which value of which field, and the fix."""
-    value = shorten(error.value)
+    value = "" if error.value is None else shorten(error.value)
     shown = f" {code(value)}" if value else ""
     return f"{code(error.field)}{shown} {plain(error.problem)}", plain(error.fix)
+
+
+def error_title(error: PlanError) -> str:
+    """The page's title while an input is wrong, or missing."""
+    return "One input is missing" if error.value is None else "One input needs a change"
 
 
 def short_model(name: str) -> str:

@@ -10,8 +10,8 @@ from typing import Literal
 
 from planner.errors import PlanError
 
-Norm = Literal["layer", "rms", "rms-offset", "rms-fp32"]
-"""layer: LayerNorm · rms: Llama's (weight times the value cast back) · rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32)."""
+Norm = Literal["layer", "layer-offset", "rms", "rms-offset", "rms-fp32"]
+"""layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · rms: Llama's (weight times the value cast back) · rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32)."""
 Placement = Literal["pre", "post", "sandwich", "post-branch", "parallel"]
 """Where norms stand in a block: before each branch (GPT-2, Llama), after each sum (BERT), around each branch (Gemma
 2), after each branch (OLMo 2), or attention
@@ -33,6 +33,9 @@ class Names:
     out: str = "self_attn.o_proj"
     gate: str = "mlp.gate_proj"
     up: str = "mlp.up_proj"
+    router: str = "mlp.gate"
+    experts: str = "mlp.experts"
+    shared_expert: str = "mlp.shared_expert"
     down: str = "mlp.down_proj"
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
     qk_norms: tuple[str, str] = ("self_attn.q_norm", "self_attn.k_norm")
@@ -43,6 +46,24 @@ class Names:
     final_norm: str = "model.norm"
     head: str = "lm_head"
     classifier: str = "score"
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A mixture of gated experts in place of each MLP (Shazeer et al. 2017, arXiv:1701.06538). Sizes are counts.
+
+    routing: whether weights are the softmax over all experts (`softmax`), that renormalized over the chosen
+    (`renormalized`), or a softmax over the chosen scores alone (`chosen`).
+    wide: the chosen weights stay in fp32 (Mixtral) instead of taking the router's type.
+    shared: width of an expert that every token passes, 0 when there is none.
+    """
+
+    count: int
+    active: int
+    ffn: int
+    routing: Literal["softmax", "renormalized", "chosen"] = "softmax"
+    wide: bool = False
+    shared: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,10 @@ class Architecture:
     token_types: int = 0
     embedding_width: int = 0
     embedding_scaled: bool = False
+    residual_scaled: bool = False
+    logits_scaled: bool = False
+    rotary_bases: int = 1
+    experts: Experts | None = None
     tied: bool = False
     head_bias: bool = False
     head_transform: bool = False
@@ -105,6 +130,13 @@ class Architecture:
 
     def check(self) -> Architecture:
         """Raise `PlanError` when the sizes contradict each other."""
+        if self.experts is not None and self.experts.active > self.experts.count:
+            raise PlanError(
+                "model.num_experts_per_tok",
+                self.experts.active,
+                f"is more than the {self.experts.count} experts",
+                "Use at most the number of experts.",
+            )
         if self.heads % self.kv_heads:
             raise PlanError(
                 "model.num_key_value_heads",
@@ -134,5 +166,9 @@ class Architecture:
             else self.activation
         )
         tied = "tied" if self.tied else "untied"
+        if self.experts is not None:
+            mlp = f"{self.experts.active} of {self.experts.count} experts of {mlp} {self.experts.ffn}"
+        else:
+            mlp = f"{mlp} {self.ffn}"
         width = f"{self.layers} layers, hidden {self.hidden}, {attention} × {self.head_dim}"
-        return f"{width}, {mlp} {self.ffn}, {tied}, vocab {self.vocab}"
+        return f"{width}, {mlp}, {tied}, vocab {self.vocab}"

@@ -131,7 +131,8 @@ def masked(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     arch, g, heads = w.arch, w.graph, w.arch.heads
     if arch.kv_heads != heads:
         shape = (w.b, heads, w.keys, arch.head_dim)
-        k, v = g.copy(k, shape, name="repeat_kv"), g.copy(v, shape, name="repeat_kv")
+        # a single head is expanded, which moves nothing; several are copied
+        k, v = (g.view(t, shape) if arch.kv_heads == 1 else g.copy(t, shape, name="repeat_kv") for t in (k, v))
     q, k, v = g.lower(q), g.lower(k), g.lower(v)
     bias = g.new((w.b, 1, w.t, -(-w.keys // 8) * 8), q.dtype, False, "mask_bias")
     plain = w.b * w.t * w.keys * (BYTES[q.dtype] + 1)

@@ -16,8 +16,8 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
     p = w.active(arch.hidden_dropout)
     h = arch.hidden
     if arch.placement == "pre":
-        x = g.add(x, g.dropout(attention(w, layer, index, w.norm(norms[0], x, h)), p), name="residual")
-        return g.add(x, g.dropout(mlp(w, layer, w.norm(norms[1], x, h)), p), name="residual")
+        x = g.add(x, scaled(w, g.dropout(attention(w, layer, index, w.norm(norms[0], x, h)), p)), name="residual")
+        return g.add(x, scaled(w, g.dropout(mlp(w, layer, w.norm(norms[1], x, h)), p)), name="residual")
     if arch.placement == "post":
         x = w.norm(norms[0], g.add(g.dropout(attention(w, layer, index, x), p), x, name="residual"), h)
         w.kept = (*w.kept, x)  # `attention_output`
@@ -32,3 +32,8 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
     attended = g.dropout(attention(w, layer, index, first), p)
     second = w.norm(norms[1], x, h) if arch.parallel_norms == 2 else first
     return g.add(g.add(g.dropout(mlp(w, layer, second), p), attended, name="residual"), x, name="residual")
+
+
+def scaled(w: Writer, branch: Tensor) -> Tensor:
+    """A branch's output times the residual multiplier of the family that has one (Granite)."""
+    return w.graph.unary("residual_scale", branch, save="none") if w.arch.residual_scaled else branch

@@ -29,6 +29,8 @@ def head(w: Writer, x: Tensor) -> Tensor:
     if w.s.stack.loss == "chunked":
         return chunked_loss(w, x, weight if weight is not None else w.weight(head + ".weight", (arch.vocab, width)))
     logits = w.linear(head, x, arch.vocab, bias=arch.head_bias, base=False, weight=weight)
+    if arch.logits_scaled:
+        logits = g.unary("logit_scale", logits, save="none")
     if arch.logit_softcap:
         logits = g.unary("scale", g.unary("softcap", g.unary("scale", logits, save="none"), save="output"), save="none")
     return cross_entropy(w, logits)

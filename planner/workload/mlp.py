@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from planner.workload.graph import Kernel, Tensor
+from planner.workload.graph import Tensor
+from planner.workload.moe import glu, mixture
 from planner.workload.writer import Writer
 
 
@@ -15,6 +16,8 @@ def mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
 
 def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
     arch, n, g = w.arch, w.names, w.graph
+    if arch.experts is not None:
+        return mixture(w, layer, arch.experts, x)
     if not arch.gated:
         hidden = w.activation(w.linear(f"{layer}.{n.up}", x, arch.ffn, bias=arch.mlp_bias))
         if arch.placement == "post" and not arch.causal:
@@ -36,21 +39,3 @@ def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
     else:
         product = g.mul(gate, up)
     return w.linear(f"{layer}.{n.down}", product, arch.hidden, bias=arch.mlp_bias)
-
-
-def glu(w: Writer, gate: Tensor, up: Tensor) -> Tensor:
-    """One fused kernel for activation(gate) · up; keeps both inputs."""
-    g = w.graph
-    y = g.new(gate.shape, gate.dtype, gate.requires_grad or up.requires_grad, "glu")
-    saved = (gate, up) if y.requires_grad else ()
-    moved = gate.bytes + up.bytes + y.bytes
-    g.add_operation(
-        "glu",
-        "elementwise",
-        (gate, up),
-        (y,),
-        saved,
-        (Kernel("elementwise", moved),),
-        (Kernel("elementwise", moved + 2 * y.bytes),),
-    )
-    return y

@@ -152,7 +152,19 @@ class Writer:
             weight = self.weight(path + ".weight", (width,)) if affine else None
             bias = self.weight(path + ".bias", (width,)) if affine and self.arch.norm_bias else None
             return self.graph.layer_norm(x, weight, bias, fused_dtype=None if self.s.eager else x.dtype)
+        if kind == "layer-offset":
+            return self.offset_layer_norm(path, x, width)
         return self.rms_norm(path, x, width)
+
+    def offset_layer_norm(self, path: str, x: Tensor, width: float) -> Tensor:
+        """LayerNorm with weight 1 + w, which under autocast works in autocast's own type (transformers NemotronLayerNorm1P)."""
+        g = self.graph
+        weight, bias = self.weight(path + ".weight", (width,)), self.weight(path + ".bias", (width,))
+        if not self.s.eager:
+            return g.layer_norm(x, weight, bias, fused_dtype=x.dtype)
+        dtype = g.autocast or x.dtype
+        offset = g.cast(g.unary("one_plus", weight, save="none"), dtype)
+        return g.layer_norm(g.cast(x, dtype), offset, g.cast(bias, dtype), fused_dtype=dtype)
 
     def rms_norm(self, path: str, x: Tensor, width: float) -> Tensor:
         """RMS norm (Zhang & Sennrich 2019, arXiv:1910.07467), in the three orders of casts that the families use."""
@@ -180,6 +192,8 @@ class Writer:
         g, name = self.graph, self.arch.activation
         if name in ("relu", "tanh"):
             return g.unary(name, x, save="output")
+        if name == "relu2" and self.s.eager:  # squared ReLU (So et al. 2021, arXiv:2109.08668)
+            return g.unary("pow", g.raise_(g.unary("relu", x, save="output")), scratch=2.0)
         if name not in ("gelu_new", "gelu_fast") or not self.s.eager:
             return g.unary(name, x)
         half = g.unary("half", x, save="none")

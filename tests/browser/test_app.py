@@ -49,7 +49,7 @@ def test_the_app_opens_with_a_plan_and_the_address_keeps_changes(server: Any, op
     assert MODEL in page.inner_text("[data-testid=stMain]")
     assert page.get_by_role("button", name="Calculate").count() == 0
 
-    page.get_by_label("Method").click()
+    page.get_by_role("combobox", name="Method").click()
     page.get_by_role("option", name="QLoRA").click()
     count = page.get_by_label("How many")
     count.fill("4")
@@ -108,11 +108,12 @@ def test_a_full_link_opens_its_plan_and_moves_to_the_address(server: Any, open_p
         "2",
         "1.5B",
     )
-    shown = page.inner_text("[data-testid=stMain]")
+    figures = page.locator("[data-testid=stMetricValue]").all_inner_texts()
     page.reload()
     page.get_by_text("2 × A100 SXM4 80GB").first.wait_for(timeout=30_000)
     settle(page)
-    assert page.inner_text("[data-testid=stMain]") == shown
+    assert page.locator("[data-testid=stMetricValue]").all_inner_texts() == figures
+    assert len(figures) == 4
     assert_no_fault(page)
 
 

@@ -24,7 +24,7 @@ CURVES = Path(fitting.__file__).parent / "data" / "curves.json"
 MAIN = ("a100_sxm", "h100_sxm", "h200_sxm", "b200_sxm")
 # The L40S table jumps by 20 to 30 % between neighbouring large products, with no pattern in the shape: at m = 4096, k = 16384 the product
 # with n = 51200 takes longer than that with n = 65536. Rows with m and m - 1 scatter by 4.3 % (median), and boosted trees of 63 leaves on
-# top of the law, judged on groups that they had not seen, still miss by 4.9 %: some is left for the law, yet 5 % is the table's own floor.
+# top of the law, judged on groups that they had not seen, still miss by 4.9 %: about the best that any regression reached.
 LARGE = {"l40s": 0.07}
 TABLES = {dtype: table for table, (dtype, _) in fitting.DTYPES.items()}
 

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from planner.estimate import uncertainty
 from planner.estimate.uncertainty import MIN_ROWS, UNSEEN, class_names, interval
 from planner.evidence.folds import FOLDS, fold_of, group_of
-from planner.evidence.intervals import Residual, calibrate, class_ranges, coverage, table
+from planner.evidence.intervals import Residual, calibrate, class_ranges, coverage, residuals, table
 from planner.evidence.nearest import nearest
-from planner.evidence.rows import rows
+from planner.evidence.predict import Predictor
+from planner.evidence.rows import Row, rows
+from planner.evidence.score import score
+
+from .conftest import make_estimate
 
 
 def noise(n: int, spread: float, classes: tuple[str, ...], seed: int = 1) -> list[Residual]:
@@ -74,3 +80,34 @@ def test_nearest_measured_runs() -> None:
     repeats = [n.row.repeat_group for n in found if n.row.repeat_group]
     assert len(set(repeats)) == len(repeats)
     assert len(nearest({}, k=3)) == 3
+
+
+def test_classes_tell_encoders_lengths_and_variants_apart() -> None:
+    facts = {"basis": "fitted", "stack": "hf-4", "gpus": 1, "tokens": 8192}
+    assert class_names("time", facts) == class_names("time", facts | {"stack": "hf"})
+    assert class_names("time", facts | {"encoder": True})[0].startswith("hf encoders")
+    assert class_names("time", facts | {"lengths": "varying"}) == class_names("time", facts)
+    assert class_names("memory", facts | {"lengths": "varying"}) == (
+        "hf · one GPU · varying lengths",
+        "varying lengths",
+    )
+    assert class_names("time", {}) == ("one GPU · datasheet", "datasheet")
+
+
+def test_rows_that_contradict_their_columns_make_no_interval(llama_row: Row) -> None:
+    predictor = Predictor(engine=lambda run, profile: make_estimate(run))
+    plain = replace(
+        llama_row,
+        source_group="litgpt",
+        framework="litgpt",
+        method="full",
+        lora_r=None,
+        lora_targets=None,
+        gpus=1,
+        dp=1,
+    )
+    broken = replace(plain, id="r2", gpus=2, dp=2)
+    scored = [score(row, predictor.predict(row)) for row in (plain, broken)]
+    assert all(s.memory_ratio is not None for s in scored)
+    assert len(residuals(scored, "memory")) == 1
+    assert len(residuals(scored, "time")) == 2

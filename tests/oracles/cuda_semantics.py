@@ -49,6 +49,10 @@ def cuda_semantics() -> Iterator[None]:
             mock.patch.object(functional, "scaled_dot_product_attention", _attention),
             # Reads position ids to find packed sequences; fake ones hold no values, and these cases pack nothing.
             mock.patch("transformers.masking_utils.find_packed_sequence_indices", _nothing_is_packed),
+            # Asks for CUDA's autocast unless told a device; here autocast is the CPU's.
+            mock.patch.object(torch, "is_autocast_enabled", _autocast_enabled),
+            # CUDA's grouped product falls back to a loop for types other than bf16; fake tensors refuse them.
+            mock.patch("transformers.integrations.moe._can_use_grouped_mm", _has_grouped_kernel),
         ):
             yield
     finally:
@@ -60,6 +64,14 @@ def float32_statistics(func: Any, result: Any) -> Any:
     if func is torch.ops.aten.native_layer_norm.default:
         return result[0], result[1].to(torch.float32), result[2].to(torch.float32)
     return result
+
+
+def _autocast_enabled(device_type: str = "cpu", enabled: Callable[[str], bool] = torch.is_autocast_enabled) -> bool:
+    return enabled(device_type)
+
+
+def _has_grouped_kernel(input: torch.Tensor, weight: torch.Tensor, offs: torch.Tensor) -> bool:
+    return weight.dtype == torch.bfloat16
 
 
 def _nothing_is_packed(*_: Any, **__: Any) -> None:

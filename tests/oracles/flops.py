@@ -11,10 +11,30 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+import transformers.integrations.moe  # registers its fallback of the grouped product
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.oracles.memory import autocast, fake_cuda
 from tests.oracles.models import build, inputs
+
+
+def _grouped(a: torch.Size, b: torch.Size, *_: Any, **__: Any) -> int:
+    """[rows, k] × [experts, k, n]; or, for the gradient of the weights, [m, rows] × [rows, n]: rows are spread over the experts."""
+    return 2 * a[0] * a[1] * b[-1]
+
+
+def _grouped_backward(a: torch.Size, b: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * _grouped(a, b)
+
+
+_MOE = torch.ops.transformers
+GROUPED: dict[Any, Any] = {
+    torch.ops.aten._grouped_mm: _grouped,
+    _MOE.grouped_mm_fallback: _grouped,
+    _MOE.grouped_mm_fallback_backward: _grouped_backward,
+}
+"""Formulas of the products that ``torch.utils.flop_counter`` does not know."""
 
 
 def measure(
@@ -40,7 +60,7 @@ def measure(
             device="cpu",
         )
         data = inputs(model, batch=batch, seq=seq, head=head)
-        forward, backward = FlopCounterMode(display=False), FlopCounterMode(display=False)
+        forward, backward = (FlopCounterMode(display=False, custom_mapping=GROUPED) for _ in range(2))
         with forward, autocast(precision):
             loss = model(**data).loss
         with backward:

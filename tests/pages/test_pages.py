@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from planner import estimate, units
 from planner.catalog import find_model
+from planner.report.content import value_text
 from planner.run import parse_run
 from planner.summary import key_figures, verdict
 from planner.ui import frame, state
@@ -184,9 +185,11 @@ def test_the_arithmetic_is_the_ledger(open_app: Any) -> None:
     app.run()
     assert_whole(app)
     plan = app.session_state["current"].estimate
-    shown = next(table.value for table in app.table if "Formula" in table.value.columns)
     wanted = [term for term in plan.terms if term.name.startswith(("memory/", "reserved/", "figures/usable_memory"))]
-    assert len(shown) == len(wanted)
+    shown = "\n".join(str(cell) for table in app.table for cell in table.value.to_numpy().ravel()).replace("\\", "")
+    for term in wanted:
+        assert f"**{value_text(term.value, term.unit)}** = `{term.formula}`" in shown
+        assert term.source in shown
 
 
 def paste(app: AppTest, text: str) -> AppTest:
@@ -226,8 +229,9 @@ def test_a_pasted_config_is_planned(open_app: Any) -> None:
 def test_a_hostile_config_is_one_error(open_app: Any, text: str) -> None:
     app = paste(open_app(), text)
     assert_whole(app)
-    assert len(app.error) == 1
-    assert "`model" in app.error[0].proto.title
+    said = [*app.error, *app.info]
+    assert len(said) == 1
+    assert "`model" in said[0].proto.title
     assert len(app.metric) == 4
 
 
@@ -316,3 +320,17 @@ def test_a_fault_of_ours_is_no_traceback(open_app: Any, monkeypatch: pytest.Monk
     assert "fault of Plumbline" in app.error[0].proto.title
     assert "secret" not in texts_of(app)
     assert app.sidebar.selectbox(key="gpu").value == state.DEFAULTS["gpu"]
+
+
+def test_a_fault_of_the_engine_is_no_traceback(open_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_app()
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("secret path")
+
+    monkeypatch.setattr("planner.ui.frame.estimate", broken)
+    app.sidebar.number_input(key="gpus").set_value(2).run()
+    assert not app.exception
+    assert "fault of Plumbline" in app.error[0].proto.title
+    assert "secret" not in texts_of(app)
+    assert len(app.metric) == 4

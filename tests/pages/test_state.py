@@ -14,6 +14,8 @@ from planner.run import Run, parse_run
 from planner.ui import address, state, texts
 
 RUNS: tuple[dict[str, Any], ...] = (
+    {"model": "gpt2", "method": {"name": "prefix", "virtual_tokens": 30, "projection": True, "encoder_hidden": 512}},
+    {"model": "gpt2", "method": {"name": "adapter", "bottleneck": 16, "placement": "pfeiffer"}},
     {"model": "openai-community/gpt2"},
     {
         "model": "meta-llama/Llama-3.1-8B",

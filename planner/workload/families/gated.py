@@ -39,7 +39,7 @@ def llama(f: Fields, **changes: Any) -> Architecture:
     return replace(base, **changes)
 
 
-def _windows(f: Fields, layers: int, pattern: Callable[[int], bool], size: int | None) -> tuple[int | None, ...]:
+def layer_windows(f: Fields, layers: int, pattern: Callable[[int], bool], size: int | None) -> tuple[int | None, ...]:
     """Window per layer from `layer_types` when the config lists them, else by the family's rule."""
     if size is None:
         return ()
@@ -77,7 +77,7 @@ def _(f: Fields) -> Architecture:
     layers = f.layers("num_hidden_layers")
     size = (f.size("sliding_window", default=4096) if f.flag("use_sliding_window", False) else 0) or None
     first = f.size("max_window_layers", default=28, zero=True)
-    return llama(f, kv_heads=32, qkv_bias=True, windows=_windows(f, layers, lambda i: i >= first, size))
+    return llama(f, kv_heads=32, qkv_bias=True, windows=layer_windows(f, layers, lambda i: i >= first, size))
 
 
 @family("qwen3")
@@ -92,7 +92,7 @@ def _(f: Fields) -> Architecture:
         qkv_bias=bias,
         out_bias=bias,
         qk_norm="head",
-        windows=_windows(f, layers, lambda i: i >= first, size),
+        windows=layer_windows(f, layers, lambda i: i >= first, size),
     )
 
 
@@ -137,7 +137,7 @@ def _(f: Fields) -> Architecture:
         names=names,
         attention_softcap="attn_logit_softcapping" not in f.config or f.config["attn_logit_softcapping"] is not None,
         logit_softcap="final_logit_softcapping" not in f.config or f.config["final_logit_softcapping"] is not None,
-        windows=_windows(f, layers, lambda i: not i % 2, size),
+        windows=layer_windows(f, layers, lambda i: not i % 2, size),
         sdpa=False,
     )
 

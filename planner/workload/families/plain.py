@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Names
 from planner.workload.families.fields import Fields, family
@@ -43,6 +45,19 @@ def _(f: Fields) -> Architecture:
 
 @family("gpt2")
 def _(f: Fields) -> Architecture:
+    return gpt2(f)
+
+
+@family("gpt_bigcode")
+def _(f: Fields) -> Architecture:
+    if f.flag("add_cross_attention", False):
+        raise PlanError("model.add_cross_attention", True, "is not covered", "Use false: a decoder alone.")
+    single = {"kv_heads": 1} if f.flag("multi_query", True) else {}
+    activation = f.text("activation_function", default="gelu_pytorch_tanh")
+    return replace(gpt2(f), model_type="gpt_bigcode", activation=activation, softmax="upcast", **single)
+
+
+def gpt2(f: Fields) -> Architecture:
     hidden, heads = f.size("n_embd", "hidden_size"), f.size("n_head", "num_attention_heads")
     names = Names(
         layer="transformer.h.{i}",

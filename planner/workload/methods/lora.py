@@ -37,6 +37,9 @@ def linear_modules(arch: Architecture) -> tuple[str, ...]:
     n = arch.names
     attention = (n.fused,) if arch.fused_qkv else (n.query, n.key, n.value)
     mlp = (n.gate, n.up, n.down) if arch.gated and not arch.fused_gate_up else (n.up, n.down)
+    if arch.experts is not None:  # routers and stacked experts are parameters, not linear layers
+        shared = ("gate_proj", "up_proj", "down_proj") if arch.experts.shared else ()
+        mlp = tuple(f"{n.shared_expert}{end}" for end in (*(f".{s}" for s in shared), *(("_gate",) if shared else ())))
     return tuple(f"{n.layer}.{part}" for part in (*attention, n.out, *mlp))
 
 
