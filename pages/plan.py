@@ -4,7 +4,7 @@ import streamlit as st
 
 from planner.advise import delta_texts, suggest
 from planner.summary import facts, key_figures, verdict
-from planner.ui import charts, explain, frame, inputs, texts
+from planner.ui import changes, charts, explain, frame, texts
 
 current = frame.open_page("plan")
 e, theme = current.estimate, frame.theme()
@@ -93,7 +93,7 @@ with help_slot:
             st.button(
                 "Apply",
                 key=f"apply_{i}",
-                on_click=inputs.apply,
+                on_click=changes.apply,
                 args=(current.run, suggestion.change),
                 help="Undo is in the sidebar.",
             )

@@ -22,6 +22,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         key="report_format",
         persist_state="session",
         format_func=lambda key: EXPORTERS[key].label,
+        wrap=True,
     )
     exporter = EXPORTERS[name]
     content = export(current.estimate, name, suggestions=suggest(current.run, current.estimate), run=current.run)

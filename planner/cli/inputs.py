@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from planner.errors import PlanError, shorten
-from planner.run import MAX_RUN_FILE_BYTES, Run, plain_loader, load_run, parse_run
+from planner.run import MAX_RUN_FILE_BYTES, Run, load_run, parse_run, plain_loader
 
 if TYPE_CHECKING:
     from planner.device.profile import DeviceProfile

@@ -130,9 +130,7 @@ def _memory(
 
     for stretch in w.stretches:
         for p in stretch.parameters:
-            kind = (
-                "adapters" if p.adapter else {"embedding": "embedding", "block": "blocks", "head": "head"}[stretch.name]
-            )
+            kind = ledger.group_of(stretch.name, p.adapter)
             put(f"weights/{kind}", rounded(p.numel * _stored(r, p) * shares.weights) * stretch.count)
     if r.formats.graph != r.formats.stored and shares.weights == 1.0:
         put(

@@ -42,9 +42,7 @@ def parameter_terms(w: Workload) -> list[Term]:
     counts: dict[str, float] = {}
     for stretch in w.stretches:
         for p in stretch.parameters:
-            component = (
-                "adapters" if p.adapter else {"embedding": "embedding", "block": "blocks", "head": "head"}[stretch.name]
-            )
+            component = group_of(stretch.name, p.adapter)
             counts[component] = counts.get(component, 0.0) + p.numel * stretch.count
     arch = w.setting.arch
     inputs: dict[str, float | int | str] = {
@@ -98,7 +96,7 @@ def memory_terms(r: Resolved, w: Workload, peak: Moment, parts: dict[str, float]
                         size,
                         "B",
                         formulas[component],
-                        {**inputs, "bytes": _bytes_of(r, name)},
+                        _state_inputs(r, w, name, size, inputs),
                         _source_of(r, name),
                     )
                 )
@@ -114,12 +112,33 @@ def memory_terms(r: Resolved, w: Workload, peak: Moment, parts: dict[str, float]
     return terms
 
 
-def _bytes_of(r: Resolved, name: str) -> str:
+def _state_inputs(
+    r: Resolved, w: Workload, name: str, size: float, inputs: dict[str, float | int | str]
+) -> dict[str, float | int | str]:
+    """Symbols of a persistent state: how many parameters it belongs to, and its bytes per parameter on this rank."""
+    component, _, group = name.partition("/")
+    if component not in ("weights", "gradients", "optimizer"):
+        return inputs
+    if component == "weights" and group in _GROUPS:
+        count = sum(
+            p.numel * s.count for s in w.stretches for p in s.parameters if group_of(s.name, p.adapter) == group
+        )
+    else:
+        count = w.parameter_count(trainable=component != "weights")
+    symbol = "N" if component == "weights" else "N_trained"
     return {
-        "weights": r.formats.base or r.formats.stored,
-        "gradients": r.formats.gradient,
-        "optimizer": "of the working type",
-    }.get(name.split("/")[0], "")
+        symbol: count,
+        "bytes": size / count if count else 0.0,
+        "sharding": f"{r.run.parallel.sharding} over {r.run.dp}",
+    }
+
+
+_GROUPS = ("adapters", "embedding", "blocks", "head")
+
+
+def group_of(stretch: str, adapter: bool) -> str:
+    """Part of the model that a parameter belongs to, as the ledger names it."""
+    return "adapters" if adapter else {"embedding": "embedding", "block": "blocks", "head": "head"}[stretch]
 
 
 def _source_of(r: Resolved, name: str) -> str:
@@ -140,8 +159,8 @@ def reserved_terms(allocated: float, reserved: float, context: float) -> list[Te
             "reserved/allocator",
             reserved - allocated,
             "B",
-            "ceil(M · (1 + slack) / 2 MiB) · 2 MiB − M",
-            {"M": allocated, "slack": slack},
+            "ceil(M · (1 + slack) / segment) · segment − M",
+            {"M": allocated, "slack": slack, "segment": 2 * 2**20},
             source("reserved_slack"),
         ),
         _term("context/driver", context, "B", "constant", {}, source("cuda_context_bytes")),

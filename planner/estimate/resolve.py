@@ -69,7 +69,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     adaptation = adapt(run.method, arch)
     accelerator, profile = _device(run, profile)
     _check_parallel(run)
-    precision = _precision(run, profile, notes)
+    precision = _precision(run, adaptation, profile, notes)
     sharding = run.parallel.sharding or ("none" if run.dp == 1 else "ddp")
     sharded = sharding in ("zero3", "hsdp") and run.dp > 1
     master = precision.master_weights or (
@@ -272,18 +272,18 @@ def _check_parallel(run: Run) -> None:
         )
 
 
-def _precision(run: Run, profile: DeviceProfile, notes: list[str]) -> Precision:
+def _precision(run: Run, adaptation: Adaptation, profile: DeviceProfile, notes: list[str]) -> Precision:
     """The run's formats; left out, what the field uses on this device: bf16, or fp16-mixed before Ampere; half-precision frozen bases under autocast."""
     if run.precision is not None:
-        if run.method.name == "qlora" and run.precision.weights not in QUANTIZED:
+        if adaptation.quantized and run.precision.weights not in QUANTIZED:
             return run.precision.model_copy(update={"weights": "nf4-dq"})
         return run.precision
     low = "bf16" if profile.supports("bf16") else "fp16" if profile.supports("fp16") else "fp32"
     if low == "fp32":
         return Precision(**PRECISIONS["fp32"])
-    if run.method.name == "qlora":
+    if adaptation.quantized:
         return Precision(weights="nf4-dq", compute=low)
-    if run.method.name in ("lora", "prompt", "p_tuning", "prefix", "adaption_prompt", "adapter"):
+    if adaptation.peft:
         return Precision(weights=low, compute=low, autocast=True)
     notes.append(f"Precision left out: {low}-mixed (fp32 weights under autocast).")
     return Precision(**PRECISIONS[f"{low}-mixed"])

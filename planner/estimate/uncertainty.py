@@ -48,26 +48,25 @@ def class_names(kind: Kind, facts: Mapping[str, Any]) -> tuple[str, ...]:
 
     Arguments
     ---------
-    facts: `basis` of the device's curves, `stack`, `gpus`, and where several machines take part `nodes`,
-        `tokens` of one micro step on one accelerator; for memory `lengths`: "varying" where samples differ in length and are neither
-        packed nor padded to one, so that the longest batch is unknown and the allocator's cache breaks up; `encoder` where the model is one.
+    facts: `basis` of the device's curves, `stack`, `gpus`, `nodes` (machines), `tokens` of one micro step on one accelerator, `encoder` and
+        `mixture` (of experts) where the model is one; for memory `lengths`: "varying" where samples differ in length and are neither packed
+        nor padded to one, so that the longest batch is unknown and the allocator's cache breaks up. Missing facts widen the class.
     """
     curves = CURVES.get(str(facts.get("basis")), "datasheet")
     stack = SAME_STACK.get(str(facts.get("stack")), facts.get("stack"))
     gpus, nodes, tokens = int(facts.get("gpus") or 1), int(facts.get("nodes") or 1), facts.get("tokens")
     scale = "one GPU" if gpus == 1 else "one node" if nodes == 1 else "several nodes"
-    if kind == "memory" and facts.get("lengths") == "varying":
+    model = " · mixtures" if facts.get("mixture") else " · encoders" if facts.get("encoder") else ""
+    if kind == "memory" and facts.get("lengths") == "varying" and not model:
         return (f"{stack} · {scale} · varying lengths", "varying lengths")
     steps = f"{'long' if tokens >= LONG_STEP else 'short'} steps" if tokens else None
     if kind == "memory":  # how fast a device is says nothing about memory
         named = [f"{stack} · {scale} · {steps}"] if stack and steps else []
         named += [f"{stack} · {scale}", f"{stack}"] if stack else []
-        return (*named, scale, "all")
-    if stack and facts.get("encoder"):
-        stack = f"{stack} encoders"
+        return tuple(name + model for name in (*named, scale, "all"))
     named = [f"{stack} · {scale} · {curves} · {steps}"] if stack and steps else []
     named += [f"{stack} · {scale} · {curves}", f"{stack} · {scale}", f"{stack} · {curves}"] if stack else []
-    return (*named, f"{scale} · {curves}", curves)
+    return tuple(name + model for name in (*named, f"{scale} · {curves}", curves))
 
 
 def interval(kind: Kind, facts: Mapping[str, Any]) -> Interval:

@@ -31,6 +31,7 @@ def render(record: Mapping[str, Any]) -> str:
         "model, accelerator and method took part in fitting what the prediction uses: five folds, whole groups together. *In interval* is the share of "
         "held-out rows inside the 90 % interval. Utilisation that a source measured is never an input.",
         "",
+        *_left_out(record["contradicting"]),
     ]
     for name, title in _QUANTITIES.items():
         lines += _section(title, seen[name], unseen[name], record["quality_a"][name])
@@ -40,6 +41,18 @@ def render(record: Mapping[str, Any]) -> str:
     lines += _worst(record["worst"])
     lines += _skipped(seen["skipped_reasons"])
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _left_out(contradicting: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "Some measured figures are known to belong to another configuration than their row's columns say. They count in all errors below, but make "
+        "no interval:",
+        "",
+    ]
+    lines += [
+        f"- {line['source']}, {line['quantity']}, {line['rows']} rows: {line['reason']}." for line in contradicting
+    ]
+    return [*lines, ""]
 
 
 def _section(title: str, seen: Mapping[str, Any], unseen: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:

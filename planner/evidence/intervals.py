@@ -1,7 +1,8 @@
 """90 % intervals by class of run, from residuals on rows that were not used, and a check of how many such rows they hold.
 
-A class's range is the 5 % and 95 % quantile of log(measured / predicted). Small classes are drawn towards the wider class above them in proportion to the rows
-that they lack. The level of the quantiles is then raised or lowered until the intervals hold 90 % of the rows of folds that did not make them.
+A class's range is the 5 % and 95 % quantile of log(measured / predicted). Small classes are drawn towards the wider class above them in
+proportion to the rows that they lack. The distance of the quantiles from the median is then stretched or shortened, by one factor for
+each kind of model, until the intervals hold 90 % of the rows of folds that did not make them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from planner.evidence.score import NOMINAL, Scored
 
 SHRINKAGE: Final = 40.0
 """Rows at which a class weighs as much as the class above it."""
-_LEVELS: Final = np.linspace(0.80, 0.995, 40)
+PARTS: Final = ("mixtures", "encoders", "varying lengths")
+_STRETCHES: Final = np.geomspace(0.6, 2.0, 40)
+"""Not beyond twice: where a few groups of rows agree with each other but not with the model, no stretch holds the next group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +56,20 @@ def residuals(scored: Sequence[Scored], kind: Kind) -> list[Residual]:
     return found
 
 
-def class_ranges(members: Sequence[Residual], level: float) -> dict[str, tuple[float, float, int, float]]:
-    """Per class: low and high of log(measured / predicted) at a level of coverage, number of rows, median absolute percentage error."""
+def class_ranges(members: Sequence[Residual], stretch: float) -> dict[str, tuple[float, float, int, float]]:
+    """Per class: low and high of log(measured / predicted) at a stretch, number of rows, median absolute percentage error."""
     by_class: dict[str, list[float]] = {}
     parents: dict[str, str | None] = {}
     for residual in members:
         for name, parent in zip(residual.classes, (*residual.classes[1:], None), strict=True):
             by_class.setdefault(name, []).append(residual.value)
             parents[name] = parent
-    tail = (1 - level) / 2
+    tail = (1 - NOMINAL) / 2
     ranges: dict[str, tuple[float, float, int, float]] = {}
     for name in sorted(by_class, key=lambda n: _depth(n, parents)):
         values = np.array(by_class[name])
-        low, high = (float(q) for q in np.quantile(values, (tail, 1 - tail)))
+        low, middle, high = (float(q) for q in np.quantile(values, (tail, 0.5, 1 - tail)))
+        low, high = middle - stretch * (middle - low), middle + stretch * (high - middle)
         above = ranges.get(parents[name] or "")
         if above is not None:
             weight = values.size / (values.size + SHRINKAGE)
@@ -81,11 +85,11 @@ def _depth(name: str, parents: Mapping[str, str | None]) -> int:
     return depth
 
 
-def coverage(members: Sequence[Residual], level: float) -> list[bool]:
+def coverage(members: Sequence[Residual], stretch: float) -> list[bool]:
     """Whether each row lies in the interval that the other folds' rows make for it."""
     inside: list[bool] = []
     for fold in range(FOLDS):
-        ranges = class_ranges([r for r in members if r.fold != fold], level)
+        ranges = class_ranges([r for r in members if r.fold != fold], stretch)
         for residual in (r for r in members if r.fold == fold):
             chosen = choose(ranges, residual.classes)
             if chosen is not None:
@@ -94,22 +98,50 @@ def coverage(members: Sequence[Residual], level: float) -> list[bool]:
 
 
 def calibrate(members: Sequence[Residual]) -> tuple[float, float]:
-    """Level of the quantiles at which held-out coverage is nearest to 90 %, and that coverage."""
+    """Stretch of the quantiles at which held-out coverage is nearest to 90 %, and that coverage."""
     reached = [
-        (abs(c - NOMINAL), float(level), c)
-        for level in _LEVELS
-        if (held := coverage(members, float(level))) and (c := sum(held) / len(held))
+        (abs(c - NOMINAL), float(stretch), c)
+        for stretch in _STRETCHES
+        if (held := coverage(members, float(stretch))) and (c := sum(held) / len(held))
     ]
     if not reached:
-        return NOMINAL, float("nan")
-    _, level, share = min(reached)
-    return level, share
+        return 1.0, float("nan")
+    _, stretch, share = min(reached)
+    return stretch, share
+
+
+def part_of(classes: Sequence[str]) -> str:
+    """Kind of model or data whose classes stand apart; the stretch is set for each, so that one that is predicted badly widens no other."""
+    return next((part for part in PARTS if part in classes[-1]), "")
+
+
+def stretches(members: Sequence[Residual]) -> dict[str, float]:
+    """Stretch of each part."""
+    parts = {part_of(r.classes) for r in members}
+    return {part: calibrate([r for r in members if part_of(r.classes) == part])[0] for part in sorted(parts)}
+
+
+def all_ranges(members: Sequence[Residual], at: Mapping[str, float]) -> dict[str, tuple[float, float, int, float]]:
+    """Ranges of all classes, each part at its stretch."""
+    ranges: dict[str, tuple[float, float, int, float]] = {}
+    for part, stretch in at.items():
+        ranges |= class_ranges([r for r in members if part_of(r.classes) == part], stretch)
+    return ranges
+
+
+def held_out_coverage(members: Sequence[Residual], at: Mapping[str, float]) -> float:
+    """Share of rows inside the intervals that other folds make for them."""
+    inside = [
+        held
+        for part, stretch in at.items()
+        for held in coverage([r for r in members if part_of(r.classes) == part], stretch)
+    ]
+    return sum(inside) / len(inside) if inside else float("nan")
 
 
 def table(members: Sequence[Residual]) -> dict[str, Any]:
     """Classes with enough rows as ratios measured / predicted, for ``uncertainty.json``."""
-    level, share = calibrate(members)
-    ranges = class_ranges(members, level)
+    at = stretches(members)
     classes = {
         name: {
             "low": round(float(np.exp(low)), 4),
@@ -117,7 +149,9 @@ def table(members: Sequence[Residual]) -> dict[str, Any]:
             "n": n,
             "median": round(median, 4),
         }
-        for name, (low, high, n, median) in sorted(ranges.items())
+        for name, (low, high, n, median) in sorted(all_ranges(members, at).items())
         if n >= MIN_ROWS
     }
-    return {"classes": classes, "level": round(level, 4), "held_out_coverage": round(share, 4), "rows": len(members)}
+    share = round(held_out_coverage(members, at), 4)
+    shown = {part or "decoders": round(stretch, 4) for part, stretch in at.items()}
+    return {"classes": classes, "stretches": shown, "held_out_coverage": share, "rows": len(members)}

@@ -14,6 +14,7 @@ from planner.evidence.rows import Row
 from planner.run import DtypeName, Method, WeightDtype
 from planner.units import GIB
 from planner.workload.methods import METHODS
+from planner.workload.precision import QUANTIZED
 
 __all__ = ["Skip", "to_run"]
 
@@ -194,6 +195,8 @@ def _precision(row: Row) -> dict[str, Any]:
     weights = _WEIGHTS.get(row.weights_dtype or "", row.weights_dtype) or ("fp32" if compute == "tf32" else sixteen_bit)
     if weights not in get_args(WeightDtype):
         raise Skip(f"weights stored as {weights} are not covered")
+    if weights in QUANTIZED and (row.method or "full") == "full":
+        raise Skip(f"weights stored as {weights} cannot be trained in full")
     trains_adapters = (
         row.method or "full"
     ) != "full"  # what trains adapters over a lower-precision base runs under autocast unless it says otherwise

@@ -11,6 +11,7 @@ from typing import Any, Final
 from planner.catalog.accelerators import find_accelerator
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
+from planner.estimate.uncertainty import SAME_STACK
 from planner.evidence.mapping import STACKS
 from planner.evidence.rows import Row, rows
 
@@ -57,7 +58,7 @@ def nearest(facts: Mapping[str, Any], k: int = 5) -> list[Neighbour]:
         generation=_generation(facts.get("gpu")),
         gpus=facts.get("gpus"),
         method=facts.get("method"),
-        stack=facts.get("stack"),
+        stack=_family(facts.get("stack")),
         tokens=facts.get("tokens"),
     )
     ranked = sorted(
@@ -97,11 +98,15 @@ def _points() -> tuple[tuple[Row, _Point], ...]:
             generation=_generation(row.gpu),
             gpus=row.gpus,
             method=row.method,
-            stack=STACKS.get(row.framework or ""),
+            stack=_family(STACKS.get(row.framework or "")),
             tokens=(row.micro_batch or 0) * (row.seq_len or 0) or None,
         )
         found.append((row, point))
     return tuple(found)
+
+
+def _family(stack: str | None) -> str | None:
+    return SAME_STACK.get(stack, stack) if stack else None
 
 
 @cache

@@ -91,14 +91,14 @@ class Predictor:
             return Prediction(skipped=str(reason))
         compared = _compared(row, memory)
         low, high = _memory_ratios(row, memory)
-        tokens, step, interval = time.tokens_per_s_gpu, time.step_time_s, time.step_interval_s
+        tokens, span = time.tokens_per_s_gpu, _time_ratios(row, time)
         return Prediction(
             stack=time.stack,
             basis=time.basis,
-            step_time_s=step,
+            step_time_s=time.step_time_s,
             tokens_per_s_gpu=tokens,
-            tokens_low=tokens * step / interval[1] if tokens and step and interval else None,
-            tokens_high=tokens * step / interval[0] if tokens and step and interval else None,
+            tokens_low=tokens / span[1] if tokens and span else None,
+            tokens_high=tokens / span[0] if tokens and span else None,
             allocated_gib=memory.allocated / GIB,
             reserved_gib=memory.reserved / GIB,
             memory_gib=compared,
@@ -180,13 +180,25 @@ def facts_of(row: Row, prediction: Prediction | _Figures) -> dict[str, Any]:
         "nodes": -(-gpus // (row.gpus_per_node or min(gpus, 8))),
         "tokens": (row.micro_batch or 0) * (row.seq_len or 0),
         "encoder": row.arch == "encoder",
+        "mixture": bool(row.experts),
         "lengths": "equal" if longest_is_known(row) else "varying",
     }
 
 
+def _time_ratios(row: Row, time: _Figures) -> tuple[float, float] | None:
+    """Interval of the step time over its estimate."""
+    if not time.step_time_s or time.step_interval_s is None:
+        return None
+    if row.arch == "encoder" or row.experts:
+        span = uncertainty.interval("time", facts_of(row, time))
+        return span.low_ratio, span.high_ratio
+    low, high = time.step_interval_s
+    return low / time.step_time_s, high / time.step_time_s
+
+
 def _memory_ratios(row: Row, memory: _Figures) -> tuple[float, float]:
     """Interval of memory over its estimate; the run file cannot say that lengths vary, so that class is asked for here."""
-    if longest_is_known(row):
+    if longest_is_known(row) and not row.experts:
         low, high = memory.reserved_interval
         return low / memory.reserved, high / memory.reserved
     span = uncertainty.interval("memory", facts_of(row, memory))

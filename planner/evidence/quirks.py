@@ -41,7 +41,7 @@ QUIRKS: Final = (
         contradicts=True,
     ),
     Quirk(
-        "fms", "memory", lambda r: r.method == "full" and _several(r) and r.weights_dtype == "bf16",
+        "fms", "memory", lambda r: r.method == "full" and _several(r) and r.weights_dtype == "bf16" and r.mlp == "swiglu" and not r.experts,
         "two files of the source differ by a factor of two on the same configuration: in one, two GPUs hold the states that one holds",
         contradicts=True,
     ),

@@ -22,7 +22,7 @@ from planner.evidence import fit, intervals
 from planner.evidence.accuracy import ACCURACY, NUMBERS, SCORED, measurements_digest
 from planner.evidence.document import render
 from planner.evidence.folds import FOLDS, fold_of
-from planner.evidence.quirks import Quantity, reason_of
+from planner.evidence.quirks import QUIRKS, Quantity, reason_of
 from planner.evidence.rows import rows
 from planner.evidence.score import Scored, measured_tokens, summarise
 from planner.evidence.validate import score_rows
@@ -69,6 +69,7 @@ def record(
             {name: summarise([s for s in unseen if s.row.quality == "A"])[name] for name in ("tokens", "memory")}
         ),
         "constants": dict(constants or {}),
+        "contradicting": _contradicting(scored),
         "worst": {"tokens": _worst(scored, "tokens"), "memory": _worst(scored, "memory")},
     }
 
@@ -88,8 +89,8 @@ def _with_ranges(scored: Sequence[Scored]) -> list[tuple[Scored, dict[Kind, tupl
     by_kind: dict[Kind, list[dict[str, tuple[float, float, int, float]]]] = {}
     for kind in KINDS:
         members = intervals.residuals(scored, kind)
-        level, _ = intervals.calibrate(members)
-        by_kind[kind] = [intervals.class_ranges([r for r in members if r.fold != fold], level) for fold in range(FOLDS)]
+        at = intervals.stretches(members)
+        by_kind[kind] = [intervals.all_ranges([r for r in members if r.fold != fold], at) for fold in range(FOLDS)]
     found = []
     for s in scored:
         spans = {
@@ -113,6 +114,24 @@ def fitted_constants() -> dict[str, dict[str, Any]]:
             "high": max(values),
             "from": prior.source,
         }
+    return found
+
+
+def _contradicting(scored: Sequence[Scored]) -> list[dict[str, Any]]:
+    """How many compared rows each fact about a source takes out of the intervals."""
+    found = []
+    for quirk in QUIRKS:
+        rows_of = [
+            s
+            for s in scored
+            if s.row.source_group == quirk.source
+            and quirk.concerns(s.row)
+            and (s.tokens_ratio if quirk.quantity == "tokens" else s.memory_ratio) is not None
+        ]
+        if quirk.contradicts and rows_of:
+            found.append(
+                {"source": quirk.source, "quantity": quirk.quantity, "rows": len(rows_of), "reason": quirk.reason}
+            )
     return found
 
 

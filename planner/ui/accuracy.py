@@ -11,6 +11,8 @@ import streamlit as st
 
 from planner import units
 from planner.evidence import accuracy as record
+from planner.workload.methods import METHODS
+from planner.workload.stacks import STACKS
 
 QUANTITIES: Final = {"tokens": "Throughput", "memory": "Peak memory"}
 GROUPINGS: Final = {
@@ -105,6 +107,9 @@ def view(found: Mapping[str, Any], quantity: str) -> View:
 def dots(quantity: str, by: str) -> list[dict[str, Any]]:
     """Measured and predicted value of every row that has both."""
     measured, predicted = _COLUMNS[quantity]
+    labels = {name: kind.label for name, kind in METHODS.items()} | {
+        name: stack.label for name, stack in STACKS.items()
+    }
     found = []
     for row in record.scored_rows():
         if not row[measured] or not row[predicted]:
@@ -114,7 +119,7 @@ def dots(quantity: str, by: str) -> list[dict[str, Any]]:
             if row["gpus"] == 1
             else f"up to {8 if row['gpus'] <= 8 else 64 if row['gpus'] <= 64 else 'thousands of'} GPUs"
         )
-        group = scale if by == "scale" else row[by] or "not stated"
+        group = scale if by == "scale" else labels.get(row[by], row[by]) or "not stated"
         name = f"{row['model']}, {row['method']}, {row['gpus']:.0f} × {row['gpu']} ({row['source_group']})"
         found.append({"measured": row[measured], "predicted": row[predicted], "group": group, "name": _no_tags(name)})
     return found

@@ -48,6 +48,14 @@ class Theme:
         return "#ffffff" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "#0d1312"
 
 
+NAMES: Final = COMPONENTS | {
+    "optimizer": "Optimizer",
+    "logits": "Logits, loss",
+    "communication": "Communication",
+    "reserved": "Allocator",
+}
+"""Names of components that leave room for two columns of a legend on a phone."""
+
 LIGHT: Final = Theme(
     "#1b2422",
     "#5f6b68",
@@ -98,7 +106,7 @@ def memory_bar(e: Estimate, theme: Theme) -> go.Figure:
                 x=[length / units.GIB],
                 y=[""],
                 orientation="h",
-                name=part.label,
+                name=NAMES.get(part.name, part.label),
                 legendgroup=part.name,
                 showlegend=not beyond or inside <= 0,
                 marker={"color": colour, "pattern": pattern, "line": {"color": theme.ground, "width": 1}},
@@ -150,7 +158,15 @@ def memory_bar(e: Estimate, theme: Theme) -> go.Figure:
     figure.update_layout(
         barmode="stack",
         bargap=0,
-        legend={"orientation": "h", "y": -0.42, "yanchor": "top", "x": 0, "traceorder": "normal"},
+        legend={
+            "orientation": "h",
+            "y": -0.42,
+            "yanchor": "top",
+            "x": 0,
+            "traceorder": "normal",
+            "itemwidth": 30,
+            "font": {"size": 12},
+        },
         margin={"t": 26, "b": 10},
         uniformtext={"mode": "hide", "minsize": 11},
         yaxis={"visible": False, "domain": [0, 0.78], "fixedrange": True},
@@ -230,7 +246,7 @@ def memory_curve(e: Estimate, theme: Theme) -> go.Figure:
     points = thinned(e.memory_curve)
     figure = go.Figure()
     x = [100 * point.progress for point in points]
-    for name, label in COMPONENTS.items():
+    for name, label in NAMES.items():
         y = [point.parts.get(name, 0.0) / units.GIB for point in points]
         if not any(y):
             continue
@@ -311,7 +327,15 @@ def memory_curve(e: Estimate, theme: Theme) -> go.Figure:
     _style(figure, theme, height=330)
     figure.update_layout(
         hovermode="x unified",
-        legend={"orientation": "h", "y": -0.14, "yanchor": "top", "x": 0, "traceorder": "normal"},
+        legend={
+            "orientation": "h",
+            "y": -0.14,
+            "yanchor": "top",
+            "x": 0,
+            "traceorder": "normal",
+            "itemwidth": 30,
+            "font": {"size": 12},
+        },
         margin={"t": 10, "b": 10},
     )
     figure.update_layout(hoverlabel={"bgcolor": theme.ground, "bordercolor": theme.line, "font": {"color": theme.ink}})
@@ -383,10 +407,25 @@ def predicted_and_measured(rows: Sequence[Mapping[str, Any]], theme: Theme, unit
             hovertemplate="%{text}<br>measured %{x:.3s}, predicted %{y:.3s}<extra></extra>",
         )
     _style(figure, theme, height=460)
-    figure.update_layout(legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0}, margin={"t": 10, "b": 10})
+    figure.update_layout(
+        legend={"orientation": "h", "y": -0.19, "yanchor": "top", "x": 0, "font": {"size": 12}},
+        margin={"t": 10, "b": 10},
+    )
     span = [float(np.log10(low)), float(np.log10(high))]
-    figure.update_xaxes(type="log", range=span, title=f"measured [{unit}], logarithmic", gridcolor=theme.line, dtick=1)
-    figure.update_yaxes(type="log", range=span, title=f"predicted [{unit}], logarithmic", gridcolor=theme.line, dtick=1)
+    figure.update_xaxes(
+        type="log",
+        range=span,
+        title={"text": f"measured [{unit}], log", "font": {"size": 13}},
+        gridcolor=theme.line,
+        dtick=1,
+    )
+    figure.update_yaxes(
+        type="log",
+        range=span,
+        title={"text": f"predicted [{unit}], log", "font": {"size": 13}},
+        gridcolor=theme.line,
+        dtick=1,
+    )
     return figure
 
 

@@ -18,6 +18,7 @@ from planner.run import Run, parse_run
 from planner.summary import gpu_name, precision_name
 from planner.ui import charts, inputs, state, texts
 from planner.ui.address import from_address, to_address
+from planner.ui.link import decode, encode
 
 _log = logging.getLogger(__name__)
 ICON = (
@@ -106,7 +107,7 @@ def open_page(name: str) -> Current:
 def read_link(page: Any) -> None:
     """A full link becomes an address of its values, so that the plan is kept when the page is loaded again; what it could not say is remarked on."""
     if "plan" in st.query_params:
-        run, remarks = state.decode(st.query_params["plan"], st.query_params.get("v"))
+        run, remarks = decode(st.query_params["plan"], st.query_params.get("v"))
         address: dict[str, str] = {}
         if run is not None:
             values, config = state.values_of(run)
@@ -210,7 +211,7 @@ def share(current: Current) -> None:
         st.caption("Pins every value of this plan. The address bar holds the plan too, without the defaults.")
         base = (st.context.url or "").partition("?")[0]
         st.code(
-            f"{base}?plan={state.encode(current.run)}&v={state.LINK_VERSION}",
+            f"{base}?plan={encode(current.run)}&v={state.LINK_VERSION}",
             language=None,
             wrap_lines=True,
             height=120,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +10,10 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from planner import units
-from planner.advise import apply as apply_change
 from planner.catalog import accelerators, fetch_config, find_model, grids, load_config, models, price_for, providers_of
 from planner.errors import PlanError
-from planner.run import Method, Run
-from planner.ui import state, texts
+from planner.run import Method
+from planner.ui import changes, state, texts
 from planner.ui.address import CHOICES, NUMBERS
 from planner.workload.methods import METHODS
 
@@ -61,46 +60,15 @@ def _options(names: Iterable[str], key: str) -> list[str]:
     return [*found, said] if isinstance(said, str) and said and said not in found else found
 
 
-def set_values(values: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> None:
-    """Write the values of widgets, before they are drawn or in a callback; what they held can be brought back with `undo`."""
-    now = {key: st.session_state[key] for key in state.defaults() if key in st.session_state}
-    if now:
-        st.session_state["before"] = (now, st.session_state.get("config_text", ""))
-    for key, value in values.items():
-        st.session_state[key] = value
-    if config is not None:
-        st.session_state["config_text"] = state.config_text(config)
-
-
-def set_run(run: Run) -> None:
-    """Write a run into the widgets."""
-    set_values(*state.values_of(run))
-
-
-def undo() -> None:
-    """Bring back what the widgets held before the last preset, link or suggestion."""
-    values, text = st.session_state.pop("before", ({}, ""))
-    for key, value in values.items():
-        st.session_state[key] = value
-    st.session_state["config_text"] = text
-
-
-def _apply_preset() -> None:
-    name = st.session_state.get("preset")
-    if name in texts.PRESETS:
-        set_values(state.defaults() | texts.PRESETS[name])
-    st.session_state["preset"] = None
-
-
 def _presets() -> None:
-    st.pills("Start from", list(texts.PRESETS), key="preset", on_change=_apply_preset)
+    st.pills("Start from", list(texts.PRESETS), key="preset", on_change=changes.apply_preset)
     with st.container(horizontal=True, gap="small"):
         st.button(
             "Reset",
             icon=":material/restart_alt:",
             type="tertiary",
             key="reset",
-            on_click=set_values,
+            on_click=changes.set_values,
             args=(state.defaults(),),
             help="Back to the plan that opens.",
         )
@@ -110,7 +78,7 @@ def _presets() -> None:
                 icon=":material/undo:",
                 type="tertiary",
                 key="undo",
-                on_click=undo,
+                on_click=changes.undo,
                 help="What stood here before the last preset, reset or suggestion.",
             )
 
@@ -221,9 +189,7 @@ def _method() -> None:
     kind = METHODS[st.session_state["method"]]
     st.caption(kind.help)
     numbers = [key for key in state.METHOD_NUMBERS if key in kind.fields]
-    places = (
-        st.columns([1, 2], gap="xsmall", wrap=False) if "targets" in kind.fields else [st.container()] * len(numbers)
-    )
+    places = st.columns([1, 2], gap="xsmall") if "targets" in kind.fields else [st.container()] * len(numbers)
     for key, place in zip(numbers, places, strict=False):
         low, high = NUMBERS[key]
         described = Method.model_fields[key].description
@@ -250,7 +216,7 @@ def _method() -> None:
 
 def _hardware(inputs: Inputs) -> None:
     names = [part.name for part in accelerators()]
-    left, right = st.columns([5, 3], gap="xsmall", wrap=False)
+    left, right = st.columns([5, 3], gap="xsmall")
     left.selectbox(
         "GPU",
         _options(names, "gpu"),
@@ -297,7 +263,7 @@ def _data(inputs: Inputs) -> None:
 def _training(inputs: Inputs) -> None:
     d = state.DEFAULTS
     with st.expander("Training details", icon=":material/tune:", key="training_expander"):
-        left, right = st.columns(2, gap="xsmall", wrap=False)
+        left, right = st.columns(2, gap="xsmall")
         left.number_input(
             "Micro batch",
             1,
@@ -371,10 +337,10 @@ def _parallel() -> None:
             **_choice("sharding"),
             help="Sharing saves memory on each GPU and costs communication.",
         )
-        left, right = st.columns(2, gap="xsmall", wrap=False)
+        left, right = st.columns(2, gap="xsmall")
         left.number_input("Tensor parallel", 1, 10**4, value=1, key="tp", bind=URL, help="Splits each matrix product.")
         right.number_input("Pipeline stages", 1, 10**4, value=1, key="pp", bind=URL, help="Splits the layers.")
-        left, right = st.columns(2, gap="xsmall", wrap=False)
+        left, right = st.columns(2, gap="xsmall")
         left.number_input(
             "GPUs per machine",
             1,
@@ -395,7 +361,7 @@ def _parallel() -> None:
             placeholder="typical",
             help="Of a whole machine.",
         )
-        left, right = st.columns(2, gap="xsmall", wrap=False)
+        left, right = st.columns(2, gap="xsmall")
         left.number_input(
             "$ per GPU-hour",
             0.0,
@@ -416,7 +382,7 @@ def _parallel() -> None:
             help="median: of the providers in the catalogue.",
         )
         st.toggle("Spot price", key="spot", bind=URL, help="Interruptible capacity; interruptions are not in the time.")
-        left, right = st.columns(2, gap="xsmall", wrap=False)
+        left, right = st.columns(2, gap="xsmall")
         left.selectbox(
             "Electricity of",
             [state.WORLD, *(grid.country for grid in grids() if grid.country != state.WORLD)],
@@ -446,8 +412,3 @@ def _price_text() -> str:
     part = state.gpu_base(st.session_state.get("gpu"))
     price = price_for(part.name) if part is not None else None
     return units.significant(price.usd_per_gpu_hour) if price is not None else "none known"
-
-
-def apply(run: Run, change: Mapping[str, Any]) -> None:
-    """Write a run with a suggested change into the widgets."""
-    set_run(apply_change(run, change))

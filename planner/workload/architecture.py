@@ -11,13 +11,15 @@ from typing import Literal
 from planner.errors import PlanError
 
 Norm = Literal["layer", "layer-offset", "rms", "rms-offset", "rms-fp32"]
-"""layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · rms: Llama's (weight times the value cast back) · rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32)."""
+"""layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · rms: Llama's (weight times the value cast back) ·
+rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32)."""
 Placement = Literal["pre", "post", "sandwich", "post-branch", "parallel"]
 """Where norms stand in a block: before each branch (GPT-2, Llama), after each sum (BERT), around each branch (Gemma
 2), after each branch (OLMo 2), or attention
 and MLP side by side (GPT-NeoX, Phi)."""
-Softmax = Literal["upcast", "cast", "plain"]
-"""Eager softmax: in fp32 and cast to the query's type (Llama), in its own type and cast to the value's (GPT-2), or as it comes (BERT)."""
+Softmax = Literal["upcast", "cast", "plain", "wide"]
+"""Eager softmax: in fp32 and cast to the query's type (Llama), in its own type and cast to the value's (GPT-2), or as it comes (BERT).
+wide: the scores themselves are computed in fp32 (GPT-J)."""
 Head = Literal["causal-lm", "masked-lm", "sequence-classification", "none"]
 
 
@@ -56,6 +58,7 @@ class Experts:
     (`renormalized`), or a softmax over the chosen scores alone (`chosen`).
     wide: the chosen weights stay in fp32 (Mixtral) instead of taking the router's type.
     shared: width of an expert that every token passes, 0 when there is none.
+    wrapped: peft's all-linear wraps the router and the stacked weights as well.
     """
 
     count: int
@@ -64,6 +67,7 @@ class Experts:
     routing: Literal["softmax", "renormalized", "chosen"] = "softmax"
     wide: bool = False
     shared: int = 0
+    wrapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class Architecture:
     residual_scaled: bool = False
     logits_scaled: bool = False
     rotary_bases: int = 1
+    rotary_repeated: bool = False
     experts: Experts | None = None
     tied: bool = False
     head_bias: bool = False

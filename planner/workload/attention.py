@@ -69,7 +69,7 @@ def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
     cosine = promoted(w, "rotary_cos", part, dtype)
     half = g.unary("rotate_half", part, save="none", kernels=2)
     y = g.add(cosine, promoted(w, "rotary_sin", half, dtype), name="rotary_add")
-    if arch.fresh_rotary:  # torch.cat of the rotated part and the rest
+    if arch.fresh_rotary or arch.rotary_dim < arch.head_dim:  # torch.cat of the rotated part and the rest
         whole = g.new(x.shape, y.dtype, x.requires_grad, "rotary_cat")
         moved = x.bytes + whole.bytes
         g.add_operation(
@@ -90,10 +90,13 @@ def promoted(w: Writer, name: str, x: Tensor, dtype: str) -> Tensor:
     g = w.graph
     wide = dtype if BYTES[dtype] > BYTES[x.dtype] else x.dtype
     y = g.new(x.shape, wide, x.requires_grad, name)
-    moved = x.bytes + y.bytes
-    g.add_operation(
-        name, "elementwise", (x,), (y,), (), (Kernel("elementwise", moved),), (Kernel("elementwise", moved),)
-    )
+    moved = (Kernel("elementwise", x.bytes + y.bytes),)
+    outputs: tuple[Tensor, ...] = (y,)
+    saved: tuple[Tensor, ...] = ()
+    if w.arch.rotary_repeated:  # `repeat_interleave` makes a table of its own for every use
+        table = g.new((1, w.t, 1, w.arch.rotary_dim), dtype, False, "repeated_table")
+        outputs, saved = (y, table), (table,) if x.requires_grad else ()
+    g.add_operation(name, "elementwise", (x,), outputs, saved, moved, moved)
     return y
 
 
@@ -183,7 +186,9 @@ def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     arch, g = w.arch, w.graph
     b, a, t, d, keys = w.b, arch.heads, w.t, arch.head_dim, w.keys
     full, every, scores = (b, a, t, d), (b, a, keys, d), (b, a, t, keys)
-    wanted = {"upcast": q.dtype, "cast": v.dtype, "plain": ""}[arch.softmax]
+    wanted = {"upcast": q.dtype, "cast": v.dtype, "plain": "", "wide": v.dtype}[arch.softmax]
+    if arch.softmax == "wide":
+        q, k = g.cast(q, "fp32", name="query_upcast"), g.cast(k, "fp32", name="key_upcast")
     if not arch.fresh_rotary:
         q = g.copy(g.lower(q))
     if arch.kv_heads != a:

@@ -23,7 +23,9 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         g.add_operation("mask", "elementwise", (x,), (mask,), (), (Kernel("elementwise", mask.bytes),), ())
         w.arguments = (mask,)
     if arch.rotary_dim:
-        tables = [g.new((1, w.t, arch.rotary_dim), x.dtype, False, name) for name in ("cosine", "sine") * arch.rotary_bases]
+        tables = [
+            g.new((1, w.t, arch.rotary_dim), x.dtype, False, name) for name in ("cosine", "sine") * arch.rotary_bases
+        ]
         moved = sum(t.bytes for t in tables)
         g.add_operation("rotary_tables", "elementwise", (), tables, (), (Kernel("elementwise", moved),), ())
         w.arguments = (*w.arguments, *tables)

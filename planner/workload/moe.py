@@ -7,7 +7,8 @@ each projection is one grouped product over T·k rows; the count of rows decides
 from __future__ import annotations
 
 from planner.workload.architecture import Experts
-from planner.workload.graph import Kernel, Tensor, matmul_kernel
+from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
+from planner.workload.precision import QUANTIZED
 from planner.workload.writer import Writer
 
 
@@ -20,9 +21,7 @@ def mixture(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
     weights, chosen = route(w, f"{layer}.{n.router}", experts, flat)
     y = routed(w, f"{layer}.{n.experts}", experts, flat, weights, chosen)
     if shared is not None:
-        gate = g.unary(
-            "sigmoid", w.linear(f"{layer}.{n.shared_expert}_gate", flat, 1, bias=False), save="output"
-        )
+        gate = g.unary("sigmoid", w.linear(f"{layer}.{n.shared_expert}_gate", flat, 1, bias=False), save="output")
         y = g.add(y, g.mul(gate, shared, name="shared_gate"))
     return g.view(y, (w.b, w.t, arch.hidden))
 
@@ -103,22 +102,35 @@ def gather(w: Writer, x: Tensor, index: Tensor, shape: tuple[float, ...]) -> Ten
 
 
 def grouped(w: Writer, path: str, x: Tensor, experts: Experts, out: float) -> Tensor:
-    """`torch.nn.functional.grouped_mm`: T·k rows spread over the experts' stacked weights, in the weights' type (autocast does not touch it)."""
+    """`torch.nn.functional.grouped_mm`: T·k rows spread over the experts' stacked weights, in the weights' type (autocast does not touch it).
+
+    transformers 5 stacks the weights of all experts, which bitsandbytes leaves alone; where a stack quantizes experts they are unpacked
+    one after the other, for forward and again for backward, as quantized linear layers are.
+    """
     g = w.graph
-    weight = w.weight(path, (experts.count, out, x.shape[-1]))
-    x = g.cast(x, weight.dtype, name="expert_input")
+    weight = w.weight(path, (experts.count, out, x.shape[-1]), base=w.s.stack.quantizes_experts)
+    assert weight.parameter is not None
+    quantized = weight.parameter.dtype in QUANTIZED
+    x = g.cast(x, w.s.formats.compute if quantized else weight.dtype, name="expert_input")
     rows, inner = x.shape
     needs = x.requires_grad or weight.requires_grad
     y = g.new((rows, out), x.dtype, needs, "grouped_linear")
-    saved = ([x] if weight.requires_grad else []) + ([weight] if x.requires_grad else [])
+    saved = ([x] if weight.requires_grad else []) + ([weight] if x.requires_grad and not quantized else [])
     each = rows / experts.count
-    forward = (matmul_kernel(each, out, inner, x.dtype, batch=experts.count),)
+    forward: tuple[Kernel, ...] = (matmul_kernel(each, out, inner, x.dtype, batch=experts.count),)
     backward = []
     if x.requires_grad:
         backward.append(matmul_kernel(each, inner, out, x.dtype, batch=experts.count, layout="dgrad"))
     if weight.requires_grad:
         backward.append(matmul_kernel(out, inner, each, x.dtype, batch=experts.count, layout="wgrad"))
-    g.add_operation("grouped_linear", "matmul", (x, weight), (y,), saved, forward, backward)
+    scratch = 0.0
+    if quantized:
+        full = weight.numel * BYTES[x.dtype]
+        unpack = Kernel("dequantize", 0.53 * weight.numel + full)
+        forward, backward, scratch = (unpack, *forward), [unpack, *backward] if backward else [], full / experts.count
+    g.add_operation(
+        "grouped_linear", "matmul", (x, weight), (y,), saved, forward, backward, temporary=(scratch, scratch)
+    )
     return y
 
 

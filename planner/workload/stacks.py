@@ -36,6 +36,8 @@ class Stack:
     output_copies: fp32 copies of the logits that stay alive in backward under full sharding (accelerate's convert_outputs_to_fp32).
     requires_input_grad: under checkpointing the embeddings' output requires a gradient even when nothing below is trained.
 
+    quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
+
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
 
@@ -58,6 +60,7 @@ class Stack:
     prefetch: int = 1
     output_copies: int = 0
     requires_input_grad: bool = False
+    quantizes_experts: bool = False
 
 
 _HUGGING_FACE: dict[str, Any] = {"output_copies": 1, "requires_input_grad": True}
@@ -78,6 +81,7 @@ STACKS: dict[str, Stack] = {
             "The same with reentrant checkpoints, which recompute whole blocks.",
             "transformers 4 Trainer defaults",
             early_stop=False,
+            quantizes_experts=True,
             **_HUGGING_FACE,
         ),
         Stack(
@@ -88,6 +92,7 @@ STACKS: dict[str, Stack] = {
             "kernels",
             "in-place",
             early_stop=False,
+            quantizes_experts=True,
             **_HUGGING_FACE,
         ),
         Stack(
@@ -98,6 +103,7 @@ STACKS: dict[str, Stack] = {
             "kernels",
             "chunked",
             early_stop=False,
+            quantizes_experts=True,
             requires_input_grad=True,
         ),
         Stack(

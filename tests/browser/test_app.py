@@ -11,7 +11,7 @@ import pytest
 
 from planner.catalog import find_model
 from planner.run import parse_run
-from planner.ui import state
+from planner.ui import link, state
 
 pytestmark = pytest.mark.browser
 MODEL = state.DEFAULTS["model"].rpartition("/")[2]
@@ -43,6 +43,8 @@ def assert_no_fault(page: Any) -> None:
 def test_the_app_opens_with_a_plan_and_the_address_keeps_changes(server: Any, open_page: Any) -> None:
     page = open_page(server.url)
     settle(page)
+    asked = page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert [url for url in asked if not url.startswith((server.url, "data:", "blob:"))] == []
     assert title(page).split()[-1] == "spare"
     assert page.locator("[data-testid=stMetric]").count() == 4
     page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot').length === 3", timeout=30_000)
@@ -96,7 +98,7 @@ def test_a_full_link_opens_its_plan_and_moves_to_the_address(server: Any, open_p
             "data": "1.5B",
         }
     )
-    page = open_page(f"{server.url}/?plan={state.encode(run)}&v=1")
+    page = open_page(f"{server.url}/?plan={link.encode(run)}&v=1")
     page.get_by_text("2 × A100 SXM4 80GB").first.wait_for(timeout=30_000)
     settle(page)
     said = address(page)

@@ -170,6 +170,7 @@ def test_batch_follows_from_the_global_one(llama_row: Row) -> None:
         ({"framework": "abacus"}, "no stack"),
         ({"compute_dtype": "mxfp8"}, "compute type mxfp8"),
         ({"act_ckpt": "sometimes"}, "act_ckpt"),
+        ({"method": "full", "weights_dtype": "gptq-int4"}, "cannot be trained in full"),
         ({"arch": "vit"}, "architecture vit"),
     ],
 )

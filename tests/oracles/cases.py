@@ -16,6 +16,16 @@ _WIDE: dict[str, Any] = {
 _TOKENS: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _GATED: dict[str, Any] = {**_WIDE, "intermediate_size": 1376, "num_key_value_heads": 2}
 
+_EXPERTS: dict[str, Any] = {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 192}
+_ODD: dict[str, Any] = {
+    "hidden_size": 360,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "intermediate_size": 1001,
+    "vocab_size": 5003,
+}
+
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt2": {"model_type": "gpt2", "n_embd": 512, "n_layer": 4, "n_head": 8, "vocab_size": 8192, **_TOKENS},
     "opt": {"model_type": "opt", **_WIDE, "ffn_dim": 2048, "word_embed_proj_dim": 512},
@@ -33,6 +43,30 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "olmo2": {"model_type": "olmo2", **_GATED, "num_key_value_heads": 8},
     "bert": {"model_type": "bert", **_WIDE, "intermediate_size": 2048, "num_labels": 3},
     "roberta": {"model_type": "roberta", **_WIDE, "intermediate_size": 2048, "num_labels": 3},
+    "starcoder2": {"model_type": "starcoder2", **_GATED, **_TOKENS},
+    "nemotron": {"model_type": "nemotron", **_GATED, **_TOKENS},
+    "stablelm": {"model_type": "stablelm", **_GATED, "num_key_value_heads": 8, **_TOKENS},
+    "granite": {"model_type": "granite", **_GATED, "embedding_multiplier": 12.0, "residual_multiplier": 0.22},
+    "gemma3_text": {"model_type": "gemma3_text", **_GATED, "head_dim": 96, "num_hidden_layers": 6},
+    "arcee": {"model_type": "arcee", **_GATED, **_TOKENS},
+    "seed_oss": {"model_type": "seed_oss", **_GATED, "head_dim": 80},
+    "ministral": {"model_type": "ministral", **_GATED, "head_dim": 80},
+    "gpt_bigcode": {
+        "model_type": "gpt_bigcode",
+        "n_embd": 512,
+        "n_layer": 4,
+        "n_head": 8,
+        "vocab_size": 8192,
+        **_TOKENS,
+    },
+    "gptj": {"model_type": "gptj", "n_embd": 512, "n_layer": 4, "n_head": 8, "vocab_size": 8192, "rotary_dim": 32},
+    "mixtral": {"model_type": "mixtral", **_GATED, "intermediate_size": 704, "num_local_experts": 8},
+    "qwen2_moe": {"model_type": "qwen2_moe", **_GATED, **_EXPERTS, "shared_expert_intermediate_size": 640},
+    "qwen3_moe": {"model_type": "qwen3_moe", **_GATED, **_EXPERTS, "head_dim": 96, "norm_topk_prob": True},
+    "olmoe": {"model_type": "olmoe", **_GATED, "intermediate_size": 192, "num_experts": 16, "num_experts_per_tok": 4},
+    "granitemoe": {"model_type": "granitemoe", **_GATED, "intermediate_size": 256, "num_local_experts": 12},
+    "granitemoe-odd": {"model_type": "granitemoe", **_ODD, "intermediate_size": 104, "num_local_experts": 5},
+    "nemotron-odd": {"model_type": "nemotron", **_ODD, "head_dim": 40, "mlp_bias": True, **_TOKENS},
     # Odd sizes: nothing divides anything.
     "llama-odd": {
         "model_type": "llama",
@@ -69,7 +103,7 @@ HEADS = {
 }
 ATTENTION_NAMES = {
     **{name: ["q_proj", "v_proj"] for name in CONFIGS},
-    **{name: ["c_attn"] for name in CONFIGS if name.startswith("gpt2")},
+    **{name: ["c_attn"] for name in CONFIGS if name.startswith(("gpt2", "gpt_bigcode"))},
     **{name: ["query", "value"] for name in CONFIGS if name.startswith(("bert", "roberta"))},
     "gpt_neox": ["query_key_value"],
     "phi3": ["qkv_proj"],
@@ -114,6 +148,7 @@ def parameter_cases() -> Iterator[dict[str, Any]]:
     yield _case("llama", method=HEAD_ONLY)
     yield _case("llama", method={**lora("llama"), "dora": True})
     yield _case("llama", method={**lora_all(16), "modules_to_save": ["embed_tokens"]})
+    yield from layer_cases()
 
 
 def flop_cases() -> Iterator[dict[str, Any]]:
@@ -135,6 +170,9 @@ def flop_cases() -> Iterator[dict[str, Any]]:
         yield _case(name, head="sequence-classification", method=None, attention="eager", **size)
     yield _case("bert", head="masked-lm", method=None, attention="eager", **size)
     yield _case("gpt2", method=BITFIT, attention="eager", **size)
+    for case in layer_cases(attention="eager", batch=2, seq=128):
+        if case["config"] in ("llama", "gpt2", "gpt_neox"):
+            yield case
 
 
 def memory_cases() -> Iterator[dict[str, Any]]:
@@ -185,6 +223,9 @@ def memory_cases() -> Iterator[dict[str, Any]]:
     yield _case("llama", method={**lora("llama"), "dropout": 0.1}, precision="bf16", attention="sdpa", **size)
     yield _case("llama", method={**lora_all(), "dropout": 0.1}, precision="bf16-autocast", attention="sdpa", **size)
     yield _case("gpt2", method=BITFIT, precision="bf16-mixed", attention="sdpa", **size)
+    for case in layer_cases(precision="bf16", attention="sdpa", **size):
+        if case["config"] in ("llama", "gpt2", "gpt_neox"):
+            yield case
 
 
 def identity(case: Mapping[str, Any]) -> str:
@@ -199,3 +240,23 @@ def identity(case: Mapping[str, Any]) -> str:
     ]
     words += [f"{k}={v}" for k, v in case.items() if k not in ("config", "head", "method")]
     return " ".join(word for word in words if word)
+
+
+LAYER_METHODS: tuple[dict[str, Any], ...] = (
+    {"name": "ia3"},
+    {"name": "dora", "rank": 8},
+    {"name": "rslora", "rank": 8},
+    {"name": "vera", "rank": 256},
+    {"name": "loha", "rank": 8},
+    {"name": "miss", "rank": 64},
+)
+"""peft methods at linear layers, on peft's default targets."""
+LAYER_CONFIGS = ("gpt2", "llama", "gpt_neox", "qwen2", "gemma2", "bert")
+
+
+def layer_cases(**arguments: Any) -> Iterator[dict[str, Any]]:
+    """Every such method on every family that peft offers it for (GPT-2's Conv1D has neither LoHa nor MiSS)."""
+    for method in LAYER_METHODS:
+        for name in LAYER_CONFIGS:
+            if name != "gpt2" or method["name"] not in ("loha", "miss"):
+                yield _case(name, method=method, **arguments)

@@ -52,7 +52,7 @@ def cuda_semantics() -> Iterator[None]:
             # Asks for CUDA's autocast unless told a device; here autocast is the CPU's.
             mock.patch.object(torch, "is_autocast_enabled", _autocast_enabled),
             # CUDA's grouped product falls back to a loop for types other than bf16; fake tensors refuse them.
-            mock.patch("transformers.integrations.moe._can_use_grouped_mm", _has_grouped_kernel),
+            mock.patch("transformers.integrations.moe._grouped_mm", _grouped_mm),
         ):
             yield
     finally:
@@ -70,8 +70,27 @@ def _autocast_enabled(device_type: str = "cpu", enabled: Callable[[str], bool] =
     return enabled(device_type)
 
 
-def _has_grouped_kernel(input: torch.Tensor, weight: torch.Tensor, offs: torch.Tensor) -> bool:
-    return weight.dtype == torch.bfloat16
+def _grouped_mm(input: torch.Tensor, weight: torch.Tensor, offs: torch.Tensor) -> torch.Tensor:
+    if weight.dtype == torch.bfloat16:
+        return functional.grouped_mm(input.to(weight.dtype), weight, offs=offs)
+    return _GroupedLoop.apply(input.to(weight.dtype), weight, offs)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _GroupedLoop(torch.autograd.Function):
+    """A grouped product that keeps and computes what its gradients need, no more."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, offs: torch.Tensor) -> torch.Tensor:
+        trained, passed = weight.requires_grad, rows.requires_grad
+        ctx.save_for_backward(rows if trained else None, weight if passed or trained else None, offs)
+        return torch.ops.transformers.grouped_mm_fallback(rows, weight, offs)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        rows, weight, offs = ctx.saved_tensors
+        if rows is None:
+            return torch.ops.transformers.grouped_mm_fallback(gradient, weight.transpose(-2, -1), offs), None, None
+        return (*torch.ops.transformers.grouped_mm_fallback_backward(rows, weight, offs, gradient), None)
 
 
 def _nothing_is_packed(*_: Any, **__: Any) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import transformers.integrations.moe  # registers its fallback of the grouped product
+import transformers.integrations.moe  # noqa: F401  registers its fallback of the grouped product
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.oracles.memory import autocast, fake_cuda

@@ -8,7 +8,7 @@ A case is described by plain values so that it can be written to JSON:
   "dropout": 0.0}`` (with peft's task type for the head unless ``task_type`` says otherwise); ``{"name": "freeze",
   "trainable": [regular expressions]}``; ``{"name": "freeze", "first": k}`` (embeddings and the first k layers frozen);
   ``{"name": "freeze", "last": k}`` (only the last k layers trained); ``{"name": "bitfit"}`` (only biases); and the
-  methods of `sequence_methods`;
+  methods of `sequence_methods` and `layer_methods`;
 - ``precision``: a name of `PRECISIONS`.
 """
 
@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import sequence_methods
+from tests.oracles import layer_methods, sequence_methods
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,8 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
     assert method is not None
     if name in sequence_methods.NAMES:
         return sequence_methods.apply(model, method, head)
+    if name in layer_methods.NAMES:
+        return layer_methods.apply(model, method, head)
     if name == "lora":
         return _lora(model, method, head)
     if name not in ("freeze", "bitfit"):

@@ -14,7 +14,7 @@ from planner.catalog import find_model
 from planner.report.content import value_text
 from planner.run import parse_run
 from planner.summary import key_figures, verdict
-from planner.ui import frame, state
+from planner.ui import frame, link, state
 
 PAGES = tuple(frame.PAGES)
 SPECS: dict[str, dict[str, str]] = {
@@ -130,7 +130,7 @@ def test_a_full_link_restores_the_plan_and_says_what_it_cannot(open_app: Any) ->
             "data": "1.5B",
         }
     )
-    app = open_app(plan=state.encode(run), v="1")
+    app = open_app(plan=link.encode(run), v="1")
     assert not app.warning
     said = app.session_state["current"].run.model_dump(exclude={"hardware"})
     assert said == run.model_dump(exclude={"hardware"})
@@ -334,3 +334,12 @@ def test_a_fault_of_the_engine_is_no_traceback(open_app: Any, monkeypatch: pytes
     assert "fault of Plumbline" in app.error[0].proto.title
     assert "secret" not in texts_of(app)
     assert len(app.metric) == 4
+
+
+def test_every_input_has_a_place_in_the_address(open_app: Any) -> None:
+    drawn: set[str] = set()
+    for method in ("LoRA", "Freeze", "Layer freezing", "Bottleneck adapters", "Prompt tuning"):
+        app = open_app(method=method)
+        for kind in ("selectbox", "number_input", "text_input", "button_group", "toggle"):
+            drawn |= {widget.key for widget in getattr(app.sidebar, kind)}
+    assert drawn - {"preset"} == set(state.defaults())

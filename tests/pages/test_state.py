@@ -11,7 +11,7 @@ from planner import estimate
 from planner.catalog import find_model
 from planner.errors import PlanError
 from planner.run import Run, parse_run
-from planner.ui import address, state, texts
+from planner.ui import address, link, state, texts
 
 RUNS: tuple[dict[str, Any], ...] = (
     {"model": "gpt2", "method": {"name": "prefix", "virtual_tokens": 30, "projection": True, "encoder_hidden": 512}},
@@ -92,23 +92,23 @@ def test_widgets_say_every_value_of_a_run(mapping: dict[str, Any]) -> None:
 @pytest.mark.parametrize("mapping", RUNS, ids=lambda mapping: str(sorted(mapping))[:60])
 def test_a_link_restores_the_run(mapping: dict[str, Any]) -> None:
     run = parse_run(mapping)
-    text = state.encode(run)
+    text = link.encode(run)
     assert text.isascii()
     assert not set(text) & set("+/=&?# ")
-    assert state.decode(text, "1") == (run, ())
+    assert link.decode(text, "1") == (run, ())
 
 
 def test_a_config_travels_in_the_link() -> None:
     run = parse_run({"model": find_model("gpt2").config})
-    values, config = state.values_of(state.decode(state.encode(run))[0] or run)
+    values, config = state.values_of(link.decode(link.encode(run))[0] or run)
     assert values["source"] == state.CONFIG
     assert config == find_model("gpt2").config
 
 
 def test_a_link_lists_what_it_could_not_honour() -> None:
     run = Run(model="gpt2", batch={"micro": 4})
-    mapping = json.loads(_text(state.encode(run))) | {"hardware": {"gpus": -3}, "colour": "blue", "precision": "fp7"}
-    found, remarks = state.decode(_link(mapping), "9")
+    mapping = json.loads(_text(link.encode(run))) | {"hardware": {"gpus": -3}, "colour": "blue", "precision": "fp7"}
+    found, remarks = link.decode(_link(mapping), "9")
     assert found is not None
     assert found.batch.micro == 4
     assert len(remarks) == 4
@@ -119,7 +119,7 @@ def test_a_link_lists_what_it_could_not_honour() -> None:
 
 @pytest.mark.parametrize("text", ["", "?", "e30", "bm90IGpzb24", "W10", "x" * 500_000, "bnVsbA", "eyJtb2RlbCI6IFs"])
 def test_a_broken_link_is_said_to_be_broken(text: str) -> None:
-    run, remarks = state.decode(text)
+    run, remarks = link.decode(text)
     assert run is None
     assert remarks
     assert all(len(remark) < 400 for remark in remarks)

@@ -88,3 +88,27 @@ def test_lora_parameters_of_random_configs(model_type: str) -> None:
         assert (e.parameters, e.trainable_parameters) == (truth["total"], truth["trainable"])
 
     check()
+
+
+GATED_VARIANTS = ("starcoder2", "nemotron", "arcee", "stablelm", "granite", "gemma3_text", "seed_oss", "ministral")
+SPARSE = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe")
+
+
+@pytest.mark.parametrize("model_type", [*GATED_VARIANTS, *SPARSE])
+def test_parameters_of_random_variants(model_type: str) -> None:
+    @settings(max_examples=8)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        drawn = data.draw(config("mistral")) | {"model_type": model_type}
+        if model_type in ("starcoder2", "stablelm", "granite", "olmoe", "granitemoe"):
+            drawn["head_dim"] = drawn["hidden_size"] // drawn["num_attention_heads"]
+        if model_type in SPARSE:
+            count = data.draw(st.integers(2, 9))
+            experts = "num_local_experts" if model_type in ("mixtral", "granitemoe") else "num_experts"
+            drawn |= {experts: count, "num_experts_per_tok": data.draw(st.integers(1, count))}
+            drawn |= {"moe_intermediate_size": data.draw(st.integers(3, 90)), "shared_expert_intermediate_size": 24}
+        truth = parameters.count(drawn, None, None)
+        e = engine_estimate(drawn, {"seq": 4})
+        assert (e.parameters, e.trainable_parameters) == (truth["total"], truth["trainable"])
+
+    check()

@@ -1,4 +1,4 @@
-"""Decoders with LayerNorm and a plain MLP: GPT-2, OPT, GPT-NeoX, Phi."""
+"""Decoders with LayerNorm and a plain MLP: GPT-2, GPT-BigCode, OPT, GPT-NeoX, GPT-J, Phi."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ def _(f: Fields) -> Architecture:
 def _(f: Fields) -> Architecture:
     if f.flag("add_cross_attention", False):
         raise PlanError("model.add_cross_attention", True, "is not covered", "Use false: a decoder alone.")
-    single = {"kv_heads": 1} if f.flag("multi_query", True) else {}
+    base = gpt2(f)
     activation = f.text("activation_function", default="gelu_pytorch_tanh")
-    return replace(gpt2(f), model_type="gpt_bigcode", activation=activation, softmax="upcast", **single)
+    kv_heads = 1 if f.flag("multi_query", True) else base.heads
+    return replace(base, model_type="gpt_bigcode", activation=activation, softmax="upcast", kv_heads=kv_heads)
 
 
 def gpt2(f: Fields) -> Architecture:
@@ -185,5 +186,49 @@ def _(f: Fields) -> Architecture:
         tied=f.flag("tie_word_embeddings", False),
         hidden_dropout=f.fraction("hidden_dropout"),
         attention_dropout=f.fraction("attention_dropout"),
+        names=names,
+    )
+
+
+@family("gptj")
+def _(f: Fields) -> Architecture:
+    hidden, heads = f.size("n_embd", "hidden_size"), f.size("n_head", "num_attention_heads")
+    head_dim = f.divided(hidden, heads, "n_head")
+    names = Names(
+        layer="transformer.h.{i}",
+        query="attn.q_proj",
+        key="attn.k_proj",
+        value="attn.v_proj",
+        out="attn.out_proj",
+        up="mlp.fc_in",
+        down="mlp.fc_out",
+        norms=("ln_1",),
+        embedding="transformer.wte",
+        final_norm="transformer.ln_f",
+    )
+    return Architecture(
+        model_type="gptj",
+        hidden=hidden,
+        layers=f.layers("n_layer", "num_hidden_layers"),
+        heads=heads,
+        kv_heads=heads,
+        head_dim=head_dim,
+        ffn=f.size("n_inner", "intermediate_size", default=4 * hidden),
+        vocab=f.size("vocab_size"),
+        max_positions=f.size("n_positions", "max_position_embeddings", default=2048),
+        norm="layer",
+        norm_bias=True,
+        placement="parallel",
+        activation=f.text("activation_function", default="gelu_new"),
+        gated=False,
+        mlp_bias=True,
+        head_bias=True,
+        rotary_dim=f.size("rotary_dim", default=64),
+        rotary_repeated=True,
+        softmax="wide",
+        tied=f.flag("tie_word_embeddings", False),
+        embedding_dropout=f.fraction("embd_pdrop"),
+        hidden_dropout=f.fraction("resid_pdrop"),
+        attention_dropout=f.fraction("attn_pdrop"),
         names=names,
     )

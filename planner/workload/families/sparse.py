@@ -22,6 +22,7 @@ def _qwen(f: Fields, count: int, active: int, ffn: int, shared: int) -> Experts:
         ffn=f.size("moe_intermediate_size", default=ffn),
         routing="renormalized" if f.flag("norm_topk_prob", False) else "softmax",
         shared=f.size("shared_expert_intermediate_size", default=shared) if shared else 0,
+        wrapped=not shared,
     )
 
 
@@ -49,6 +50,7 @@ def _(f: Fields) -> Architecture:
         ffn=f.size("intermediate_size"),
         routing="renormalized",
         wide=True,
+        wrapped=True,
     )
     return llama(f, kv_heads=8, windows=(window,) if window else (), experts=experts)
 
@@ -92,6 +94,7 @@ def _(f: Fields) -> Architecture:
         active=f.size("num_experts_per_tok", default=8),
         ffn=f.size("intermediate_size"),
         routing="renormalized" if f.flag("norm_topk_prob", False) else "softmax",
+        wrapped=True,
     )
     return llama(f, qkv_bias=bias, out_bias=bias, qk_norm="full", experts=experts)
 

@@ -26,6 +26,7 @@ class Adaptation:
     trains: is the base parameter of this path trained?
     adapts: does the linear layer of this path get a low-rank update?
     copies: is the module of this path trained as a copy beside the frozen original (peft's modules_to_save)?
+    quantized: the frozen base is stored in 4 bits when the run does not say how.
     resolved: method fields that were left out, with the values used.
     per_layer: decisions differ between layers, so that layers cannot be assumed equal.
     beside: writes an adapted linear layer: (writer, path, input, output width, the base layer as a function) to output.
@@ -47,6 +48,7 @@ class Adaptation:
     beside: Beside | None = None
     resolved: Mapping[str, Any] = field(default_factory=dict)
     adapter_dtype: str | None = None
+    quantized: bool = False
     formula: str = "sum over targets of r · (in + out)"
     after: After = field(default=lambda w, layer, branch, x, y: y)
     virtual_tokens: int = 0

@@ -7,8 +7,8 @@ endings, a regular expression that matches the whole path, or `all-linear` (ever
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from planner.errors import PlanError, shorten
 from planner.run import Method
@@ -17,6 +17,7 @@ from planner.workload.methods.base import Adaptation, MethodKind, register
 
 if TYPE_CHECKING:
     from planner.workload.graph import Tensor
+    from planner.workload.methods.base import Beside
     from planner.workload.writer import Writer
 
 DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
@@ -36,20 +37,29 @@ def linear_modules(arch: Architecture) -> tuple[str, ...]:
     """Paths of the linear layers of one block, with `{i}` for the layer."""
     n = arch.names
     attention = (n.fused,) if arch.fused_qkv else (n.query, n.key, n.value)
-    mlp = (n.gate, n.up, n.down) if arch.gated and not arch.fused_gate_up else (n.up, n.down)
+    mlp: tuple[str, ...] = (n.gate, n.up, n.down) if arch.gated and not arch.fused_gate_up else (n.up, n.down)
     if arch.experts is not None:  # routers and stacked experts are parameters, not linear layers
         shared = ("gate_proj", "up_proj", "down_proj") if arch.experts.shared else ()
         mlp = tuple(f"{n.shared_expert}{end}" for end in (*(f".{s}" for s in shared), *(("_gate",) if shared else ())))
     return tuple(f"{n.layer}.{part}" for part in (*attention, n.out, *mlp))
 
 
-def select(method: Method, arch: Architecture) -> tuple[Callable[[str], bool], bool]:
-    """Target selection as peft does it: (does a path match, do the layers differ)."""
-    targets = method.targets or DEFAULT_TARGETS.get(arch.model_type, ("q_proj", "v_proj"))
+def select(
+    method: Method, arch: Architecture, defaults: Mapping[str, tuple[str, ...]] = DEFAULT_TARGETS
+) -> tuple[Callable[[str], bool], bool]:
+    """Target selection as peft does it: (does a path match, do the layers differ). defaults: targets by model type."""
+    targets = method.targets or defaults.get(arch.model_type, ("q_proj", "v_proj"))
     known = {path.replace("{i}", "0") for path in linear_modules(arch)}
     head = arch.names.head + ".decoder" if arch.head_transform else arch.names.head
     outside = {head, arch.names.classifier, "bert.pooler.dense"}
     if targets == "all-linear":
+        if arch.experts is not None and arch.experts.wrapped:
+            raise PlanError(
+                "method.targets",
+                targets,
+                f"makes peft adapt the stacked experts of {arch.model_type}, which is not planned",
+                "Name the layers, for example q_proj and v_proj.",
+            )
         return lambda path: path != head and not path.startswith(arch.names.classifier), False
     if isinstance(targets, str):
         try:
@@ -85,24 +95,19 @@ def select(method: Method, arch: Architecture) -> tuple[Callable[[str], bool], b
     return lambda path: path in targets or path.endswith(endings), False
 
 
-def _bind(method: Method, arch: Architecture) -> Adaptation:
-    adapts, per_layer = select(method, arch)
-    rank, dropout, saved = method.rank or 8, method.dropout or 0.0, method.modules_to_save or ()
+def adapted(
+    method: Method,
+    arch: Architecture,
+    beside: Beside,
+    resolved: Mapping[str, Any],
+    defaults: Mapping[str, tuple[str, ...]] = DEFAULT_TARGETS,
+) -> Adaptation:
+    """A frozen base whose selected linear layers are written by `beside`."""
+    adapts, per_layer = select(method, arch, defaults)
+    saved = method.modules_to_save or ()
 
     def copies(path: str) -> bool:
         return any(path == name or path.endswith("." + name) for name in saved)
-
-    def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
-        """peft.tuners.lora.Linear.forward: `result + lora_B(lora_A(dropout(x.to(A.dtype)))) * scaling`, cast back."""
-        g = w.graph
-        y = layer(x)
-        a = w.adapter(path + ".lora_A.weight", (float(rank), x.shape[-1]))
-        b = w.adapter(path + ".lora_B.weight", (out, float(rank)))
-        adapted = g.dropout(g.cast(x, a.dtype, name="adapter_input"), dropout)
-        update = g.unary("adapter_scale", g.linear(g.linear(adapted, a, name="lora_A"), b, name="lora_B"), save="none")
-        result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
-        g.release(x, adapted)  # the module call's argument, and its local variable
-        return result
 
     return Adaptation(
         method.name,
@@ -110,22 +115,42 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         adapts=adapts,
         copies=copies,
         beside=beside,
-        resolved={"rank": rank},
+        resolved=resolved,
         per_layer=per_layer,
         peft=True,
         adapter_dtype=method.adapter_dtype,
+        quantized=method.name in ("qlora", "loftq"),
     )
 
 
-_FIELDS = ("rank", "alpha", "dropout", "targets", "adapter_dtype", "modules_to_save")
+def bind(method: Method, arch: Architecture) -> Adaptation:
+    """LoRA's update; initialisations and scalings of the same shape (rsLoRA, PiSSA, LoftQ) cost the same."""
+    rank, dropout = method.rank or 8, method.dropout or 0.0
+
+    def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        """peft.tuners.lora.Linear.forward: `result + lora_B(lora_A(dropout(x.to(A.dtype)))) * scaling`, cast back."""
+        g = w.graph
+        y = layer(x)
+        a = w.adapter(path + ".lora_A.weight", (float(rank), x.shape[-1]))
+        b = w.adapter(path + ".lora_B.weight", (out, float(rank)))
+        taken = g.dropout(g.cast(x, a.dtype, name="adapter_input"), dropout)
+        update = g.unary("adapter_scale", g.linear(g.linear(taken, a, name="lora_A"), b, name="lora_B"), save="none")
+        result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
+        g.release(x, taken)  # the module call's argument, and its local variable
+        return result
+
+    return adapted(method, arch, beside, {"rank": rank})
+
+
+FIELDS = ("rank", "alpha", "dropout", "targets", "adapter_dtype", "modules_to_save")
 register(
     MethodKind(
         "lora",
         "LoRA",
         "Trains low-rank updates beside frozen linear layers.",
-        _FIELDS,
+        FIELDS,
         "Hu et al. 2021, arXiv:2106.09685",
-        _bind,
+        bind,
     )
 )
 register(
@@ -133,8 +158,8 @@ register(
         "qlora",
         "QLoRA",
         "LoRA over a base stored in 4-bit NormalFloat.",
-        _FIELDS,
+        FIELDS,
         "Dettmers et al. 2023, arXiv:2305.14314",
-        _bind,
+        bind,
     )
 )

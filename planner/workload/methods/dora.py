@@ -1,0 +1,81 @@
+"""DoRA: LoRA on the direction of a weight, and a trained magnitude of each of its rows (Liu et al. 2024, eq. 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from planner.run import Method
+from planner.workload.architecture import Architecture
+from planner.workload.graph import Kernel, Tensor
+from planner.workload.methods.base import Adaptation, MethodKind, register
+from planner.workload.methods.lora import FIELDS, adapted
+
+if TYPE_CHECKING:
+    from planner.workload.writer import Writer
+
+
+def _bind(method: Method, arch: Architecture) -> Adaptation:
+    rank, dropout = method.rank or 8, method.dropout or 0.0
+
+    def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        """peft.tuners.lora.dora.DoraLinearLayer.forward: the update's whole matrix is formed (A and B applied to the
+        identity) for the weight norm, which is detached, so that nothing of it is kept; the result is reweighted."""
+        g = w.graph
+        y = layer(x)
+        inner = x.shape[-1]
+        a = w.adapter(path + ".lora_A.weight", (float(rank), inner))
+        b = w.adapter(path + ".lora_B.weight", (out, float(rank)))
+        magnitude = w.adapter(path + ".lora_magnitude_vector.weight", (out,))
+        taken = g.cast(x, a.dtype, name="adapter_input")
+        base = y
+        if dropout:
+            taken = g.dropout(taken, dropout)
+            weight = w.weight(path + ".weight", (out, inner), base=True)
+            base = g.linear(taken, g.cast(weight, taken.dtype))
+        eye = g.new((inner, inner), a.dtype, False, "eye")
+        g.add_operation("eye", "elementwise", (), (eye,), (), (Kernel("elementwise", eye.bytes),), ())
+        down = g.hold(g.linear(eye, _detached(g.lower(a)), name="lora_A"))
+        update = g.hold(g.cast(g.linear(down, _detached(g.lower(b)), name="lora_B"), taken.dtype, name="lora_weight"))
+        merged = g.new((out, inner), taken.dtype, False, "merged_weight")
+        norm = g.new((out,), taken.dtype, False, "weight_norm")
+        moved = Kernel("elementwise", 3 * merged.bytes)
+        # the base weight in the update's type, and the scaled update, exist beside the sum
+        copies = (1.0 if w.s.formats.graph == taken.dtype else 2.0) * merged.bytes
+        g.add_operation("merged_weight", "elementwise", (update,), (merged,), (), (moved,), (), temporary=(copies, 0.0))
+        g.add_operation("weight_norm", "norm", (merged,), (norm,), (), (Kernel("reduction", merged.bytes),), ())
+        scale = g.mul(magnitude, g.unary("reciprocal", norm, save="none"), name="magnitude_scale")
+        low = g.linear(g.linear(taken, a, name="lora_A"), b, name="lora_B")
+        bias = base is y and _has_bias(arch, path)
+        if bias:
+            base = g.unary("minus_bias", base, save="none")
+        kept = g.mul(g.unary("minus_one", scale, save="none"), base, name="magnitude")
+        moved_by = g.unary("adapter_scale", g.mul(scale, low, name="magnitude"), save="none")
+        result = g.cast(g.add(y, g.add(kept, moved_by), name="adapter_add"), y.dtype, name="adapter_output")
+        g.release(x, taken, eye, down, update, low, base)
+        return result
+
+    return adapted(method, arch, beside, {"rank": rank})
+
+
+def _detached(x: Tensor) -> Tensor:
+    return Tensor(x.shape, x.dtype, x.storage, False, x.parameter)
+
+
+def _has_bias(arch: Architecture, path: str) -> bool:
+    n = arch.names
+    if path.endswith((n.query, n.key, n.value)) or (n.fused and path.endswith(n.fused)):
+        return arch.qkv_bias
+    return arch.out_bias if path.endswith(n.out) else arch.mlp_bias
+
+
+register(
+    MethodKind(
+        "dora",
+        "DoRA",
+        "LoRA on a weight's direction and a trained magnitude per row.",
+        FIELDS,
+        "Liu et al. 2024, arXiv:2402.09353",
+        _bind,
+    )
+)

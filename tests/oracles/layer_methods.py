@@ -1,0 +1,89 @@
+"""peft methods that live beside or inside linear layers and norms, built from the fields of a run's method.
+
+``{"name": "vera", "rank": 16, "targets": [...]}`` and the like: `FIELDS` maps the run's names to the arguments of peft's
+config. Methods without `targets` take peft's own default for the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+
+TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
+FIELDS: dict[str, tuple[str, dict[str, str]]] = {
+    "ln_tuning": ("LNTuningConfig", {}),
+    "ia3": ("IA3Config", {"feedforward": "feedforward_modules"}),
+    "dora": ("LoraConfig", {"rank": "r", "dropout": "lora_dropout"}),
+    "rslora": ("LoraConfig", {"rank": "r", "dropout": "lora_dropout"}),
+    "vera": ("VeraConfig", {"rank": "r", "dropout": "vera_dropout"}),
+    "adalora": ("AdaLoraConfig", {"initial_rank": "init_r", "rank": "target_r", "dropout": "lora_dropout"}),
+    "loha": ("LoHaConfig", {"rank": "r"}),
+    "lokr": ("LoKrConfig", {"rank": "r", "factor": "decompose_factor", "decompose_both": "decompose_both"}),
+    "oft": ("OFTConfig", {"block_size": "oft_block_size"}),
+    "boft": ("BOFTConfig", {"block_size": "boft_block_size"}),
+    "fourierft": ("FourierFTConfig", {"frequencies": "n_frequency"}),
+    "vblora": (
+        "VBLoRAConfig",
+        {
+            "rank": "r",
+            "dropout": "vblora_dropout",
+            "vectors": "num_vectors",
+            "vector_length": "vector_length",
+            "topk": "topk",
+        },
+    ),
+    "miss": ("MissConfig", {"rank": "r", "dropout": "miss_dropout"}),
+    "hra": ("HRAConfig", {"rank": "r"}),
+    "randlora": ("RandLoraConfig", {"rank": "r", "dropout": "randlora_dropout"}),
+    "c3a": ("C3AConfig", {"block_size": "block_size"}),
+    "delora": ("DeloraConfig", {"rank": "r"}),
+}
+CONSTANTS: dict[str, dict[str, Any]] = {
+    "dora": {"use_dora": True},
+    "rslora": {"use_rslora": True},
+    "adalora": {"total_step": 1000},
+}
+NAMES = tuple(FIELDS)
+
+
+class _Less:
+    """Smaller than any tensor: a module dropout of zero that a fake random number can be compared with."""
+
+    def __lt__(self, other: object) -> bool:
+        return True
+
+
+class _Finite:
+    def any(self) -> bool:
+        return False
+
+
+def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.Module:
+    """The model under peft, with the method's parameters trained (and a copy of a classification head)."""
+    import peft
+
+    config_class, fields = FIELDS[method["name"]]
+    arguments = {theirs: method[ours] for ours, theirs in fields.items() if ours in method}
+    if "targets" in method:
+        arguments["target_modules"] = method["targets"]
+    config = getattr(peft, config_class)(
+        task_type=TASKS[head or "causal-lm"], **arguments, **CONSTANTS.get(method["name"], {})
+    )
+    adapted = peft.get_peft_model(model, config)  # type: ignore[arg-type]
+    for module in adapted.modules():
+        if method["name"] in ("loha", "lokr") and hasattr(module, "module_dropout"):
+            module.module_dropout["default"] = _Less()  # type: ignore[operator]
+        if method["name"] == "vblora" and hasattr(module, "vblora_logits_A"):
+            module._get_lora_matrices = partial(_matrices_of_finite_logits, module)  # type: ignore[assignment]
+    return adapted  # type: ignore[return-value]
+
+
+def _matrices_of_finite_logits(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """VB-LoRA first looks for infinite logits, which fake tensors cannot answer."""
+    with mock.patch.object(torch.Tensor, "isinf", return_value=_Finite()):
+        return type(layer)._get_lora_matrices(layer, *args, **kwargs)
