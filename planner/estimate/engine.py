@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import cast, overload
 
 from planner.device import DeviceProfile
+from planner.errors import PlanError
 from planner.estimate import ledger, uncertainty
 from planner.estimate.constants import constant, source
 from planner.estimate.memory import (
@@ -60,11 +61,24 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     resolved = resolve(run, profile)
     workload = _workload(resolved)
     trained = [(p, float(s.count)) for s in workload.stretches for p in s.parameters if p.trainable]
+    _check_trained_types(trained)
     shares = _shares(resolved)
     step = _optimizer_step(resolved, trained, shares)
     moments, detail = _memory(resolved, workload, trained, step, shares)
     timing = _time(resolved, workload, trained, step, shares)
     return _assemble(resolved, workload, moments, detail, timing)
+
+
+def _check_trained_types(trained: list[tuple[Parameter, float]]) -> None:
+    """Weights stored in 8 bits or fewer take no gradient."""
+    for parameter, _ in trained:
+        if parameter.dtype in QUANTIZED:
+            raise PlanError(
+                "precision.weights",
+                parameter.dtype,
+                f"cannot be trained, and the method trains {parameter.name}",
+                "Use a 16- or 32-bit precision, or a method that leaves the base frozen, such as qlora.",
+            )
 
 
 def _workload(r: Resolved) -> Workload:
@@ -206,6 +220,8 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
         "gpus": run.hardware.gpus,
         "nodes": math.ceil(run.hardware.gpus / (run.hardware.gpus_per_node or 1)),
         "tokens": batch.micro * batch.seq_len,
+        "encoder": not r.arch.causal,
+        "mixture": r.arch.experts is not None,
     }
     time_range, memory_range = uncertainty.interval("time", facts), uncertainty.interval("memory", facts)
     seconds = timing.total

@@ -59,6 +59,7 @@ def _(f: Fields) -> Architecture:
 
 
 def gpt2(f: Fields) -> Architecture:
+    """GPT-2: learned positions, fused query, key and value, everything with biases."""
     hidden, heads = f.size("n_embd", "hidden_size"), f.size("n_head", "num_attention_heads")
     names = Names(
         layer="transformer.h.{i}",
