@@ -167,7 +167,7 @@ class Data(_Part):
     )
     samples: Annotated[int, Field(ge=1, le=10**15)] | None = Field(None, description="Training samples of one epoch.")
     mean_tokens: Positive | None = Field(
-        None, description="Mean tokens in a sample; the sequence length when left out."
+        None, description="Mean tokens in a sample; the sequence length when left out. Samples are packed to full sequences."
     )
     epochs: Positive = Field(1.0, description="Passes over the data.")
 

@@ -24,7 +24,7 @@ from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.result import Estimate, MemoryPoint, Phase, Term
 from planner.estimate.time import Clock, Ranks, StepTime, step_time
 from planner.run import Run
-from planner.units import format_bytes, format_count
+from planner.units import format_bytes, format_count, significant
 from planner.workload import Setting, Workload, trace
 from planner.workload.graph import BYTES, Parameter
 from planner.workload.optimizers import Step
@@ -352,16 +352,13 @@ def _verdict(reserved: float, interval: tuple[float, float], usable: float | Non
 
 
 def _steps(run: Run, tokens_per_step: int) -> int | None:
-    """Optimizer steps of the whole run, rounded up."""
-    data = run.data
+    """Optimizer steps of the whole run, rounded up; samples are packed to full sequences."""
+    data, seq = run.data, run.batch.seq_len
     if data is None:
         return None
-    seq = run.batch.seq_len
     assert seq is not None
-    if data.tokens is not None:
-        return max(1, math.ceil(data.tokens * data.epochs / tokens_per_step))
-    assert data.samples is not None
-    return max(1, math.ceil(data.samples * data.epochs / (tokens_per_step / seq)))
+    tokens = data.tokens if data.tokens is not None else (data.samples or 0) * (data.mean_tokens or seq)
+    return max(1, math.ceil(tokens * data.epochs / tokens_per_step))
 
 
 class _Curve(Sequence[MemoryPoint]):
@@ -432,6 +429,10 @@ def _assumptions(r: Resolved) -> list[str]:
         f"Device curves: {r.profile.basis} ({r.profile.source})",
         f"Driver context: {source('cuda_context_bytes')}",
     ]
+    data, seq = r.run.data, r.run.batch.seq_len or 1
+    if data is not None and data.samples is not None and data.mean_tokens is not None and data.mean_tokens < seq:
+        ratio = significant(seq / data.mean_tokens, 2)
+        lines.append(f"Samples are packed to {seq} tokens; padded one by one they take {ratio} times as many steps.")
     if r.run.hardware.gpus > 1:
         lines.append(f"Communication library: {source('nccl_bytes')}")
     return lines
