@@ -25,6 +25,13 @@ def settle(page: Any) -> None:
         page.wait_for_timeout(250)
 
 
+def figures_of(page: Any) -> list[str]:
+    """The plan's four figures, once all of them stand on the page."""
+    metrics = page.locator("[data-testid=stMetricValue]")
+    metrics.nth(3).wait_for(timeout=30_000)
+    return [str(text) for text in metrics.all_inner_texts()]
+
+
 def address(page: Any) -> dict[str, str]:
     return {key: values[-1] for key, values in parse_qs(urlsplit(page.url).query).items()}
 
@@ -62,7 +69,7 @@ def test_the_app_opens_with_a_plan_and_the_address_keeps_changes(server: Any, op
     settle(page)
     assert address(page) == {"method": "QLoRA", "gpus": "4"}
     assert "4 × H100 SXM 80GB" in page.inner_text("[data-testid=stMain]")
-    before = page.locator("[data-testid=stMetricValue]").all_inner_texts()
+    before = figures_of(page)
 
     page.get_by_role("link", name="Method").first.click()
     page.get_by_text("Closed-form cross-check").wait_for(timeout=20_000)
@@ -73,7 +80,7 @@ def test_the_app_opens_with_a_plan_and_the_address_keeps_changes(server: Any, op
     page.get_by_role("link", name="Plan").first.click()
     page.locator("[data-testid=stMetricValue]").first.wait_for(timeout=20_000)
     settle(page)
-    assert page.locator("[data-testid=stMetricValue]").all_inner_texts() == before
+    assert figures_of(page) == before
     assert_no_fault(page)
 
 
@@ -110,11 +117,11 @@ def test_a_full_link_opens_its_plan_and_moves_to_the_address(server: Any, open_p
         "2",
         "1.5B",
     )
-    figures = page.locator("[data-testid=stMetricValue]").all_inner_texts()
+    figures = figures_of(page)
     page.reload()
     page.get_by_text("2 × A100 SXM4 80GB").first.wait_for(timeout=30_000)
     settle(page)
-    assert page.locator("[data-testid=stMetricValue]").all_inner_texts() == figures
+    assert figures_of(page) == figures
     assert len(figures) == 4
     assert_no_fault(page)
 
@@ -122,7 +129,7 @@ def test_a_full_link_opens_its_plan_and_moves_to_the_address(server: Any, open_p
 def test_an_upload_that_is_no_config_is_one_error(server: Any, open_page: Any, tmp_path: Path) -> None:
     page = open_page(server.url)
     settle(page)
-    figures = page.locator("[data-testid=stMetricValue]").all_inner_texts()
+    figures = figures_of(page)
     page.get_by_text("config.json", exact=True).first.click()
     bad = tmp_path / "config.json"
     bad.write_text('{"model_type": "llama", "hidden_size": "<script>alert(1)</script>"}')
@@ -130,7 +137,7 @@ def test_an_upload_that_is_no_config_is_one_error(server: Any, open_page: Any, t
     page.get_by_text("hidden_size").first.wait_for(timeout=20_000)
     settle(page)
     assert page.locator("[data-testid=stMain] [data-testid=stAlert]").count() == 1
-    assert page.locator("[data-testid=stMetricValue]").all_inner_texts() == figures
+    assert figures_of(page) == figures
     assert page.evaluate("document.querySelectorAll('[data-testid=stMain] script').length") == 0
     assert_no_fault(page)
 
