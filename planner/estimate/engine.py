@@ -40,7 +40,6 @@ _PHASES = {
     "recompute": "recomputation before backward",
     "optimizer": "the optimizer step",
 }
-CLOSE_MARGIN = 1.0
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ class Graph:
     """Records the operations of one stretch of the model (embeddings, one block, the head).
 
     autocast: type that torch.autocast casts matrix products to, or None.
-    Holding: a tensor that Python code still refers to stays alive; `hold` and `release` say so where the model's code keeps a local variable.
+    A tensor lives until its last use; `release` is the last use of one that a local variable of the model's code still refers to.
     """
 
     def __init__(self, autocast: str | None = None, compute: str = "fp32") -> None:
@@ -145,7 +145,6 @@ class Graph:
         self.compute = compute
         self.operations: list[Operation] = []
         self.parameters: list[Parameter] = []
-        self.held: list[tuple[int, Tensor]] = []
         self.category = "activations"
         self._weight_casts: dict[int, Tensor] = {}
         self._parameter_tensors: dict[int, Tensor] = {}
@@ -173,12 +172,6 @@ class Graph:
         """A fresh tensor with its own storage."""
         tensor = Tensor(shape, dtype, Storage(0.0, self.category, name), requires_grad)
         tensor.storage.bytes = tensor.bytes
-        return tensor
-
-    def hold(self, tensor: Tensor) -> Tensor:
-        """Keep `tensor` alive until `release` (a Python variable still refers to it)."""
-        self.held.append((len(self.operations), tensor))
-        self.operations.append(Operation("hold", "hold", (tensor,), (), (), (), ()))
         return tensor
 
     def release(self, *tensors: Tensor) -> None:

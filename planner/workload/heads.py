@@ -139,7 +139,6 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
             (Kernel("reduction", 2 * moved),),
         )
         return loss
-    g.hold(logits)
     wide = g.cast(logits, "fp32", name="logits_upcast")
     if style == "in-place":
         saved = (wide,) if wide.requires_grad else ()
@@ -168,7 +167,6 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
             (),
         )
     probabilities = g.softmax(wide, name="log_softmax")
-    g.hold(wide)
     back = (Kernel("elementwise", probabilities.bytes),)
     g.add_operation("nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * w.b * w.t),), back)
     g.release(wide)

@@ -116,13 +116,12 @@ def _(f: Fields) -> Architecture:
     )
 
 
-@family("gemma2")
-def _(f: Fields) -> Architecture:
-    layers, bias = f.layers("num_hidden_layers"), f.flag("attention_bias", False)
+def sandwiched_gemma(f: Fields, **changes: Any) -> Architecture:
+    """What Gemma 2 and 3 share: norms around each branch, scaled embeddings, a gated GELU."""
+    bias = f.flag("attention_bias", False)
     names = Names(
         norms=("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
     )
-    size = f.size("sliding_window", default=4096, zero=True) or None
     return llama(
         f,
         kv_heads=4,
@@ -135,9 +134,18 @@ def _(f: Fields) -> Architecture:
         activation=f.text("hidden_activation", default="gelu_pytorch_tanh"),
         tied=f.flag("tie_word_embeddings", True),
         names=names,
+        **changes,
+    )
+
+
+@family("gemma2")
+def _(f: Fields) -> Architecture:
+    size = f.size("sliding_window", default=4096, zero=True) or None
+    return sandwiched_gemma(
+        f,
         attention_softcap="attn_logit_softcapping" not in f.config or f.config["attn_logit_softcapping"] is not None,
         logit_softcap="final_logit_softcapping" not in f.config or f.config["final_logit_softcapping"] is not None,
-        windows=layer_windows(f, layers, lambda i: not i % 2, size),
+        windows=layer_windows(f, f.layers("num_hidden_layers"), lambda i: not i % 2, size),
         sdpa=False,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Names
 from planner.workload.families.fields import Fields, family
-from planner.workload.families.gated import layer_windows, llama
+from planner.workload.families.gated import layer_windows, llama, sandwiched_gemma
 
 
 @family("starcoder2")
@@ -92,28 +92,14 @@ def _(f: Fields) -> Architecture:
 
 @family("gemma3_text")
 def _(f: Fields) -> Architecture:
-    layers, bias = f.layers("num_hidden_layers"), f.flag("attention_bias", False)
-    names = Names(
-        norms=("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
-    )
     period = f.size("sliding_window_pattern", default=6)
     size = f.size("sliding_window", default=4096, zero=True) or None
-    return llama(
+    return sandwiched_gemma(
         f,
-        kv_heads=4,
-        head_dim=256,
-        qkv_bias=bias,
-        out_bias=bias,
-        norm="rms-offset",
-        placement="sandwich",
         qk_norm="head",
-        embedding_scaled=True,
         rotary_bases=2,
-        activation=f.text("hidden_activation", default="gelu_pytorch_tanh"),
-        tied=f.flag("tie_word_embeddings", True),
-        names=names,
         logit_softcap=f.config.get("final_logit_softcapping") is not None,
-        windows=layer_windows(f, layers, lambda i: (i + 1) % period != 0, size),
+        windows=layer_windows(f, f.layers("num_hidden_layers"), lambda i: (i + 1) % period != 0, size),
     )
 
 
