@@ -65,6 +65,7 @@ class Experts:
     wide: the chosen weights stay in fp32 (Mixtral) instead of taking the router's type.
     shared: width of an expert that every token passes, 0 when there is none.
     wrapped: peft's all-linear wraps the router and the stacked weights as well.
+    held: experts whose weights this rank holds, where expert parallelism divides them; None: all.
     """
 
     count: int
@@ -74,6 +75,12 @@ class Experts:
     wide: bool = False
     shared: int = 0
     wrapped: bool = False
+    held: int | None = None
+
+    @property
+    def here(self) -> int:
+        """Experts whose weights are here."""
+        return self.count if self.held is None else self.held
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Source: transformers 5.24 `modeling_*.py`.
 from __future__ import annotations
 
 from planner.workload.graph import BYTES, Graph, Kernel, Tensor
+from planner.workload.regions import gather_keys
 from planner.workload.writer import Writer
 
 
@@ -31,7 +32,7 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         v = g.view(w.linear(f"{layer}.{n.value}", x, kv * d, bias=arch.qkv_bias), kv_shape)
     if arch.rotary_dim:
         q, k = rotate(w, q, heads, x.dtype), rotate(w, k, kv, x.dtype)
-    k, v = w.s.adaptation.prefix(w, index, k, v)
+    k, v = gather_keys(w, *w.s.adaptation.prefix(w, index, k, v))
     y = core(w, q, k, v, index)
     out = w.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
     g.release(x, q, k, v)  # local variables of the module's forward and of its caller
@@ -125,6 +126,7 @@ def core(w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
         head_dim=arch.head_dim,
         causal=arch.causal,
         window=window,
+        spread=w.s.split.cp,
     )
     # flash's output has the layout of q, so that the transpose back needs a copy; the fp32 kernel writes rows of tokens
     return g.copy(out) if arch.fresh_rotary and w.s.eager and out.dtype != "fp32" else out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.workload.graph import Kernel, Tensor
+from planner.workload.regions import leave
 from planner.workload.writer import Writer
 
 
@@ -12,7 +13,8 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     arch, n, g = w.arch, w.names, w.graph
     width = arch.embedding_width or arch.hidden
     w.s.adaptation.begin(w)
-    x = lookup(w, n.embedding, arch.vocab, width, w.s.seq, tied=arch.tied and w.head_kind != "sequence-classification")
+    tokens = w.s.seq / w.s.split.cp
+    x = lookup(w, n.embedding, arch.vocab, width, tokens, tied=arch.tied and w.head_kind != "sequence-classification")
     if require_grad and not x.requires_grad:
         x = g.leaf(x)
     x = w.s.adaptation.prompt(w, x)
@@ -37,6 +39,7 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         x = g.add(x, lookup(w, n.token_types, arch.token_types, arch.hidden, w.t))
     if arch.learned_positions:
         x = g.add(x, positions(w, n.positions, arch.learned_positions))
+    x = leave(w, x)
     if n.embedding_norm:
         x = w.norm(n.embedding_norm, x, arch.hidden)
     x = g.dropout(x, w.active(arch.embedding_dropout))

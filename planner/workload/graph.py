@@ -41,9 +41,12 @@ class Storage:
 
 
 class Tensor:
-    """Shape, type and storage. `parameter` marks a leaf that lives outside the step."""
+    """Shape, type and storage. `parameter` marks a leaf that lives outside the step.
 
-    __slots__ = ("dtype", "numel", "parameter", "requires_grad", "shape", "storage")
+    kept_as: the smaller tensor that backward makes this one from again, and that is kept in its place.
+    """
+
+    __slots__ = ("dtype", "kept_as", "numel", "parameter", "requires_grad", "shape", "storage")
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Tensor:
             numel *= size
         self.shape, self.dtype, self.storage, self.numel = shape, dtype, storage, numel
         self.requires_grad, self.parameter = requires_grad, parameter
+        self.kept_as: Tensor | None = None
 
     @property
     def bytes(self) -> float:
@@ -123,7 +127,8 @@ class Operation:
         alias: bool = False,
         temporary: tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        self.name, self.kind, self.inputs, self.outputs, self.saved = name, kind, inputs, outputs, saved
+        self.name, self.kind, self.inputs, self.outputs = name, kind, inputs, outputs
+        self.saved = [t.kept_as or t for t in saved]
         self.forward, self.backward, self.alias, self.temporary = forward, backward, alias, temporary
         self.grads = any(t.requires_grad for t in inputs)
 
@@ -457,10 +462,12 @@ class Graph:
         window: int | None,
         keys: float | None = None,
         bias: Tensor | None = None,
+        spread: int = 1,
     ) -> Tensor:
         """Flash attention (Dao 2023, arXiv:2307.08691): keeps q, k, v, the output and one fp32 log-sum-exp per query, never the scores.
 
-        keys: length of k and v, where it is not that of q · bias: added to the scores (the memory-efficient kernel), and kept.
+        keys: length of k and v, where it is not that of q · spread: ranks that share every sequence (context parallel), each with
+        an equal part of the scores · bias: added to the scores (the memory-efficient kernel), and kept.
         FLOP count of the whole square, as torch's FlopCounterMode counts it: forward 4·b·a·s²·d, backward 10·b·a·s²·d (the scores are recomputed).
         """
         keys = seq if keys is None else keys
@@ -474,13 +481,13 @@ class Graph:
         needs = q.requires_grad or k.requires_grad or v.requires_grad
         out = self.new((batch, heads, seq, head_dim), q.dtype, needs, "attention_output")
         lse = self.new((batch, heads, seq), "fp32", False, "log_sum_exp")
-        square = batch * heads * seq * keys * head_dim
+        square = batch * heads * seq * keys * spread * head_dim
         geometry = {
-            "batch": batch,
+            "batch": batch / spread,
             "heads": heads,
             "kv_heads": kv_heads,
-            "q_len": seq,
-            "kv_len": keys,
+            "q_len": seq * spread,
+            "kv_len": keys * spread,
             "head_dim": head_dim,
             "causal": causal,
             "window": window,

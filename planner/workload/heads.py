@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
+from planner.workload.regions import enter, statistics
 from planner.workload.writer import Writer
 
 
@@ -20,6 +21,7 @@ def head(w: Writer, x: Tensor) -> Tensor:
         x = w.linear("model.decoder.project_out", x, arch.embedding_width, base=False)
     if kind == "none":
         return scalar_loss(w, x)
+    x = enter(w, x)
     if kind == "sequence-classification":
         return classify(w, x)
     if kind == "masked-lm":
@@ -32,6 +34,7 @@ def head(w: Writer, x: Tensor) -> Tensor:
     if w.s.stack.loss == "chunked":
         return chunked_loss(w, x, weight if weight is not None else w.weight(head + ".weight", (arch.vocab, width)))
     logits = w.linear(head, x, arch.vocab, bias=arch.head_bias, base=False, weight=weight)
+    statistics(w, logits)
     if arch.logits_scaled:
         logits = g.unary("logit_scale", logits, save="none")
     if arch.logit_softcap:

@@ -36,6 +36,7 @@ class Stack:
     output_copies: fp32 copies of the logits that stay alive in backward under full sharding (accelerate's convert_outputs_to_fp32).
     requires_input_grad: under checkpointing the embeddings' output requires a gradient even when nothing below is trained.
 
+    regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
@@ -61,6 +62,7 @@ class Stack:
     output_copies: int = 0
     requires_input_grad: bool = False
     quantizes_experts: bool = False
+    regathers: bool = False
 
 
 _HUGGING_FACE: dict[str, Any] = {"output_copies": 1, "requires_input_grad": True}
@@ -140,6 +142,7 @@ STACKS: dict[str, Stack] = {
             master_by_default=True,
             bucket_copies=False,
             optimizer="fused",
+            regathers=True,
         ),
         Stack(
             "deepspeed",

@@ -68,22 +68,44 @@ class Workload:
         )
 
 
+@dataclass(frozen=True)
+class Part:
+    """The layers of one pipeline stage [start, stop), and whether it has the model's beginning and its end."""
+
+    start: int
+    stop: int
+    first: bool = True
+    last: bool = True
+
+
 class _Tracer:
     """Traces the stacks of a model in the order of its forward pass."""
 
-    def __init__(self, setting: Setting, head: str, checkpointing: str) -> None:
+    def __init__(self, setting: Setting, head: str, checkpointing: str, part: Part | None) -> None:
         self.s, self.head, self.selective = setting, head, checkpointing == "selective"
+        self.part = part or Part(0, setting.arch.layers)
         self.whole = checkpointing == "full" or (self.selective and setting.stack.selective == "operators")
         self.stretches: list[Stretch] = []
         self._shared: dict[str, Parameter] = {}
         self._carried: dict[Hashable, Tensor] = {}
 
     def run(self) -> list[Stretch]:
-        for tower in self.s.arch.towers:
-            x = self._blocks(tower, self._front(tower))
+        arch, part = self.s.arch, self.part
+        for tower in arch.towers:
+            x = self._blocks(tower, self._front(tower), Part(0, tower.layers))
             self._carried[tower.tower] = self._tail(tower, x)
-        self._head(self._blocks(self.s.arch, self._front(self.s.arch)))
+        x = self._blocks(arch, self._front(arch) if part.first else self._received(arch), part)
+        if part.last:
+            self._head(x)
         return self.stretches
+
+    def _received(self, arch: Architecture) -> Tensor:
+        """What the stage before sends."""
+        w = self._writer(arch)
+        x = w.graph.new((w.b, w.t / self.s.split.outside, arch.hidden), self.s.formats.graph, True, "received")
+        w.graph.add_operation("receive", "embedding", (), (x,), (), (), ())
+        self._add("embedding", w, None, x)
+        return x
 
     def _writer(self, arch: Architecture) -> Writer:
         formats = self.s.formats
@@ -102,8 +124,8 @@ class _Tracer:
         )
         return x
 
-    def _blocks(self, arch: Architecture, x: Tensor) -> Tensor:
-        for indices, count in runs_of_equal_layers(arch, self.s.adaptation):
+    def _blocks(self, arch: Architecture, x: Tensor, part: Part) -> Tensor:
+        for indices, count in runs_of_equal_layers(arch, self.s.adaptation, part.start, part.stop):
             for part, times in ((indices, 1), (tuple(i + len(indices) for i in indices), count - 1)):
                 for index in part if times else ():
                     x = self._block(arch, index, times, x)
@@ -153,9 +175,12 @@ class _Tracer:
         self.stretches.append(made)
 
 
-def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
-    """Trace forward (and what backward needs) of one micro step. checkpointing: none, selective or full."""
-    return Workload(setting, _Tracer(setting, head, checkpointing).run(), head)
+def trace(setting: Setting, head: str, checkpointing: str, part: Part | None = None) -> Workload:
+    """Trace forward (and what backward needs) of one micro step. checkpointing: none, selective or full.
+
+    part: the pipeline stage to trace; the whole model when left out.
+    """
+    return Workload(setting, _Tracer(setting, head, checkpointing, part).run(), head)
 
 
 def _retained(operations: list[Operation]) -> tuple[Operation, ...]:
@@ -172,20 +197,25 @@ def _retained(operations: list[Operation]) -> tuple[Operation, ...]:
     return tuple(kept)
 
 
-def runs_of_equal_layers(arch: Architecture, adaptation: Adaptation) -> list[tuple[tuple[int, ...], int]]:
-    """Layers as (indices of one period, repeats): equal neighbours form one run; an alternating pattern is one run of periods.
+def runs_of_equal_layers(
+    arch: Architecture, adaptation: Adaptation, start: int = 0, stop: int | None = None
+) -> list[tuple[tuple[int, ...], int]]:
+    """Layers [start, stop) as (indices of one period, repeats): equal neighbours form one run; an alternating pattern is one run of periods.
 
     A repeated period of several layers is returned as one-layer runs when it does not divide the depth.
     """
+    layers = range(start, arch.layers if stop is None else stop)
+    if not layers:
+        return []
     if not adaptation.per_layer and len(arch.windows) <= 1 and len(arch.variants) <= 1:
-        return [((0,), arch.layers)]
-    keys = [_decisions(arch, adaptation, i) for i in range(arch.layers)]
-    runs = _run_lengths(keys)
+        return [((start,), len(layers))]
+    keys = [decisions(arch, adaptation, i) for i in layers]
+    runs = [(tuple(start + i for i in indices), count) for indices, count in _run_lengths(keys)]
     if len(runs) <= 4:
         return runs
     for period in range(2, MAX_PERIOD + 1):
-        if arch.layers % period == 0 and all(keys[i] == keys[i % period] for i in range(arch.layers)):
-            return [(tuple(range(period)), arch.layers // period)]
+        if len(layers) % period == 0 and all(keys[i] == keys[i % period] for i in range(len(layers))):
+            return [(tuple(range(start, start + period)), len(layers) // period)]
     return runs
 
 
@@ -199,7 +229,7 @@ def _run_lengths(keys: list[Hashable]) -> list[tuple[tuple[int, ...], int]]:
     return runs
 
 
-def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashable:
+def decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashable:
     """Everything by which one layer can differ from another."""
     prefix = arch.names.layer.replace("{i}", str(layer))
     modules = layer_linears(arch, layer)

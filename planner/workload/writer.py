@@ -15,6 +15,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
 from planner.workload.precision import QUANTIZED, Formats
+from planner.workload.split import Split
 from planner.workload.stacks import Stack
 
 
@@ -36,6 +37,7 @@ class Setting:
     recompute_attention: bool = False
     sharded: bool = False
     given: Batch = field(default_factory=Batch)
+    split: Split = field(default_factory=Split)
 
     @property
     def eager(self) -> bool:
@@ -57,7 +59,9 @@ class Writer:
         self.names, front = self.arch.names, self.arch.front
         main = not self.arch.tower
         self.b = setting.batch if front is None else front.sequences(setting.given)
-        self.t = setting.seq if front is None else front.tokens(setting.given)
+        self.t: float = setting.seq / setting.split.cp if front is None else front.tokens(setting.given)
+        self.alone = bool(self.arch.tower)
+        """Not divided: a tower stands whole on every rank."""
         self.t += setting.adaptation.virtual_tokens if main else 0
         self.keys = self.t + (setting.adaptation.prefix_tokens if main else 0)
         self.carried: dict[Hashable, Tensor] = {}
