@@ -16,7 +16,7 @@ from planner.workload.embeddings import embed
 from planner.workload.graph import Graph, Operation, Parameter, Tensor
 from planner.workload.heads import head as write_head
 from planner.workload.methods.base import Adaptation
-from planner.workload.methods.lora import linear_modules
+from planner.workload.methods.targets import linear_modules
 from planner.workload.writer import Setting, Writer
 
 MAX_PERIOD = 8
@@ -169,6 +169,7 @@ def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashab
         arch.window(layer),
         tuple(adaptation.trains(w) for w in weights),
         tuple(adaptation.adapts(m) for m in modules),
+        tuple(adaptation.copies(w.rsplit(".", 1)[0]) for w in weights),
     )
 
 

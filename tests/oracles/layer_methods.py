@@ -15,11 +15,32 @@ import torch
 from torch import nn
 
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
+COMMON = {
+    "targets": "target_modules",
+    "modules_to_save": "modules_to_save",
+    "exclude": "exclude_modules",
+    "layers": "layers_to_transform",
+    "layers_pattern": "layers_pattern",
+    "rank_pattern": "rank_pattern",
+    "bias": "bias",
+}
+"""Fields that any method may have."""
+LORA = {
+    "rank": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "alpha_pattern": "alpha_pattern",
+    "token_indices": "trainable_token_indices",
+    "use_dora": "use_dora",
+    "use_rslora": "use_rslora",
+    "init_lora_weights": "init_lora_weights",
+}
 FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "ln_tuning": ("LNTuningConfig", {}),
+    "lora": ("LoraConfig", LORA),
     "ia3": ("IA3Config", {"feedforward": "feedforward_modules"}),
-    "dora": ("LoraConfig", {"rank": "r", "dropout": "lora_dropout"}),
-    "rslora": ("LoraConfig", {"rank": "r", "dropout": "lora_dropout"}),
+    "dora": ("LoraConfig", LORA),
+    "rslora": ("LoraConfig", LORA),
     "vera": ("VeraConfig", {"rank": "r", "dropout": "vera_dropout"}),
     "adalora": ("AdaLoraConfig", {"initial_rank": "init_r", "rank": "target_r", "dropout": "lora_dropout"}),
     "loha": ("LoHaConfig", {"rank": "r"}),
@@ -68,13 +89,16 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
     import peft
 
     config_class, fields = FIELDS[method["name"]]
-    arguments = {theirs: method[ours] for ours, theirs in fields.items() if ours in method}
-    if "targets" in method:
-        arguments["target_modules"] = method["targets"]
-    config = getattr(peft, config_class)(
-        task_type=TASKS[head or "causal-lm"], **arguments, **CONSTANTS.get(method["name"], {})
-    )
-    adapted = peft.get_peft_model(model, config)  # type: ignore[arg-type]
+    arguments = {theirs: method[ours] for ours, theirs in {**COMMON, **fields}.items() if ours in method}
+
+    def config() -> Any:
+        return getattr(peft, config_class)(
+            task_type=TASKS[head or "causal-lm"], **arguments, **CONSTANTS.get(method["name"], {})
+        )
+
+    adapted = peft.get_peft_model(model, config())  # type: ignore[arg-type]
+    for i in range(1, method.get("adapters", 1)):
+        adapted.add_adapter(f"other{i}", config())
     for module in adapted.modules():
         if method["name"] in ("loha", "lokr") and hasattr(module, "module_dropout"):
             module.module_dropout["default"] = _Less()  # type: ignore[operator]

@@ -9,23 +9,24 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.lora import FIELDS, adapted
+from planner.workload.methods.experts import wrap
+from planner.workload.methods.targets import COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
 
 
-def _bind(method: Method, arch: Architecture) -> Adaptation:
-    rank, dropout = method.rank or 8, method.dropout or 0.0
+def bind(method: Method, arch: Architecture) -> Adaptation:
+    dropout = method.dropout or 0.0
 
     def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """peft.tuners.lora.dora.DoraLinearLayer.forward: the update's whole matrix is formed (A and B applied to the
         identity) for the weight norm, which is detached, so that nothing of it is kept; the result is reweighted."""
         g = w.graph
         y = layer(x)
-        inner = x.shape[-1]
-        a = w.adapter(path + ".lora_A.weight", (float(rank), inner))
-        b = w.adapter(path + ".lora_B.weight", (out, float(rank)))
+        inner, rank = x.shape[-1], float(w.s.adaptation.adapts(path))
+        a = w.adapter(path + ".lora_A.weight", (rank, inner))
+        b = w.adapter(path + ".lora_B.weight", (out, rank))
         magnitude = w.adapter(path + ".lora_magnitude_vector.weight", (out,))
         taken = g.cast(x, a.dtype, name="adapter_input")
         base = y
@@ -55,7 +56,18 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         g.release(x, taken, eye, down, update, low, base)
         return result
 
-    return adapted(method, arch, beside, {"rank": rank})
+    method, wrapped = wrap(method, arch, default_rank=8)
+    return adapted(
+        method,
+        arch,
+        beside,
+        {"rank": method.rank or 8},
+        rank=8,
+        only="lora_only",
+        quantized=method.name == "qlora",
+        merged=wrapped,
+        tokens=len(set(method.token_indices or ())),
+    )
 
 
 def _detached(x: Tensor) -> Tensor:
@@ -74,8 +86,8 @@ register(
         "dora",
         "DoRA",
         "LoRA on a weight's direction and a trained magnitude per row.",
-        FIELDS,
+        ("rank", "alpha", "dropout", *SELECTION, "rank_pattern", "alpha_pattern", "init_lora_weights", "bias", "token_indices", *COMMON),
         "Liu et al. 2024, arXiv:2402.09353",
-        _bind,
+        bind,
     )
 )

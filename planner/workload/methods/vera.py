@@ -9,7 +9,7 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Parameter, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.lora import DEFAULT_TARGETS, FIELDS, adapted
+from planner.workload.methods.targets import COMMON, DEFAULT_TARGETS, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -38,7 +38,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         g.release(x, taken)
         return result
 
-    return adapted(method, arch, beside, {"rank": rank}, TARGETS)
+    return adapted(method, arch, beside, {"rank": rank}, TARGETS, only="vera_only")
 
 
 register(
@@ -46,7 +46,7 @@ register(
         "vera",
         "VeRA",
         "Trains scaling vectors around one shared pair of frozen random matrices.",
-        FIELDS,
+        ("rank", "dropout", *SELECTION, "bias", *COMMON),
         "Kopiczko et al. 2023, arXiv:2310.11454",
         _bind,
     )
