@@ -57,14 +57,15 @@ class Writer:
         self.arguments: tuple[Tensor, ...] = ()
         """Tensors that every block receives beside its input: mask, cosine and sine."""
 
-    def weight(self, path: str, shape: tuple[float, ...], *, base: bool = False) -> Tensor:
-        """A parameter of the base model. base: a linear weight of a block, which a quantized base stores in fewer bits."""
+    def weight(self, path: str, shape: tuple[float, ...], *, base: bool = False, replaced: bool = False) -> Tensor:
+        """A parameter of the base model. base: a linear weight of a block, which a quantized base stores in fewer bits ·
+        replaced: a trained copy runs in its place."""
         known = self.shared.get(path) or self.graph.named(path)
         if known is not None:
             return self.graph.parameter(known)
         formats = self.s.formats
         dtype = formats.base if base and formats.base else formats.graph
-        parameter = Parameter(path, shape, dtype, self.s.adaptation.trains(path))
+        parameter = Parameter(path, shape, dtype, not replaced and self.s.adaptation.trains(path))
         return self.graph.parameter(parameter)
 
     def share(self, path: str, shape: tuple[float, ...]) -> Tensor:
@@ -97,9 +98,9 @@ class Writer:
     def copied(self, path: str, x: Tensor, out: float, bias: bool) -> Tensor:
         """peft's modules_to_save: a trained copy runs, the frozen original stays in memory."""
         g = self.graph
-        self.weight(path + ".weight", (out, x.shape[-1]))
+        self.weight(path + ".weight", (out, x.shape[-1]), replaced=True)
         if bias:
-            self.weight(path + ".bias", (out,))
+            self.weight(path + ".bias", (out,), replaced=True)
         copied = self.copy_of(path + ".weight", (out, x.shape[-1]))
         offset = self.copy_of(path + ".bias", (out,)) if bias else None
         return g.linear(x, copied, offset)
@@ -169,8 +170,9 @@ class Writer:
 
     def affine(self, path: str, width: float) -> Tensor:
         """Weight or bias of a norm, or its trained copy."""
-        original = self.weight(path, (width,))
-        return self.copy_of(path, (width,)) if self.s.adaptation.copies(path.rsplit(".", 1)[0]) else original
+        copied = self.s.adaptation.copies(path.rsplit(".", 1)[0])
+        original = self.weight(path, (width,), replaced=copied)
+        return self.copy_of(path, (width,)) if copied else original
 
     def norm(self, path: str, x: Tensor, width: float) -> Tensor:
         """A norm over the last `width` features."""

@@ -102,11 +102,11 @@ def add_to_experts(w: Writer, path: str, weight: Tensor, rank: float) -> Tensor:
     a = w.adapter(path + ".lora_A", (rank * count, inner))
     b = w.adapter(path + ".lora_B", (out, rank * count))
     a, b = g.cast(a, weight.dtype, name="adapter_cast"), g.cast(b, weight.dtype, name="adapter_cast")
-    return _product(w, b, a, count, out, inner, rank, weight.shape)
+    return _product(w, b, a, count, out, inner, rank, weight.shape, runs=2)
 
 
 def _product(
-    w: Writer, b: Tensor, a: Tensor, batch: float, out: float, inner: float, rank: float, shape: tuple[float, ...]
+    w: Writer, b: Tensor, a: Tensor, batch: float, out: float, inner: float, rank: float, shape: tuple[float, ...], runs: int = 1
 ) -> Tensor:
     g = w.graph
     y = g.new(shape, a.dtype, True, "merged_weight")
@@ -114,5 +114,5 @@ def _product(
     forward = kind(out, inner, rank, a.dtype, batch=batch)
     backward = (kind(out, rank, inner, a.dtype, batch=batch, layout="dgrad"), kind(rank, inner, out, a.dtype, batch=batch, layout="wgrad"))
     moved = Kernel("elementwise", y.numel * BYTES[a.dtype])
-    g.add_operation("merge", "matmul", (b, a), (y,), (b, a), (forward, moved), backward)
+    g.add_operation("merge", "matmul", (b, a), (y,), (b, a), (forward, moved) * runs, backward, temporary=((runs - 1) * y.bytes, 0.0))
     return y

@@ -205,6 +205,8 @@ def adapted(
 def biases(method: Method, adapts: Match, only: str) -> Match:
     """peft's `bias`: which biases of the base are trained."""
     kind = method.bias or "none"
+    if kind != "none" and (method.adapters or 1) > 1:
+        raise PlanError("method.bias", kind, f"does not work with {method.adapters} adapters in peft", "Use none, or one adapter.")
     if kind == "all":
         return lambda path: path.endswith(".bias")
     if kind == only and only:
