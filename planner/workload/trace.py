@@ -59,7 +59,12 @@ class Workload:
     def parameter_count(self, trainable: bool = False) -> int:
         """Number of parameters, of all or of the trained ones; tied ones count once."""
         return round(
-            sum(p.numel * s.count for s in self.stretches for p in s.parameters if p.trainable or not trainable)
+            sum(
+                p.numel * s.count
+                for s in self.stretches
+                for p in s.parameters
+                if not p.buffer and (p.trainable or not trainable)
+            )
         )
 
 
@@ -109,6 +114,7 @@ def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
                 x = y
     last = writer()
     loss = write_head(last, x)
+    loss = adaptation.finish(last, loss, [(p, s.count) for s in stretches for p in s.parameters if p.adapter])
     stretches.append(
         Stretch("head", last.graph.operations, last.graph.parameters, 1, x, loss, held=last.graph.cached_casts)
     )

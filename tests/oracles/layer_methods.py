@@ -67,7 +67,7 @@ FIELDS: dict[str, tuple[str, dict[str, str]]] = {
 CONSTANTS: dict[str, dict[str, Any]] = {
     "dora": {"use_dora": True},
     "rslora": {"use_rslora": True},
-    "adalora": {"total_step": 1000},
+    "adalora": {"total_step": 1000, "tinit": 200},
 }
 NAMES = tuple(FIELDS)
 

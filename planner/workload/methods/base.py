@@ -11,13 +11,16 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 
 if TYPE_CHECKING:
-    from planner.workload.graph import Tensor
+    from planner.workload.graph import Parameter, Tensor
+    from planner.workload.optimizers import Optimizer, Sized, Step
     from planner.workload.writer import Writer
 
     Beside = Callable[[Writer, str, Tensor, float, Callable[[Tensor], Tensor]], Tensor]
     After = Callable[[Writer, str, str, Tensor, Tensor], Tensor]
     Join = Callable[[Writer, int, Tensor, Tensor], tuple[Tensor, Tensor]]
     Merge = Callable[[Writer, str, Tensor], Tensor]
+    Finish = Callable[[Writer, Tensor, list[tuple[Parameter, int]]], Tensor]
+    Stepped = Callable[[Optimizer, Sized, str], Step]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Adaptation:
     merged: writes a parameter with its update added, where the sum itself is what the model uses: (writer, path, parameter) to the sum.
     loaded: adapters in memory, of which one is active.
     tokens: token embeddings that are trained beside the frozen table.
+    finish: writes what follows the loss: (writer, loss, added parameters with how often each occurs) to the loss.
+    stepped: what the optimizer does with the trained parameters: (optimizer, parameters, type in which it works) to its step.
     formula: how many parameters the method adds, in words of the ledger.
     """
 
@@ -64,6 +69,8 @@ class Adaptation:
     merged: Merge = field(default=lambda w, path, parameter: parameter)
     loaded: int = 1
     tokens: int = 0
+    finish: Finish = field(default=lambda w, loss, added: loss)
+    stepped: Stepped = field(default=lambda optimizer, trained, working: optimizer.step(trained, working))
 
 
 @dataclass(frozen=True)

@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor, matmul_kernel
 from planner.workload.methods.base import Adaptation, MethodKind, register
+from planner.workload.methods.pieces import needs_linear
 from planner.workload.methods.targets import COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
-
-
-def needs_linear(method: Method, arch: Architecture) -> None:
-    """peft refuses GPT-2's transposed layers (Conv1D) for this method."""
-    if arch.model_type == "gpt2":
-        raise PlanError(
-            "method.name",
-            method.name,
-            "is not implemented by peft for GPT-2's Conv1D layers",
-            "Use lora, dora or vera.",
-        )
 
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:

@@ -9,7 +9,7 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.loha import needs_linear
+from planner.workload.methods.pieces import needs_linear
 from planner.workload.methods.targets import COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
