@@ -85,9 +85,6 @@ class Method(BaseModel):
         None, description="adalora: rank before pruning, which decides memory; `rank` is what remains."
     )
     block_size: Size | None = Field(None, description="oft, boft, c3a: size of one block of the update.")
-    butterfly_factors: Annotated[int, Field(ge=1, le=16, strict=True)] | None = Field(
-        None, alias="boft_n_butterfly_factor", description="boft: sparse factors in a row."
-    )
     factor: Annotated[int, Field(ge=-1, le=65536, strict=True)] | None = Field(
         None, alias="decompose_factor", description="lokr: size of the small Kronecker factor; -1: near the root."
     )

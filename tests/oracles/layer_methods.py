@@ -96,7 +96,8 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
             task_type=TASKS[head or "causal-lm"], **arguments, **CONSTANTS.get(method["name"], {})
         )
 
-    adapted = peft.get_peft_model(model, config())  # type: ignore[arg-type]
+    with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation):
+        adapted = peft.get_peft_model(model, config())  # type: ignore[arg-type]
     for i in range(1, method.get("adapters", 1)):
         adapted.add_adapter(f"other{i}", config())
     for module in adapted.modules():
@@ -105,6 +106,11 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
         if method["name"] == "vblora" and hasattr(module, "vblora_logits_A"):
             module._get_lora_matrices = partial(_matrices_of_finite_logits, module)  # type: ignore[assignment]
     return adapted  # type: ignore[return-value]
+
+
+def _permutation(layer: Any, indices: torch.Tensor) -> torch.Tensor:
+    """BOFT's permutation matrix without reading the indices, which meta tensors do not hold."""
+    return torch.zeros(len(indices), len(indices))
 
 
 def _matrices_of_finite_logits(layer: Any, *args: Any, **kwargs: Any) -> Any:

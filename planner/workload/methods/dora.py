@@ -10,7 +10,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.experts import wrap
-from planner.workload.methods.targets import COMMON, SELECTION, adapted
+from planner.workload.methods.targets import COMMON, SELECTION, adapted, has_bias
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -47,7 +47,7 @@ def bind(method: Method, arch: Architecture) -> Adaptation:
         g.add_operation("weight_norm", "norm", (merged,), (norm,), (), (Kernel("reduction", merged.bytes),), ())
         scale = g.mul(magnitude, g.unary("reciprocal", norm, save="none"), name="magnitude_scale")
         low = g.linear(g.linear(taken, a, name="lora_A"), b, name="lora_B")
-        bias = base is y and _has_bias(arch, path)
+        bias = base is y and has_bias(arch, path)
         if bias:
             base = g.unary("minus_bias", base, save="none")
         kept = g.mul(g.unary("minus_one", scale, save="none"), base, name="magnitude")
@@ -72,13 +72,6 @@ def bind(method: Method, arch: Architecture) -> Adaptation:
 
 def _detached(x: Tensor) -> Tensor:
     return Tensor(x.shape, x.dtype, x.storage, False, x.parameter)
-
-
-def _has_bias(arch: Architecture, path: str) -> bool:
-    n = arch.names
-    if path.endswith((n.query, n.key, n.value)) or (n.fused and path.endswith(n.fused)):
-        return arch.qkv_bias
-    return arch.out_bias if path.endswith(n.out) else arch.mlp_bias
 
 
 register(

@@ -214,3 +214,11 @@ def biases(method: Method, adapts: Match, only: str) -> Match:
     if kind != "none":
         raise PlanError("method.bias", kind, f"is not known to {method.name}", f"Use none, all{' or ' + only if only else ''}.")
     return lambda path: False
+
+
+def has_bias(arch: Architecture, path: str) -> bool:
+    """Has the linear layer of this path a bias?"""
+    n = arch.names
+    if path.endswith((n.query, n.key, n.value)) or (n.fused and path.endswith(n.fused)):
+        return arch.qkv_bias
+    return arch.out_bias if path.endswith(n.out) else arch.mlp_bias
