@@ -120,7 +120,7 @@ def _gradient_bytes(r: Resolved, p: Parameter) -> float:
 def _optimizer_step(r: Resolved, trained: list[tuple[Parameter, float]], shares: Shares) -> Step:
     """The optimizer's step on this rank's share; it works on the stored type, or on fp32 masters."""
     working = "fp32" if r.formats.master or r.formats.stored == "fp32" else ""
-    whole = r.optimizer.step(trained, working)
+    whole = r.adaptation.stepped(r.optimizer, trained, working)
     s = shares.optimizer
     return Step({k: v * s for k, v in whole.states.items()}, whole.temporaries * s, whole.moved * s, whole.kernels)
 
@@ -146,7 +146,8 @@ def _memory(
     for stretch in w.stretches:
         for p in stretch.parameters:
             kind = ledger.group_of(stretch, p.adapter)
-            put(f"weights/{kind}", rounded(p.numel * _stored(r, p) * shares.weights) * stretch.count)
+            share = 1.0 if p.buffer else shares.weights  # buffers are whole on every rank
+            put(f"weights/{kind}", rounded(p.numel * _stored(r, p) * share) * stretch.count)
     if r.formats.graph != r.formats.stored and shares.weights == 1.0:
         put(
             "weights/working_copy",

@@ -64,7 +64,12 @@ class Workload:
     def parameter_count(self, trainable: bool = False) -> int:
         """Number of parameters, of all or of the trained ones; tied ones count once."""
         return round(
-            sum(p.numel * s.count for s in self.stretches for p in s.parameters if p.trainable or not trainable)
+            sum(
+                p.numel * s.count
+                for s in self.stretches
+                for p in s.parameters
+                if not p.buffer and (p.trainable or not trainable)
+            )
         )
 
 
@@ -141,6 +146,8 @@ class _Tracer:
     def _head(self, x: Tensor) -> None:
         w = self._writer(self.s.arch)
         loss = write_head(w, x)
+        added = [(p, s.count) for s in self.stretches for p in s.parameters if p.adapter]
+        loss = self.s.adaptation.finish(w, loss, added)
         self._add("head", w, x, loss, held=w.graph.cached_casts)
 
     def _add(self, name: str, w: Writer, source: Tensor | None, output: Tensor, **more: Any) -> None:
@@ -211,6 +218,7 @@ def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashab
         id(arch.at(layer)),
         tuple(adaptation.trains(w) for w in weights),
         tuple(adaptation.adapts(m) for m in modules),
+        tuple(adaptation.copies(w.rsplit(".", 1)[0]) for w in weights),
     )
 
 
