@@ -183,6 +183,18 @@ class Data(_Part):
         return self
 
 
+class OptimizerOptions(_Part):
+    """Numbers that a few optimizers ask for; each says which it reads."""
+
+    rank: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
+        None, description="Rank of the gradient's projection (apollo, galore); the implementation's default when left out."
+    )
+    every: Annotated[int, Field(ge=1, le=10**6, strict=True)] | None = Field(
+        None,
+        description="Steps between renewals of the preconditioner, the projection or the curvature (shampoo, soap, galore, sophia).",
+    )
+
+
 class PriceChoice(_Part):
     """What a GPU-hour costs."""
 
@@ -224,7 +236,10 @@ class Run(_Part):
     optimizer: str = Field(
         "adamw",
         max_length=64,
-        description="Optimizer: adamw, adamw-fused, adamw8bit, sgd, sgd-momentum, adafactor, lamb, lion.",
+        description="Optimizer: adamw, adamw8bit, muon, …; `planner doctor --methods` lists all with what they keep.",
+    )
+    optimizer_options: OptimizerOptions = Field(
+        default_factory=lambda: OptimizerOptions(), description="Numbers that a few optimizers ask for."
     )
     stack: str = Field(
         "hf", max_length=64, description="Training software: it decides what is fused, kept, cast and overlapped."

@@ -23,11 +23,12 @@ from planner.estimate.money import HOUR, hourly_rate, power
 from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.result import Estimate, MemoryPoint, Phase, Term
 from planner.estimate.time import Clock, Ranks, StepTime, step_time
+from planner.estimate.update import trained_parameters, update_step
 from planner.run import Run
 from planner.units import format_bytes, format_count, significant
 from planner.workload import Setting, Workload, trace
 from planner.workload.graph import BYTES, Parameter
-from planner.workload.optimizers import Step
+from planner.workload.optimizers import Step, Trained
 from planner.workload.precision import QUANTIZED, STORED_BYTES
 
 NOT_MODELLED = (
@@ -59,18 +60,18 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     """
     resolved = resolve(run, profile)
     workload = _workload(resolved)
-    trained = [(p, float(s.count)) for s in workload.stretches for p in s.parameters if p.trainable]
+    trained = trained_parameters(workload)
     _check_trained_types(trained)
     shares = _shares(resolved)
-    step = _optimizer_step(resolved, trained, shares)
+    step = update_step(resolved, trained, shares.optimizer)
     moments, detail = _memory(resolved, workload, trained, step, shares)
     timing = _time(resolved, workload, trained, step, shares)
     return _assemble(resolved, workload, moments, detail, timing)
 
 
-def _check_trained_types(trained: list[tuple[Parameter, float]]) -> None:
+def _check_trained_types(trained: Sequence[Trained]) -> None:
     """Weights stored in 8 bits or fewer take no gradient."""
-    for parameter, _ in trained:
+    for parameter, *_ in trained:
         if parameter.dtype in QUANTIZED:
             raise PlanError(
                 "precision.weights",
@@ -115,14 +116,6 @@ def _gradient_bytes(r: Resolved, p: Parameter) -> float:
     return BYTES[p.dtype] if p.adapter else BYTES[r.formats.gradient]
 
 
-def _optimizer_step(r: Resolved, trained: list[tuple[Parameter, float]], shares: Shares) -> Step:
-    """The optimizer's step on this rank's share; it works on the stored type, or on fp32 masters."""
-    working = "fp32" if r.formats.master or r.formats.stored == "fp32" else ""
-    whole = r.optimizer.step(trained, working)
-    s = shares.optimizer
-    return Step({k: v * s for k, v in whole.states.items()}, whole.temporaries * s, whole.moved * s, whole.kernels)
-
-
 @dataclass(frozen=True)
 class Detail:
     """Persistent bytes by finer name, for the ledger; each component's parts sum to its books."""
@@ -132,7 +125,7 @@ class Detail:
 
 
 def _memory(
-    r: Resolved, w: Workload, trained: list[tuple[Parameter, float]], step: Step, shares: Shares
+    r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shares: Shares
 ) -> tuple[list[Moment], Detail]:
     """Moments of the whole optimizer step, and the persistent parts behind them."""
     fine: dict[str, float] = {}
@@ -155,18 +148,18 @@ def _memory(
     for name, size in step.states.items():
         put(f"optimizer/{name}", size)
     if r.formats.master:
-        put("optimizer/master_weights", sum(4.0 * p.numel * n for p, n in trained if not p.adapter) * shares.optimizer)
+        put("optimizer/master_weights", sum(4.0 * p.numel * n for p, n, _ in trained if not p.adapter) * shares.optimizer)
     sharding, accumulation = r.run.parallel.sharding, r.run.batch.accumulation
     present = accumulation > 1 or (r.stack.fp32_gradients and r.formats.gradient == "fp32")
-    gradients = sum(rounded(p.numel * _gradient_bytes(r, p) * shares.gradients) * n for p, n in trained)
+    gradients = sum(rounded(p.numel * _gradient_bytes(r, p) * shares.gradients) * n for p, n, _ in trained)
     if present:
         put("gradients/accumulated", gradients)
     if sharding == "ddp" and r.stack.bucket_copies:
-        put("communication/buckets", sum(p.numel * BYTES[p.dtype] * n for p, n in trained))
+        put("communication/buckets", sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained))
     elif sharding in ("zero1", "zero2"):
         put(
             "communication/buckets",
-            2 * min(r.stack.bucket_bytes, sum(p.numel * BYTES[p.dtype] * n for p, n in trained)),
+            2 * min(r.stack.bucket_bytes, sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained)),
         )
     capability = (r.accelerator.compute_capability if r.accelerator is not None else None) or 0.0
     on_gpu = r.accelerator is not None and r.accelerator.vendor == "NVIDIA"
@@ -195,11 +188,11 @@ def _memory(
     return moments, Detail(fine, context)
 
 
-def _time(r: Resolved, w: Workload, trained: list[tuple[Parameter, float]], step: Step, shares: Shares) -> StepTime:
+def _time(r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shares: Shares) -> StepTime:
     ranks = Ranks(
         r.run.dp, r.run.parallel.sharding or "none", r.topology, BYTES[r.formats.graph], BYTES[r.formats.gradient]
     )
-    gradients = sum(p.numel * _gradient_bytes(r, p) * n for p, n in trained) * shares.optimizer
+    gradients = sum(p.numel * _gradient_bytes(r, p) * n for p, n, _ in trained) * shares.optimizer
     return step_time(w, Clock(r.profile, r.stack), ranks, r.run.batch.accumulation, step, gradients)
 
 
@@ -231,7 +224,7 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
     memory_interval = (reserved * memory_range.low_ratio, reserved * memory_range.high_ratio)
     fits, reason = _verdict(reserved, memory_interval, usable)
     flops = {key: value * run.dp for key, value in timing.flops.items()}
-    model_flops = sum(v for (phase, _), v in flops.items() if phase != "recompute")
+    model_flops = sum(v for (phase, _), v in flops.items() if phase not in ("recompute", "optimizer"))
     peak_rate = r.profile.peak_flops.get(r.formats.compute)
     rate = hourly_rate(r)
     hours = None if total is None else total * run.hardware.gpus / HOUR
@@ -399,6 +392,8 @@ _WORDS = {
     "slowdown": "compute slowed by communication beside it",
     "embedding": "embeddings",
     "update": "the optimizer",
+    "product": "the optimizer's matrix products",
+    "curvature": "the optimizer's curvature estimate",
     "clip": "gradient clipping",
     "loop": "the training loop",
 }

@@ -26,6 +26,11 @@ _STEP_FORMULAS = {
         "processor time per operator of the profile and the stack",
     ),
     "update": ("max(bytes / (f B), kernels · t_dispatch)", "bytes and kernels of the optimizer's implementation"),
+    "product": (
+        "sum of t(m, n, k) + columns · kernels · t_launch of factorisations",
+        "device curve of matrix products; factorisations as chains of small kernels (not measured)",
+    ),
+    "curvature": ("t_model / every", "one more forward and backward of a micro step"),
     "clip": ("3 · gradient bytes / (f B)", "torch.nn.utils.clip_grad_norm_"),
     "exposed": ("sum of max(0, t_collective − t_compute beside it)", "collective curves by message size and group"),
     "slowdown": ("x · min(t_collective, t_compute)", "share of compute lost beside a collective"),

@@ -90,6 +90,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     optimizer = find_optimizer(
         _FUSED.get(run.optimizer, run.optimizer) if stack.optimizer == "fused" else run.optimizer
     )
+    _check_options(run, optimizer)
     attention = _attention(run, arch, accelerator, kinds, notes)
     head = run.head or arch.default_head
     if head == "masked-lm" and not arch.head_transform:
@@ -287,6 +288,17 @@ def _precision(run: Run, adaptation: Adaptation, profile: DeviceProfile, notes: 
         return Precision(weights=low, compute=low, autocast=True)
     notes.append(f"Precision left out: {low}-mixed (fp32 weights under autocast).")
     return Precision(**PRECISIONS[f"{low}-mixed"])
+
+
+def _check_options(run: Run, optimizer: Optimizer) -> None:
+    for name, value in run.optimizer_options:
+        if value is not None and name not in optimizer.options:
+            raise PlanError(
+                f"optimizer_options.{name}",
+                value,
+                f"means nothing for {optimizer.name}",
+                f"It reads {', '.join(optimizer.options) or 'no option'}.",
+            )
 
 
 def _check_dtype(compute: str, profile: DeviceProfile) -> None:

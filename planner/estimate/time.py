@@ -16,6 +16,7 @@ from planner.device import DeviceProfile
 from planner.device.collectives import Topology, collective_seconds
 from planner.device.gemm import Layout
 from planner.estimate.constants import by_stack, constant
+from planner.estimate.update import product_seconds
 from planner.workload.graph import BYTES, Kernel, Operation
 from planner.workload.optimizers import Step
 from planner.workload.stacks import Stack
@@ -124,7 +125,7 @@ def step_time(
     for stretch in workload.stretches:
         _stretch(result, stretch, clock, ranks, accumulation)
     _gradient_exchange(result, workload, ranks, accumulation)
-    _optimizer(result, clock, optimizer, trained_bytes, ranks)
+    _optimizer(result, clock, optimizer, trained_bytes, accumulation)
     result.seconds["overhead", "loop"] += constant("fixed_step_seconds")
     return result
 
@@ -221,14 +222,25 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
         result.seconds["communication", "exposed"] += gather
 
 
-def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float, ranks: Ranks) -> None:
-    """Memory-bound update of this rank's share, after clipping by global norm where the stack clips."""
+def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float, accumulation: int) -> None:
+    """The update of this rank's share, after clipping by global norm where the stack clips."""
     if not trained_bytes:
         return
     profile = clock.profile
     passes = max(1.0, step.kernels)
     busy = passes * float(profile.stream_seconds(step.moved / passes, "elementwise"))
     result.seconds["optimizer", "update"] += max(busy, step.kernels * clock.dispatch)
+    if step.products or step.decompositions:
+        seconds, flops = product_seconds(profile, step)
+        result.seconds["optimizer", "product"] += seconds
+        result.flops["optimizer", "product"] += flops
+    if step.gradients:
+        passes_of_model = ("forward", "recompute", "backward")
+        share = step.gradients / accumulation
+        again = sum(v for (phase, _), v in result.seconds.items() if phase in passes_of_model)
+        result.seconds["optimizer", "curvature"] += share * again
+        work = sum(v for (phase, _), v in result.flops.items() if phase in passes_of_model)
+        result.flops["optimizer", "curvature"] += share * work
     if clock.stack.clips:
         clip = float(profile.stream_seconds(trained_bytes, "reduction")) + float(
             profile.stream_seconds(2 * trained_bytes, "elementwise")
