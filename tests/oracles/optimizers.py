@@ -51,7 +51,8 @@ def _low_rank(kind: str, rank: int, **group: Any) -> Callable[[Named, nn.Module]
         hidden, rest = _blocks(named)
         engine = {"apollo": apollo_torch.APOLLOAdamW, "galore": galore_torch.GaLoreAdamW}[kind]
         low = {"params": hidden, "rank": rank, "update_proj_gap": 200, "scale": 1.0, "proj_type": "std", **group}
-        return [engine([{"params": rest}, low], lr=1e-4, no_deprecation_warning=True) if kind == "galore" else engine([{"params": rest}, low], lr=1e-4)]  # fmt: skip
+        quiet = {"no_deprecation_warning": True} if kind == "galore" else {}
+        return [engine([{"params": rest}, low], lr=1e-4, **quiet)]
 
     return make
 
@@ -175,8 +176,8 @@ def cases() -> Iterator[dict[str, Any]]:
     for config in ("llama", "gpt2"):
         for optimizer in ENGINES:
             for precision in ("fp32", "bf16"):
-                if config == "gpt2" and (precision == "bf16" or optimizer == "adam-mini"):
-                    continue  # transformers' Conv1D has fused queries and keys, whose names adam_mini does not know
+                if config == "gpt2" and (precision == "bf16" or optimizer in ("adam-mini", "shampoo")):
+                    continue  # transformers' Conv1D is stored transposed, and its names mean nothing to adam_mini
                 if precision == "bf16" and optimizer == "soap":
                     continue  # torch.linalg.eigh takes no bf16
                 yield {"config": config, "head": None, "optimizer": optimizer, "precision": precision}

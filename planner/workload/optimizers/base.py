@@ -19,7 +19,7 @@ class Trained(NamedTuple):
     """A trained parameter, how often it occurs, and where it stands: embedding, block or head."""
 
     parameter: Parameter
-    count: float = 1.0
+    times: float = 1.0
     place: str = "block"
 
 
@@ -54,11 +54,11 @@ class Task:
     @property
     def bytes(self) -> float:
         """Bytes of all values [bytes]."""
-        return sum(self.size(t.parameter) * t.count for t in self.trained)
+        return sum(self.size(t.parameter) * t.times for t in self.trained)
 
     @property
     def tensors(self) -> float:
-        return sum(t.count for t in self.trained)
+        return sum(t.times for t in self.trained)
 
     @property
     def widest(self) -> float:

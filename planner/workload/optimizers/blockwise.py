@@ -21,10 +21,10 @@ def _bitsandbytes(task: Task, bits: int, paged: bool, moments: tuple[int, int]) 
     first, second = moments
     own = outside = 0.0
     for t in task.trained:
-        size = _moment(task, t, bits) * t.count
+        size = _moment(task, t, bits) * t.times
         if paged and t.parameter.numel >= PAGED:
             # only the values are paged: the scales stay on the device
-            scales = size - t.parameter.numel * t.count if size < 4.0 * t.parameter.numel * t.count else 0.0
+            scales = size - t.parameter.numel * t.times if size < 4.0 * t.parameter.numel * t.times else 0.0
             outside, own = outside + size - scales, own + scales
         else:
             own += size

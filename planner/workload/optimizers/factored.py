@@ -15,9 +15,7 @@ from planner.workload.optimizers.base import Step, Task, register
 def _adafactor(task: Task) -> Step:
     state = count = widest = 0.0
     for p, times, _ in task.trained:
-        state += (
-            4.0 * times * (p.numel / p.shape[-1] + p.numel / p.shape[-2] if len(p.shape) > 1 else p.numel)
-        )
+        state += 4.0 * times * (p.numel / p.shape[-1] + p.numel / p.shape[-2] if len(p.shape) > 1 else p.numel)
         count += p.numel * times
         # one parameter at a time: grad² and update in fp32, plus fp32 copies of gradient and weight when they are stored in fewer bits
         widest = max(widest, p.numel * (8.0 if p.dtype == "fp32" or task.master else 16.0))

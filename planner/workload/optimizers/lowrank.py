@@ -19,30 +19,32 @@ def _split(p: Parameter, rank: int) -> tuple[float, float, float]:
 
 def _projected(task: Task, rank: int, back: bool, svd_every: int | None, passes: int, scratch: float) -> Step:
     """back: the update is projected back · svd_every: steps between renewals by singular values, None when the basis is random."""
-    moment = basis = moved = kernels = widest = norms = 0.0
+    moment = basis = moved = kernels = widest = norms = before = 0.0
     products: list[tuple[Kernel, float]] = []
     decompositions: list[Decomposition] = []
     for t in task.trained:
         p, element = t.parameter, BYTES[task.dtype(t.parameter)]
         size = p.numel * element
         if not _projects(t):
-            moment += size * t.count
-            moved += 20 * size * t.count
-            kernels += 8 * t.count
-            widest = max(widest, 2 * size)
+            moment += size * t.times
+            moved += 20 * size * t.times
+            kernels += 8 * t.times
+            # the denominator is made while the loop's variables still hold two tensors of the parameter before
+            widest, before = max(widest, 2 * size, before + size), 2 * size
             continue
         small, large, r = _split(p, rank)
-        moment += r * large * element * t.count
+        moment += r * large * element * t.times
         # galore_torch's basis is a view of all singular vectors unless the cast from fp32 copies it
-        basis += (small if svd_every and element == 4 else r) * small * element * t.count
-        norms += element * t.count
+        basis += (small if svd_every and element == 4 else r) * small * element * t.times
+        norms += element * t.times
         product = task.product if task.dtype(p) == "fp32" else task.dtype(p)
-        products.append((matmul_kernel(r, large, small, product), t.count * (2 if back else 1)))
-        moved += (passes * size + 20 * r * large * element) * t.count
-        kernels += 20 * t.count
+        products.append((matmul_kernel(r, large, small, product), t.times * (2 if back else 1)))
+        moved += (passes * size + 20 * r * large * element) * t.times
+        kernels += 20 * t.times
+        before = size
         widest = max(widest, scratch * size + (2 * r * large * element if scratch < 2 else 0.0))
         if svd_every:
-            decompositions.append(Decomposition("svd", large, small, t.count / svd_every))
+            decompositions.append(Decomposition("svd", large, small, t.times / svd_every))
     states = {"exp_avg": moment, "exp_avg_sq": moment, "projection": basis}
     if not back:
         states["update_norm"] = norms

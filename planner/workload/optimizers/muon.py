@@ -30,14 +30,14 @@ def _muon(task: Task) -> Step:
         stack = p.numel / (rows * columns)
         small, large = min(rows, columns), max(rows, columns)
         gram, half = 2.0 * small * small * stack, 2.0 * p.numel
-        buffer += size * t.count
+        buffer += size * t.times
         # X Xᵀ, the square of it with b A added, and X with a X added
-        products.append((matmul_kernel(small, small, large, "bf16", batch=stack), ITERATIONS * t.count))
-        products.append((matmul_kernel(small, small, small, "bf16", batch=stack), ITERATIONS * t.count))
-        products.append((matmul_kernel(small, large, small, "bf16", batch=stack), ITERATIONS * t.count))
+        products.append((matmul_kernel(small, small, large, "bf16", batch=stack), ITERATIONS * t.times))
+        products.append((matmul_kernel(small, small, small, "bf16", batch=stack), ITERATIONS * t.times))
+        products.append((matmul_kernel(small, large, small, "bf16", batch=stack), ITERATIONS * t.times))
         # momentum and Nesterov (3 + 3), cast, norm, scaling, decay (2) and update (3)
-        moved += (11 * size + 4 * half) * t.count
-        kernels += (9 + 3 * ITERATIONS) * t.count
+        moved += (11 * size + 4 * half) * t.times
+        kernels += (9 + 3 * ITERATIONS) * t.times
         # the update, the old and the new X, the Gram matrix and its polynomial
         widest = max(widest, size + 2 * half + 2 * gram)
     step = Step({"momentum_buffer": buffer}, widest, moved, kernels, tuple(products))

@@ -36,18 +36,19 @@ def _soap(task: Task) -> Step:
         size, element = task.size(p), BYTES[dtype]
         sides = _sides(t)
         product = task.product if dtype == "fp32" else dtype
-        moments += size * t.count
-        squares += sum(side * side for side in sides) * element * t.count
+        moments += size * t.times
+        squares += sum(side * side for side in sides) * element * t.times
         for side in sides:
             other = p.numel / side
             # project the gradient, the moment, and the update back; the outer product of the gradient
-            products.append((matmul_kernel(side, other, side, product), 3 * t.count))
-            products.append((matmul_kernel(side, side, other, product), t.count))
-            products.append((matmul_kernel(side, side, side, product), t.count / every))
-            decompositions.append(Decomposition("qr", side, side, t.count / every))
-        moved += (22 * size + sum(3 * side * side * element for side in sides)) * t.count
-        kernels += (12 + 6 * len(sides)) * t.count
-        widest = max(widest, 4 * size)
+            products.append((matmul_kernel(side, other, side, product), 3 * t.times))
+            products.append((matmul_kernel(side, side, other, product), t.times))
+            products.append((matmul_kernel(side, side, side, product), t.times / every))
+            decompositions.append(Decomposition("qr", side, side, t.times / every))
+        moved += (22 * size + sum(3 * side * side * element for side in sides)) * t.times
+        kernels += (12 + 6 * len(sides)) * t.times
+        # the projected gradient, the denominator, the projected moment and the update; then the outer products of both sides
+        widest = max(widest, 4 * size + sum(side * side for side in sides) * element)
     states = {"exp_avg": moments, "exp_avg_sq": moments, "statistics": squares, "eigenbasis": squares}
     return Step(states, widest, moved, kernels, tuple(products), tuple(decompositions))
 
@@ -80,7 +81,7 @@ def _pieces(side: float) -> Counter[float]:
 )
 def _shampoo(task: Task) -> Step:
     every = task.every or 1000
-    momenta = squares = moved = kernels = widest = 0.0
+    momenta = squares = moved = kernels = widest = before = 0.0
     products: dict[Kernel, float] = {}
 
     def multiply(m: float, n: float, k: float, times: float) -> None:
@@ -89,10 +90,12 @@ def _shampoo(task: Task) -> Step:
 
     for t in task.trained:
         p, size = t.parameter, task.size(t.parameter)
-        momenta += size * t.count
-        moved += 24 * size * t.count
-        kernels += 16 * t.count
-        widest = max(widest, 4 * size)
+        momenta += size * t.times
+        moved += 24 * size * t.times
+        kernels += 16 * t.times
+        # SGD's update, the preconditioned blocks and their concatenation (and fp32 copies), beside three tensors of the parameter before
+        wide = 3 * size if task.dtype(p) == "fp32" else 2 * size + 12 * p.numel
+        widest, before = max(widest, before + wide), 3 * size
         shape = merged(p.shape)
         if len(shape) < 2 or any(side > LARGEST_BLOCKED for side in p.shape):
             continue
@@ -100,13 +103,13 @@ def _shampoo(task: Task) -> Step:
         blocks = 1
         for one in pieces:
             blocks *= sum(one.values())
-        moved += 12 * p.numel * t.count
-        kernels += 5 * blocks * len(shape) * t.count
+        moved += 12 * p.numel * t.times
+        kernels += 5 * blocks * len(shape) * t.times
         volume = p.numel / blocks
         for one in pieces:
             others = blocks // sum(one.values())
             for side, number in one.items():
-                times = number * others * t.count
+                times = number * others * t.times
                 squares += 4.0 * side * side * times
                 if side > 1:
                     multiply(side, side, volume / side, times)  # statistics
