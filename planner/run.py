@@ -22,6 +22,18 @@ NonNegative = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**7, strict=True)]
 DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
 WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "nf4", "nf4-dq"]
+HeadName = Literal[
+    "causal-lm",
+    "masked-lm",
+    "sequence-classification",
+    "image-classification",
+    "object-detection",
+    "contrastive",
+    "ctc",
+    "audio-classification",
+    "denoising",
+    "none",
+]
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "hsdp"]
 
 _SHARDING_NAMES = {"fsdp": "zero3", "fsdp2": "zero3", "full_shard": "zero3", "shard_grad_op": "zero2"}
@@ -155,7 +167,19 @@ class Batch(_Part):
         1, description="Micro steps per optimizer step."
     )
     seq_len: Annotated[int, Field(ge=1, le=10**8, strict=True)] | None = Field(
-        None, description="Tokens per sequence; up to 2048 when left out."
+        None, description="Tokens per sequence; up to 2048 when left out. Encoder-decoders: of the source."
+    )
+    target_len: Annotated[int, Field(ge=1, le=10**8, strict=True)] | None = Field(
+        None, description="Encoder-decoders: tokens of the target; the source's number when left out."
+    )
+    images: Annotated[int, Field(ge=0, le=10**4, strict=True)] | None = Field(
+        None, description="Vision-language models: images per sequence; 1 when left out."
+    )
+    image_size: Annotated[int, Field(ge=1, le=10**5, strict=True)] | None = Field(
+        None, description="Height and width of an image [pixel]; the config's when left out."
+    )
+    audio_seconds: Positive | None = Field(
+        None, description="Speech models: length of a recording [s]; the model's window, or 10 s, when left out."
     )
 
 
@@ -167,7 +191,8 @@ class Data(_Part):
     )
     samples: Annotated[int, Field(ge=1, le=10**15)] | None = Field(None, description="Training samples of one epoch.")
     mean_tokens: Positive | None = Field(
-        None, description="Mean tokens in a sample; the sequence length when left out. Samples are packed to full sequences."
+        None,
+        description="Mean tokens in a sample; the sequence length when left out. Samples are packed to full sequences.",
     )
     epochs: Positive = Field(1.0, description="Passes over the data.")
 
@@ -226,7 +251,7 @@ class Run(_Part):
     model: str | dict[str, Any] = Field(
         description="Catalog name or Hugging Face id, a path to a config.json, or the config itself."
     )
-    head: Literal["causal-lm", "masked-lm", "sequence-classification", "none"] | None = Field(
+    head: HeadName | None = Field(
         None, description="Output head; language models predict tokens, encoders classify when left out."
     )
     method: Method = Field(default_factory=lambda: Method(name="full"), description="Which parameters are trained.")

@@ -83,11 +83,13 @@ def _check_trained_types(trained: Sequence[Trained]) -> None:
 
 def _workload(r: Resolved) -> Workload:
     checkpointing = r.run.activation_checkpointing
-    seq = r.run.batch.seq_len
-    assert seq is not None
+    seq = r.run.batch.seq_len or 0  # 0 where no stack takes text
     sharded = r.run.parallel.sharding in ("zero3", "hsdp") and r.run.dp > 1
     recompute = checkpointing == "selective" and r.stack.selective == "attention"
-    setting = Setting(r.arch, r.adaptation, r.formats, r.stack, r.run.batch.micro, seq, r.attention, recompute, sharded)
+    batch = r.run.batch
+    setting = Setting(
+        r.arch, r.adaptation, r.formats, r.stack, batch.micro, seq, r.attention, recompute, sharded, batch
+    )
     return trace(setting, r.head, checkpointing)
 
 
@@ -136,7 +138,7 @@ def _memory(
 
     for stretch in w.stretches:
         for p in stretch.parameters:
-            kind = ledger.group_of(stretch.name, p.adapter)
+            kind = ledger.group_of(stretch, p.adapter)
             put(f"weights/{kind}", rounded(p.numel * _stored(r, p) * shares.weights) * stretch.count)
     if r.formats.graph != r.formats.stored and shares.weights == 1.0:
         put(
@@ -201,7 +203,7 @@ def _time(r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shar
 
 def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, timing: StepTime) -> Estimate:
     run, batch = r.run, r.run.batch
-    assert batch.seq_len is not None
+    sample = r.arch.sample_tokens(batch)
     peak = max(moments, key=lambda m: m.total)
     allocated = peak.total
     reserved = _reserved(allocated)
@@ -211,14 +213,14 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
         "stack": r.stack.name,
         "gpus": run.hardware.gpus,
         "nodes": math.ceil(run.hardware.gpus / (run.hardware.gpus_per_node or 1)),
-        "tokens": batch.micro * batch.seq_len,
+        "tokens": batch.micro * sample,
         "encoder": not r.arch.causal,
         "mixture": r.arch.experts is not None,
     }
     time_range, memory_range = uncertainty.interval("time", facts), uncertainty.interval("memory", facts)
     seconds = timing.total
-    tokens = batch.micro * batch.seq_len * batch.accumulation * run.dp
-    steps = _steps(run, tokens)
+    tokens = batch.micro * sample * batch.accumulation * run.dp
+    steps = _steps(run, sample, tokens)
     total = None if steps is None else steps * seconds
     low, high = seconds * time_range.low_ratio, seconds * time_range.high_ratio
     memory_interval = (reserved * memory_range.low_ratio, reserved * memory_range.high_ratio)
@@ -343,12 +345,11 @@ def _verdict(reserved: float, interval: tuple[float, float], usable: float | Non
     )
 
 
-def _steps(run: Run, tokens_per_step: int) -> int | None:
-    """Optimizer steps of the whole run, rounded up; samples are packed to full sequences."""
-    data, seq = run.data, run.batch.seq_len
+def _steps(run: Run, seq: int, tokens_per_step: int) -> int | None:
+    """Optimizer steps of the whole run, rounded up; samples are packed to full sequences of `seq` tokens."""
+    data = run.data
     if data is None:
         return None
-    assert seq is not None
     tokens = data.tokens if data.tokens is not None else (data.samples or 0) * (data.mean_tokens or seq)
     return max(1, math.ceil(tokens * data.epochs / tokens_per_step))
 
@@ -423,7 +424,7 @@ def _assumptions(r: Resolved) -> list[str]:
         f"Device curves: {r.profile.basis} ({r.profile.source})",
         f"Driver context: {source('cuda_context_bytes')}",
     ]
-    data, seq = r.run.data, r.run.batch.seq_len or 1
+    data, seq = r.run.data, r.arch.sample_tokens(r.run.batch)
     if data is not None and data.samples is not None and data.mean_tokens is not None and data.mean_tokens < seq:
         ratio = significant(seq / data.mean_tokens, 2)
         lines.append(f"Samples are packed to {seq} tokens; padded one by one they take {ratio} times as many steps.")

@@ -9,6 +9,7 @@ from planner.estimate.resolve import Resolved
 from planner.estimate.result import Term, Unit
 from planner.estimate.time import StepTime
 from planner.workload import Workload
+from planner.workload.trace import Stretch
 
 _STEP_FORMULAS = {
     "matmul": ("sum over products of t(m, n, k)", "device curve of matrix products"),
@@ -47,7 +48,7 @@ def parameter_terms(w: Workload) -> list[Term]:
     counts: dict[str, float] = {}
     for stretch in w.stretches:
         for p in stretch.parameters:
-            component = group_of(stretch.name, p.adapter)
+            component = group_of(stretch, p.adapter)
             counts[component] = counts.get(component, 0.0) + p.numel * stretch.count
     arch = w.setting.arch
     inputs: dict[str, float | int | str] = {
@@ -65,10 +66,8 @@ def parameter_terms(w: Workload) -> list[Term]:
         "head": "V · h unless tied, + final norm",
         "adapters": w.setting.adaptation.formula,
     }
-    return [
-        _term(f"parameters/{k}", v, "1", formulas[k], inputs, f"modules of {arch.model_type} in transformers 5.24")
-        for k, v in counts.items()
-    ]
+    tower, origin = "sum over the modules of this tower", f"modules of {arch.model_type} in transformers 5.24"
+    return [_term(f"parameters/{k}", v, "1", formulas.get(k, tower), inputs, origin) for k, v in counts.items()]
 
 
 def memory_terms(r: Resolved, w: Workload, peak: Moment, parts: dict[str, float]) -> list[Term]:
@@ -124,10 +123,8 @@ def _state_inputs(
     component, _, group = name.partition("/")
     if component not in ("weights", "gradients", "optimizer"):
         return inputs
-    if component == "weights" and group in _GROUPS:
-        count = sum(
-            p.numel * s.count for s in w.stretches for p in s.parameters if group_of(s.name, p.adapter) == group
-        )
+    if component == "weights" and group != "working_copy":
+        count = sum(p.numel * s.count for s in w.stretches for p in s.parameters if group_of(s, p.adapter) == group)
     else:
         count = w.parameter_count(trainable=component != "weights")
     symbol = "N" if component == "weights" else "N_trained"
@@ -138,12 +135,11 @@ def _state_inputs(
     }
 
 
-_GROUPS = ("adapters", "embedding", "blocks", "head")
-
-
-def group_of(stretch: str, adapter: bool) -> str:
-    """Part of the model that a parameter belongs to, as the ledger names it."""
-    return "adapters" if adapter else {"embedding": "embedding", "block": "blocks", "head": "head"}[stretch]
+def group_of(stretch: Stretch, adapter: bool) -> str:
+    """Part of the model that a parameter belongs to, as the ledger names it: a tower by its name."""
+    if adapter:
+        return "adapters"
+    return stretch.tower or {"embedding": "embedding", "block": "blocks", "head": "head"}[stretch.name]
 
 
 def _source_of(r: Resolved, name: str) -> str:

@@ -121,6 +121,8 @@ class Walk:
 
     def _repeat(self, stretch: Stretch, phase: str, walk: Callable[[Stretch], None]) -> None:
         """Walk one of the equal blocks; shift its moments for the last (and some between), and the books by the change of all."""
+        if phase == "backward":
+            self._sum_gradients(stretch)
         start, before, known = len(self.moments), tuple(self.live), {*self._gradients, id(stretch.source)}
         walk(stretch)
         one = self.moments[start:]
@@ -140,6 +142,14 @@ class Walk:
             self.moments.extend(shifted)
         for i, c in enumerate(change):
             self.live[i] += c * (stretch.count - 1)
+
+    def _sum_gradients(self, stretch: Stretch) -> None:
+        """Gradients that equal blocks add up in one place: of what they all take from an earlier part."""
+        for tensor in stretch.borrowed:
+            if tensor.requires_grad and id(tensor) not in self._gradients and stretch.count > 1:
+                size, category = rounded(tensor.bytes), _INDEX[tensor.storage.category]
+                self.live[category] += size
+                self._gradients[id(tensor)] = _Buffer(size, category)
 
     def _note(self, phase: str, place: str, extra: float = 0.0) -> None:
         """Record the books. extra: temporaries of the running operation; those inside a fused kernel are workspace."""

@@ -12,7 +12,7 @@ from planner.device import DeviceProfile, default_profile
 from planner.device.collectives import Topology
 from planner.errors import PlanError, shorten
 from planner.estimate.constants import sustained
-from planner.run import PRECISIONS, Hardware, Precision, Run
+from planner.run import PRECISIONS, Batch, Hardware, Precision, Run
 from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
@@ -93,16 +93,10 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     _check_options(run, optimizer)
     attention = _attention(run, arch, accelerator, kinds, notes)
     head = run.head or arch.default_head
-    if head == "masked-lm" and not arch.head_transform:
-        raise PlanError(
-            "head", head, f"does not exist for {arch.model_type}", "Use causal-lm or sequence-classification."
-        )
-    if head == "causal-lm" and arch.head_transform:
-        raise PlanError(
-            "head", head, f"does not exist for {arch.model_type}", "Use masked-lm or sequence-classification."
-        )
+    if head not in arch.offered:
+        raise PlanError("head", head, f"does not exist for {arch.model_type}", f"Use {' or '.join(arch.offered)}.")
     virtual = adaptation.virtual_tokens + adaptation.prefix_tokens
-    seq = _sequence(run, arch, virtual, notes)
+    batch = _batch(run, arch, virtual, notes)
     if virtual:
         notes.append(
             f"{virtual} virtual tokens a sequence cost time and memory; tokens per second count the data's alone."
@@ -126,7 +120,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             "hardware": hardware,
             "attention": attention,
             "parallel": run.parallel.model_copy(update={"sharding": sharding}),
-            "batch": run.batch.model_copy(update={"seq_len": seq}),
+            "batch": batch,
         }
     )
     usable = float(accelerator.usable_memory_bytes) if accelerator is not None else None
@@ -335,6 +329,30 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
     if run.attention == "flash" and kinds.graph == "fp32" and kinds.autocast is None:
         raise PlanError("attention", "flash", "needs half precision", "Use sdpa, or a bf16 or fp16 precision.")
     return run.attention
+
+
+_LENGTHS = ("target_len", "images", "image_size", "audio_seconds")
+
+
+def _batch(run: Run, arch: Architecture, virtual: int, notes: list[str]) -> Batch:
+    """The batch with every length filled in by the stacks that read it."""
+    fronts = [stack.front for stack in arch.stacks if stack.front is not None]
+    read = {field for front in fronts for field in front.fields}
+    texts = any(stack.front is None for stack in arch.stacks)
+    for field in (*_LENGTHS, *(() if texts else ("seq_len",))):
+        if getattr(run.batch, field) is not None and field not in read:
+            raise PlanError(
+                f"batch.{field}",
+                getattr(run.batch, field),
+                f"means nothing for {arch.model_type}",
+                f"Leave it out; this model reads {', '.join(sorted(read | ({'seq_len'} if texts else set())))}.",
+            )
+    batch = run.batch
+    if texts:
+        batch = batch.model_copy(update={"seq_len": _sequence(run, arch, virtual, notes)})
+    for front in fronts:
+        batch = front.resolve(batch)
+    return batch
 
 
 def _sequence(run: Run, arch: Architecture, virtual: int, notes: list[str]) -> int:

@@ -7,8 +7,10 @@ arXiv:2410.10989).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
+from planner.run import Batch
 from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
@@ -18,7 +20,11 @@ from planner.workload.stacks import Stack
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything that the layers need to know beside the graph they write to."""
+    """Everything that the layers need to know beside the graph they write to.
+
+    arch: the main stack · batch, seq: sequences of a micro step and the user's tokens of each · given: the run's batch,
+    for stacks that count in other units.
+    """
 
     arch: Architecture
     adaptation: Adaptation
@@ -29,6 +35,7 @@ class Setting:
     attention: str
     recompute_attention: bool = False
     sharded: bool = False
+    given: Batch = field(default_factory=Batch)
 
     @property
     def eager(self) -> bool:
@@ -40,15 +47,21 @@ class Setting:
 
 
 class Writer:
-    """Writes the layers of one stretch of the model; `path` prefixes come from the architecture's names."""
+    """Writes the layers of one part of a stack; `path` prefixes come from the stack's names."""
 
-    def __init__(self, setting: Setting, graph: Graph, shared: dict[str, Parameter]) -> None:
+    def __init__(
+        self, setting: Setting, graph: Graph, shared: dict[str, Parameter], arch: Architecture | None = None
+    ) -> None:
         self.s, self.graph, self.shared = setting, graph, shared
-        self.arch, self.names = setting.arch, setting.arch.names
-        self.b, self.t = setting.batch, setting.seq + setting.adaptation.virtual_tokens
-        self.keys = self.t + setting.adaptation.prefix_tokens
-        self.carried: dict[int, Tensor] = {}
-        """What the first stretch made for each layer: the prefix."""
+        self.arch = setting.arch if arch is None else arch
+        self.names, front = self.arch.names, self.arch.front
+        main = not self.arch.tower
+        self.b = setting.batch if front is None else front.sequences(setting.given)
+        self.t = setting.seq if front is None else front.tokens(setting.given)
+        self.t += setting.adaptation.virtual_tokens if main else 0
+        self.keys = self.t + (setting.adaptation.prefix_tokens if main else 0)
+        self.carried: dict[Hashable, Tensor] = {}
+        """What an earlier part made for later ones: the prefix of each layer (by its number), a tower's output (by its name)."""
         self.head_kind = "causal-lm"
         self.kept: tuple[Tensor, ...] = ()
         """Local variables of the block's forward."""

@@ -14,6 +14,7 @@ from planner.errors import PlanError, shorten
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
+from planner.workload.modules import all_linears, linear_kinds
 
 if TYPE_CHECKING:
     from planner.workload.graph import Tensor
@@ -33,27 +34,16 @@ DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
 """What peft adapts when no target is given (peft.utils.constants); q_proj and v_proj for the others."""
 
 
-def linear_modules(arch: Architecture) -> tuple[str, ...]:
-    """Paths of the linear layers of one block, with `{i}` for the layer."""
-    n = arch.names
-    attention = (n.fused,) if arch.fused_qkv else (n.query, n.key, n.value)
-    mlp: tuple[str, ...] = (n.gate, n.up, n.down) if arch.gated and not arch.fused_gate_up else (n.up, n.down)
-    if arch.experts is not None:  # routers and stacked experts are parameters, not linear layers
-        shared = ("gate_proj", "up_proj", "down_proj") if arch.experts.shared else ()
-        mlp = tuple(f"{n.shared_expert}{end}" for end in (*(f".{s}" for s in shared), *(("_gate",) if shared else ())))
-    return tuple(f"{n.layer}.{part}" for part in (*attention, n.out, *mlp))
-
-
 def select(
     method: Method, arch: Architecture, defaults: Mapping[str, tuple[str, ...]] = DEFAULT_TARGETS
 ) -> tuple[Callable[[str], bool], bool]:
     """Target selection as peft does it: (does a path match, do the layers differ). defaults: targets by model type."""
     targets = method.targets or defaults.get(arch.model_type, ("q_proj", "v_proj"))
-    known = {path.replace("{i}", "0") for path in linear_modules(arch)}
+    known = {path.replace("{i}", "0") for path in linear_kinds(arch)}
     head = arch.names.head + ".decoder" if arch.head_transform else arch.names.head
     outside = {head, arch.names.classifier, "bert.pooler.dense"}
     if targets == "all-linear":
-        if arch.experts is not None and arch.experts.wrapped:
+        if any(kind.experts is not None and kind.experts.wrapped for stack in arch.stacks for kind in stack.kinds):
             raise PlanError(
                 "method.targets",
                 targets,
@@ -71,7 +61,7 @@ def select(
                 f"is not a regular expression ({error})",
                 "Give module names, an expression, or all-linear.",
             ) from None
-        layers = [path.replace("{i}", str(i)) for path in linear_modules(arch) for i in range(arch.layers)]
+        layers = all_linears(arch)
         if not any(compiled.fullmatch(path) for path in layers):
             raise PlanError(
                 "method.targets",
