@@ -20,7 +20,7 @@ MAX_RUN_FILE_BYTES = 2 * 2**20
 Positive = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**7, strict=True)]
-DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
+DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "mxfp8", "nvfp4"]
 WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "nf4", "nf4-dq"]
 HeadName = Literal[
     "causal-lm",
@@ -45,6 +45,11 @@ PRECISIONS: dict[str, dict[str, Any]] = {
     "bf16-mixed": {"weights": "fp32", "compute": "bf16", "autocast": True},
     "bf16": {"weights": "bf16", "compute": "bf16"},
     "fp16": {"weights": "fp16", "compute": "fp16"},
+    "fp8": {"weights": "bf16", "compute": "fp8"},
+    "fp8-mixed": {"weights": "fp32", "compute": "fp8", "autocast": True},
+    "fp8-block": {"weights": "bf16", "compute": "fp8", "recipe": "block"},
+    "mxfp8": {"weights": "bf16", "compute": "mxfp8"},
+    "nvfp4": {"weights": "bf16", "compute": "nvfp4"},
 }
 """Precision by name: the storage of the weights, the type of the matrix products, and whether torch autocast casts between the two."""
 
@@ -115,6 +120,10 @@ class Precision(_Part):
 
     weights: WeightDtype = Field("bf16", description="How the (frozen or trained) weights are stored.")
     compute: DtypeName = Field("bf16", description="Type of the matrix products.")
+    recipe: Literal["delayed", "current", "row", "block"] | None = Field(
+        None,
+        description="Scales of fp8 products: per tensor from earlier steps (delayed) or its own (current), per row, per block; the stack's own when left out.",
+    )
     autocast: bool = Field(False, description="torch autocast casts inputs of matrix products on the fly.")
     master_weights: bool = Field(
         False, description="An fp32 copy of the trained weights lives beside lower-precision ones."

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast, overload
 
 from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate import ledger, uncertainty
-from planner.estimate.constants import constant, source
+from planner.estimate.constants import by_architecture, constant, source
 from planner.estimate.memory import (
     COMPONENTS,
     OPTIMIZER,
@@ -30,6 +30,7 @@ from planner.workload import Setting, Workload, trace
 from planner.workload.graph import BYTES, Parameter
 from planner.workload.optimizers import Step, Trained
 from planner.workload.precision import QUANTIZED, STORED_BYTES
+from planner.workload.scaled import cached_weights
 
 NOT_MODELLED = (
     "Data loading, evaluation, checkpoint writing, start-up, compilation and restarts are not in the step time.",
@@ -64,6 +65,7 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     _check_trained_types(trained)
     shares = _shares(resolved)
     step = update_step(resolved, trained, shares.optimizer)
+    step = replace(step, moved=step.moved + cached_weights(workload)[1])
     moments, detail = _memory(resolved, workload, trained, step, shares)
     timing = _time(resolved, workload, trained, step, shares)
     return _assemble(resolved, workload, moments, detail, timing)
@@ -147,6 +149,7 @@ def _memory(
                 rounded(p.numel * BYTES[p.dtype]) * s.count for s in w.stretches for p in s.parameters if not p.adapter
             ),
         )
+    put("weights/quantized_copies", cached_weights(w)[0])
     for name, size in step.states.items():
         put(f"optimizer/{name}", size)
     if r.formats.master:
@@ -190,12 +193,20 @@ def _memory(
     return moments, Detail(fine, context)
 
 
+def _scaled_rate(r: Resolved) -> float:
+    """Rate of fp8 products with one scale per tensor over that of the profile's, which have one per row."""
+    scaled = r.formats.scaled
+    if scaled is None or scaled.recipe.name not in ("delayed", "current") or r.accelerator is None:
+        return 1.0
+    return by_architecture("tensor_scaled_rate", r.accelerator.arch, r.accelerator.compute_capability)
+
+
 def _time(r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shares: Shares) -> StepTime:
     ranks = Ranks(
         r.run.dp, r.run.parallel.sharding or "none", r.topology, BYTES[r.formats.graph], BYTES[r.formats.gradient]
     )
     gradients = sum(p.numel * _gradient_bytes(r, p) * n for p, n, _ in trained) * shares.optimizer
-    return step_time(w, Clock(r.profile, r.stack), ranks, r.run.batch.accumulation, step, gradients)
+    return step_time(w, Clock(r.profile, r.stack, _scaled_rate(r)), ranks, r.run.batch.accumulation, step, gradients)
 
 
 # -- assembling ----------------------------------------------------------------------------------------------------------------------------------------
@@ -227,7 +238,7 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
     fits, reason = _verdict(reserved, memory_interval, usable)
     flops = {key: value * run.dp for key, value in timing.flops.items()}
     model_flops = sum(v for (phase, _), v in flops.items() if phase not in ("recompute", "optimizer"))
-    peak_rate = r.profile.peak_flops.get(r.formats.compute)
+    peak_rate = r.profile.peak_flops.get(r.formats.product)
     rate = hourly_rate(r)
     hours = None if total is None else total * run.hardware.gpus / HOUR
     busy = sum(v for (_, kind), v in timing.seconds.items() if kind in ("matmul", "attention")) / seconds

@@ -195,7 +195,7 @@ def time_terms(r: Resolved, timing: StepTime) -> list[Term]:
     """`time/<phase>/<kind>`: sums to the step time."""
     profile = r.profile
     inputs: dict[str, float | int | str] = {
-        "P": profile.peak_flops.get(r.formats.compute, 0.0),
+        "P": profile.peak_flops.get(r.formats.product, 0.0),
         "B": profile.memory_bandwidth,
         "accumulation": r.run.batch.accumulation,
         "t_dispatch": profile.dispatch_seconds * by_stack("dispatch", r.stack.name),

@@ -16,9 +16,14 @@ from planner.run import PRECISIONS, Batch, Hardware, Precision, Run
 from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
-from planner.workload.precision import QUANTIZED, Formats, formats
+from planner.workload.precision import QUANTIZED, Formats, formats, scaled_products
+from planner.workload.scaled import Scaled
 from planner.workload.stacks import Stack, find_stack
 
+_LIBRARIES = {
+    "transformer-engine": "Transformer Engine, which keeps the quantised inputs for backward",
+    "torchao": "torchao's Float8Linear, which keeps the bf16 inputs and casts them again in backward",
+}
 DEFAULT_GPU = "H100 SXM 80GB"
 DEFAULT_SEQ = 2048
 _FUSED = {"adamw": "adamw-fused"}
@@ -78,8 +83,15 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     if master != precision.master_weights:
         precision = precision.model_copy(update={"master_weights": master})
         notes.append(f"{stack.label} keeps an fp32 master copy of {precision.weights} weights.")
+    scaled = scaled_products(
+        precision,
+        library=stack.scaled,
+        cached=stack.caches_scaled and not sharded,
+        capability=accelerator.compute_capability if accelerator is not None else None,
+    )
     kinds = formats(
         precision,
+        scaled=scaled,
         cast_on_gather=sharded and stack.cast_on_gather,
         fp32_gradients=stack.fp32_gradients and run.method.name in ("full", "freeze"),
     )
@@ -87,6 +99,11 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         # prepare_model_for_kbit_training leaves norms and embeddings in fp32; FSDP's mixed precision then keeps the residual stream there
         kinds = replace(kinds, graph="fp32", autocast=kinds.compute)
     _check_dtype(kinds.compute, profile)
+    if scaled is not None:
+        _check_scaled(precision, scaled, accelerator, profile)
+        notes.append(
+            f"{precision.compute} products ({scaled.recipe.label}) by {_LIBRARIES[scaled.library]}; head, embeddings and attention stay in bf16."
+        )
     optimizer = find_optimizer(
         _FUSED.get(run.optimizer, run.optimizer) if stack.optimizer == "fused" else run.optimizer
     )
@@ -304,6 +321,24 @@ def _check_dtype(compute: str, profile: DeviceProfile) -> None:
             compute,
             f"is not a matrix type of {profile.accelerator_name}",
             f"Use {' or '.join(named or others)}.",
+        )
+
+
+def _check_scaled(
+    precision: Precision, scaled: Scaled, accelerator: Accelerator | None, profile: DeviceProfile
+) -> None:
+    """8- and 4-bit products need the hardware, and blocks of scales need the hardware that multiplies them."""
+    compute = precision.compute
+    if not profile.supports(scaled.recipe.product):
+        raise PlanError(
+            "precision.compute", compute, f"is not a matrix type of {profile.accelerator_name}", "Use bf16 or bf16-mixed."
+        )
+    if accelerator is None or compute not in ("mxfp8", "nvfp4"):
+        return
+    capability = accelerator.compute_capability or 0.0
+    if accelerator.vendor == "NVIDIA" and capability < 10.0:
+        raise PlanError(
+            "precision.compute", compute, f"needs Blackwell, {accelerator.name} has {capability}", "Use fp8."
         )
 
 

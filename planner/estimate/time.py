@@ -52,10 +52,14 @@ class Ranks:
 
 
 class Clock:
-    """Times kernels on one device; equal kernels are looked up once."""
+    """Times kernels on one device; equal kernels are looked up once.
 
-    def __init__(self, profile: DeviceProfile, stack: Stack) -> None:
+    scaled_rate: rate of fp8 products over those of the profile, which were measured with a scale per row.
+    """
+
+    def __init__(self, profile: DeviceProfile, stack: Stack, scaled_rate: float = 1.0) -> None:
         self.profile, self.stack = profile, stack
+        self.scaled_rate = scaled_rate
         self._known: dict[tuple[object, ...], float] = {}
         self.dispatch = profile.dispatch_seconds * by_stack("dispatch", stack.name)
         self.unit = by_stack("sharded_unit_seconds", stack.name)
@@ -77,11 +81,12 @@ class Clock:
     def _evaluate(self, kernel: Kernel) -> float:
         profile = self.profile
         if kernel.kind == "matmul":
-            return float(
+            seconds = float(
                 profile.matmul_seconds(
                     kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=cast(Layout, kernel.layout)
                 )
             )
+            return seconds / self.scaled_rate if kernel.dtype == "fp8" else seconds
         if kernel.kind == "attention":
             return (
                 float(

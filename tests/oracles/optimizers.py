@@ -17,7 +17,7 @@ from tests.oracles.models import build
 from tests.oracles.tracker import StorageTracker
 
 Named = list[tuple[str, nn.Parameter]]
-PACKAGES = ("torch", "transformers", "schedulefree", "apollo-torch", "galore-torch", "adam-mini", "bitsandbytes", "pytorch-optimizer")  # fmt: skip
+PACKAGES = ("torch", "transformers", "torchao", "schedulefree", "apollo-torch", "galore-torch", "adam-mini", "bitsandbytes", "pytorch-optimizer")  # fmt: skip
 
 
 def versions() -> dict[str, str]:

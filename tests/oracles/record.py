@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, flops, memory, optimizers, parameters, sequence_cases
+from tests.oracles import cases, float8, flops, memory, optimizers, parameters, sequence_cases
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -42,6 +42,7 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "sequence-parameters": (sequence_cases.parameter_cases, _parameters),
     "sequence-flops": (sequence_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
     "optimizers": (optimizers.cases, lambda config, arguments: optimizers.measure(config, **arguments)),
+    "float8-memory": (float8.cases, lambda config, arguments: float8.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
 
@@ -71,7 +72,7 @@ def record(kind: str, only: str | None = None) -> int:
         rows[name] = {"id": name, "config": case["config"], "arguments": arguments, "truth": truth}
     document = {
         "versions": optimizers.versions()
-        if kind == "optimizers"
+        if kind in ("optimizers", "float8-memory")
         else {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
         "configs": configs,
         "cases": list(rows.values()),
