@@ -143,6 +143,12 @@ class Hardware(_Part):
     network_gbps: Positive | None = Field(
         None, description="Network bandwidth of one machine [Gb/s]; the catalog's typical figure when left out."
     )
+    host_memory_gib: Positive | None = Field(
+        None, description="Host memory of one machine [GiB]: offloaded states are compared with it when given."
+    )
+    host_memory_gb_per_s: Positive | None = Field(
+        None, description="Bandwidth of one machine's memory [GB/s]; a typical server's when left out (offload only)."
+    )
 
 
 class Parallel(_Part):
@@ -288,7 +294,8 @@ class Run(_Part):
         None, description="Attention kernel: eager keeps the score matrix, sdpa and flash do not."
     )
     offload: Literal["none", "optimizer", "params", "optimizer+params", "activations"] = Field(
-        "none", description="What lives in host memory."
+        "none",
+        description="What lives in host memory: optimizer states, weights, both, or what is saved for backward.",
     )
     data: Data | None = Field(
         None, description="How much is trained on; without it there is no total time and no cost."

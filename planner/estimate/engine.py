@@ -20,6 +20,7 @@ from planner.estimate.memory import (
     rounded,
 )
 from planner.estimate.money import HOUR, hourly_rate, power
+from planner.estimate.offload import HostBytes, Offload, add_time, host_bytes, offload_of
 from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.result import Estimate, MemoryPoint, Phase, Term
 from planner.estimate.time import Clock, Ranks, StepTime, step_time
@@ -66,9 +67,15 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     shares = _shares(resolved)
     step = update_step(resolved, trained, shares.optimizer)
     step = replace(step, moved=step.moved + cached_weights(workload)[1])
-    moments, detail = _memory(resolved, workload, trained, step, shares)
+    offload = offload_of(resolved)
+    moments, detail, away = _memory(resolved, workload, trained, step, shares, offload)
     timing = _time(resolved, workload, trained, step, shares)
-    return _assemble(resolved, workload, moments, detail, timing)
+    if offload.any or step.paged:
+        usable = (resolved.usable_memory or math.inf) - detail.context
+        over = max(m.total for m in moments) + sum(step.paged.values()) - usable
+        add_time(timing, resolved, workload, offload, trained, step, shares.optimizer, away, over)
+    host = host_bytes(resolved, workload, offload, trained, step, shares.optimizer, away)
+    return _assemble(resolved, workload, moments, detail, timing, host)
 
 
 def _check_trained_types(trained: Sequence[Trained]) -> None:
@@ -129,9 +136,11 @@ class Detail:
 
 
 def _memory(
-    r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shares: Shares
-) -> tuple[list[Moment], Detail]:
-    """Moments of the whole optimizer step, and the persistent parts behind them."""
+    r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shares: Shares, offload: Offload
+) -> tuple[list[Moment], Detail, float]:
+    """Moments of the whole optimizer step, the persistent parts behind them, and the saved tensors that went to the host [bytes]."""
+    if offload.params:
+        shares = replace(shares, weights=0.0)
     fine: dict[str, float] = {}
 
     def put(name: str, size: float) -> None:
@@ -142,7 +151,7 @@ def _memory(
         for p in stretch.parameters:
             kind = ledger.group_of(stretch, p.adapter)
             put(f"weights/{kind}", rounded(p.numel * _stored(r, p) * shares.weights) * stretch.count)
-    if r.formats.graph != r.formats.stored and shares.weights == 1.0:
+    if r.formats.graph != r.formats.stored and shares.weights == 1.0 and not offload.params:
         put(
             "weights/working_copy",
             sum(
@@ -150,13 +159,19 @@ def _memory(
             ),
         )
     put("weights/quantized_copies", cached_weights(w)[0])
-    for name, size in step.states.items():
-        put(f"optimizer/{name}", size)
-    if r.formats.master:
-        put("optimizer/master_weights", sum(4.0 * p.numel * n for p, n, _ in trained if not p.adapter) * shares.optimizer)
+    if not offload.optimizer:
+        for name, size in step.states.items():
+            put(f"optimizer/{name}", size)
+    if r.formats.master and not offload.optimizer:
+        put(
+            "optimizer/master_weights",
+            sum(4.0 * p.numel * n for p, n, _ in trained if not p.adapter) * shares.optimizer,
+        )
     sharding, accumulation = r.run.parallel.sharding, r.run.batch.accumulation
     present = accumulation > 1 or (r.stack.fp32_gradients and r.formats.gradient == "fp32")
     gradients = sum(rounded(p.numel * _gradient_bytes(r, p) * shares.gradients) * n for p, n, _ in trained)
+    if offload.frees_gradients:
+        present = False
     if present:
         put("gradients/accumulated", gradients)
     if sharding == "ddp" and r.stack.bucket_copies:
@@ -178,19 +193,22 @@ def _memory(
         tuple(books),
         gradient_bytes=BYTES[r.formats.gradient],
         present=present,
-        gathered=BYTES[r.formats.compute] if sharding in ("zero3", "hsdp") and r.run.dp > 1 else None,
-        gradient_share=shares.gradients,
-        sharded_gradients=sharding in ("zero2", "zero3", "hsdp") and r.run.dp > 1,
+        gathered=BYTES[r.formats.compute]
+        if (sharding in ("zero3", "hsdp") and r.run.dp > 1) or offload.params
+        else None,
+        gradient_share=0.0 if offload.frees_gradients else shares.gradients,
+        sharded_gradients=(sharding in ("zero2", "zero3", "hsdp") and r.run.dp > 1) or offload.frees_gradients,
+        offloaded=offload.activations,
     )
     walk = Walk(w, persistent)
     moments = walk.run()
     end = list(walk.live)
-    end[OPTIMIZER] += step.temporaries
+    end[OPTIMIZER] += 0.0 if offload.optimizer else step.temporaries
     moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (moments[-1].position + 1)))
     context = (constant("cuda_context_bytes") if on_gpu else 0.0) + (
         constant("nccl_bytes") if on_gpu and r.run.hardware.gpus > 1 else 0.0
     )
-    return moments, Detail(fine, context)
+    return moments, Detail(fine, context), walk.offloaded
 
 
 def _scaled_rate(r: Resolved) -> float:
@@ -212,7 +230,9 @@ def _time(r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shar
 # -- assembling ----------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, timing: StepTime) -> Estimate:
+def _assemble(
+    r: Resolved, w: Workload, moments: list[Moment], detail: Detail, timing: StepTime, host: HostBytes
+) -> Estimate:
     run, batch = r.run, r.run.batch
     sample = r.arch.sample_tokens(batch)
     peak = max(moments, key=lambda m: m.total)
@@ -250,6 +270,7 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
     terms: list[Term] = []
     terms += ledger.parameter_terms(w)
     terms += ledger.memory_terms(r, w, peak, detail.parts)
+    terms += ledger.host_terms(host.parts, r.run.hardware.gpus_per_node or 1)
     terms += ledger.reserved_terms(allocated, reserved, detail.context)
     terms += ledger.flop_terms(r, w, flops)
     terms += ledger.time_terms(r, timing)
@@ -276,7 +297,8 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
         co2e_kg=None if energy is None else energy * watts.intensity,
         basis=r.profile.basis,
         terms=tuple(terms),
-        warnings=_warnings(r, w, rate.source if cost is None and hours is not None else "", hours),
+        warnings=_host_warnings(r, host)
+        + _warnings(r, w, rate.source if cost is None and hours is not None else "", hours),
         run=run,
         memory_curve=_Curve(moments),
         peak_moment=_PHASES[peak.phase]
@@ -316,6 +338,7 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
             "accelerator": None if r.accelerator is None else r.accelerator.name,
             "profile_source": r.profile.source,
             "context_bytes": detail.context,
+            "host_memory_bytes": host.total * min(run.hardware.gpus, run.hardware.gpus_per_node or 1),
             "sticker_memory_bytes": None if r.accelerator is None else r.accelerator.memory_bytes,
             "time_ratios": (time_range.low_ratio, time_range.high_ratio),
             "dp": run.dp,
@@ -404,6 +427,8 @@ _WORDS = {
     "slowdown": "compute slowed by communication beside it",
     "embedding": "embeddings",
     "update": "the optimizer",
+    "host_update": "the optimizer on the host",
+    "host_link": "transfers to and from the host that compute does not hide",
     "product": "the optimizer's matrix products",
     "curvature": "the optimizer's curvature estimate",
     "clip": "gradient clipping",
@@ -426,6 +451,8 @@ def _limits(timing: StepTime) -> str:
         "attention": "Compute-bound",
         "launch": "CPU-bound",
         "exposed": "Communication-bound",
+        "host_link": "Host-bound",
+        "host_update": "Host-bound",
     }.get(kind, "Memory-bound")
     return f"{word}: {', '.join(shares)}."
 
@@ -442,6 +469,15 @@ def _assumptions(r: Resolved) -> list[str]:
     if r.run.hardware.gpus > 1:
         lines.append(f"Communication library: {source('nccl_bytes')}")
     return lines
+
+
+def _host_warnings(r: Resolved, host: HostBytes) -> tuple[str, ...]:
+    """Host memory of a machine against what its ranks put there."""
+    given = r.run.hardware.host_memory_gib
+    need = host.total * min(r.run.hardware.gpus, r.run.hardware.gpus_per_node or 1)
+    if given is None or need <= given * 2**30:
+        return ()
+    return (f"Host memory: a machine needs {format_bytes(need)} for what is offloaded and has {given:g} GiB.",)
 
 
 def _warnings(r: Resolved, w: Workload, price_problem: str, hours: float | None) -> tuple[str, ...]:

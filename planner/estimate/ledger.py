@@ -27,6 +27,11 @@ _STEP_FORMULAS = {
         "processor time per operator of the profile and the stack",
     ),
     "update": ("max(bytes / (f B), kernels · t_dispatch)", "bytes and kernels of the optimizer's implementation"),
+    "host_update": ("28 · N_trained / (f B_host)", "bandwidth of host memory (assumed server, or as given)"),
+    "host_link": (
+        "sum of max(0, bytes / (f B_link) − t_compute beside it)",
+        "link to the host of the catalog; share of it that copies reach is assumed",
+    ),
     "product": (
         "sum of t(m, n, k) + columns · kernels · t_launch of factorisations",
         "device curve of matrix products; factorisations as chains of small kernels (not measured)",
@@ -150,6 +155,13 @@ def _source_of(r: Resolved, name: str) -> str:
     if name.startswith("communication/"):
         return f"{r.stack.label}: gradient buckets ({r.stack.reference})"
     return f"parameters of the model; {r.run.parallel.sharding} over {r.run.dp} ranks (Rajbhandari et al. 2020, arXiv:1910.02054)"
+
+
+def host_terms(parts: dict[str, float], ranks: int) -> list[Term]:
+    """`host/…`: what one rank keeps in host memory."""
+    inputs: dict[str, float | int | str] = {"ranks on a machine": ranks}
+    origin = "Ren et al. 2021, arXiv:2101.06840; Rajbhandari et al. 2021, arXiv:2104.07857; paged states: bitsandbytes"
+    return [_term(f"host/{name}", size, "B", "N · bytes of one rank", inputs, origin) for name, size in parts.items()]
 
 
 def reserved_terms(allocated: float, reserved: float, context: float) -> list[Term]:

@@ -83,6 +83,11 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     if master != precision.master_weights:
         precision = precision.model_copy(update={"master_weights": master})
         notes.append(f"{stack.label} keeps an fp32 master copy of {precision.weights} weights.")
+    if stack.name == "deepspeed" and "optimizer" in run.offload and precision.weights == "fp32":
+        low = precision.compute if precision.compute in ("bf16", "fp16") else None
+        if low is not None:
+            precision = precision.model_copy(update={"weights": low, "autocast": False, "master_weights": True})
+            notes.append(f"DeepSpeed keeps {low} weights on the accelerator and their fp32 masters with the optimizer on the host.")
     scaled = scaled_products(
         precision,
         library=stack.scaled,
@@ -126,8 +131,6 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             "Use none.",
         )
     hardware, topology = _hardware(run, accelerator, profile, notes)
-    if run.offload != "none":
-        raise PlanError("offload", run.offload, "is not planned yet", "Use none.")
     method = run.method.model_copy(update=dict(adaptation.resolved))
     full = run.model_copy(
         update={
