@@ -223,6 +223,22 @@ class Data(_Part):
         return self
 
 
+class Checkpoints(_Part):
+    """Which blocks are recomputed, and what of them is kept all the same."""
+
+    every: Annotated[int, Field(ge=1, le=1000, strict=True)] = Field(
+        1, description="One block in this many is checkpointed: 2 is every second one."
+    )
+    keep: tuple[Literal["attention", "matmul", "norm", "elementwise"], ...] | None = Field(
+        None, description="Kinds of operations in a checkpointed block whose results are kept instead of recomputed."
+    )
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
 class OptimizerOptions(_Part):
     """Numbers that a few optimizers ask for; each says which it reads."""
 
@@ -288,7 +304,10 @@ class Run(_Part):
     parallel: Parallel = Field(default_factory=lambda: Parallel(), description="How the work is divided.")
     batch: Batch = Field(default_factory=lambda: Batch(), description="Samples in a step.")
     activation_checkpointing: Literal["none", "selective", "full"] = Field(
-        "none", description="Recompute activations in backward to save memory."
+        "none", description="Recompute activations in backward to save memory; a mapping {every: 2, keep: […]} is full with these."
+    )
+    checkpoints: Checkpoints = Field(
+        default_factory=lambda: Checkpoints(), description="Which blocks are checkpointed, and what of them is kept."
     )
     attention: Literal["eager", "sdpa", "flash"] | None = Field(
         None, description="Attention kernel: eager keeps the score matrix, sdpa and flash do not."
@@ -302,6 +321,27 @@ class Run(_Part):
     )
     price: PriceChoice = Field(default_factory=lambda: PriceChoice(), description="What a GPU-hour costs.")
     energy: Energy = Field(default_factory=lambda: Energy(), description="Electricity and its carbon.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _checkpoints_as_mapping(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(given := data.get("activation_checkpointing"), dict):
+            rest = {key: value for key, value in given.items() if key != "mode"}
+            return {**data, "activation_checkpointing": given.get("mode", "full"), "checkpoints": rest}
+        return data
+
+    @model_validator(mode="after")
+    def _checkpoints_are_used(self) -> Run:
+        for name in ("every", "keep"):
+            value = getattr(self.checkpoints, name)
+            if value not in (1, None) and self.activation_checkpointing != "full":
+                raise PlanError(
+                    f"checkpoints.{name}",
+                    value,
+                    f"means nothing with activation_checkpointing: {self.activation_checkpointing}",
+                    "Use activation_checkpointing: full.",
+                )
+        return self
 
     @field_validator("method", mode="before")
     @classmethod

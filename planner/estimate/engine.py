@@ -99,6 +99,8 @@ def _workload(r: Resolved) -> Workload:
     setting = Setting(
         r.arch, r.adaptation, r.formats, r.stack, batch.micro, seq, r.attention, recompute, sharded, batch
     )
+    checkpoints = r.run.checkpoints
+    setting = replace(setting, checkpoint_every=checkpoints.every, checkpoint_keep=checkpoints.keep or ())
     return trace(setting, r.head, checkpointing)
 
 

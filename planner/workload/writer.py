@@ -24,7 +24,7 @@ class Setting:
     """Everything that the layers need to know beside the graph they write to.
 
     arch: the main stack · batch, seq: sequences of a micro step and the user's tokens of each · given: the run's batch,
-    for stacks that count in other units.
+    for stacks that count in other units · checkpoint_every, checkpoint_keep: which blocks are checkpointed, which kinds of operations they keep.
     """
 
     arch: Architecture
@@ -37,6 +37,8 @@ class Setting:
     recompute_attention: bool = False
     sharded: bool = False
     given: Batch = field(default_factory=Batch)
+    checkpoint_every: int = 1
+    checkpoint_keep: tuple[str, ...] = ()
 
     @property
     def eager(self) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, float8, flops, memory, optimizers, parameters, sequence_cases
+from tests.oracles import cases, checkpoints, float8, flops, memory, optimizers, parameters, sequence_cases
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -48,6 +48,7 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "sequence-flops": (sequence_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
     "optimizers": (optimizers.cases, lambda config, arguments: optimizers.measure(config, **arguments)),
     "float8-memory": (float8.cases, lambda config, arguments: float8.measure(config, **arguments)),
+    "checkpoint-memory": (checkpoints.cases, lambda config, arguments: checkpoints.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
 
