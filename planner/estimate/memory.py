@@ -50,7 +50,7 @@ class Persistent:
 
     gradient_bytes: persistent bytes of one trained element's gradient · present: gradients exist before this micro step (accumulation) ·
     gathered: bytes of one element of a gathered weight, None when weights are whole · gradient_share: fraction of
-    the reduced gradient that stays on this rank.
+    the reduced gradient that stays on this rank · offloaded: saved tensors of blocks go to the host, all but those of one block of each kind.
     """
 
     books: tuple[float, ...]
@@ -59,6 +59,7 @@ class Persistent:
     gathered: float | None = None
     gradient_share: float = 1.0
     sharded_gradients: bool = False
+    offloaded: bool = False
 
 
 @dataclass
@@ -86,6 +87,8 @@ class Walk:
     _transient: float = 0.0
     _once: float = 0.0
     """Gradients of parameters that all blocks share: later blocks add into the first one's."""
+    offloaded: float = 0.0
+    """Saved tensors that went to the host [bytes]."""
     _walked: float = 0.0
 
     def run(self) -> list[Moment]:
@@ -138,6 +141,9 @@ class Walk:
             self._gradients[key].size *= stretch.count
         change = [a - b for a, b in zip(self.live, before, strict=True)]
         change[GRADIENTS] -= self._once - once
+        if self.persistent.offloaded and stretch.name == "block":
+            self.offloaded += max(0.0, change[ACTIVATIONS]) * (stretch.count - 1)
+            change[ACTIVATIONS] = 0.0
         for repeat in _sampled(stretch.count):
             shifted = [
                 Moment(phase, place, tuple(v + repeat * c for v, c in zip(parts, change, strict=True)), at + repeat)

@@ -15,6 +15,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
 from planner.workload.precision import QUANTIZED, Formats
+from planner.workload.scaled import scaled_linear
 from planner.workload.stacks import Stack
 
 
@@ -23,7 +24,7 @@ class Setting:
     """Everything that the layers need to know beside the graph they write to.
 
     arch: the main stack · batch, seq: sequences of a micro step and the user's tokens of each · given: the run's batch,
-    for stacks that count in other units.
+    for stacks that count in other units · checkpoint_every, checkpoint_keep: which blocks are checkpointed, which kinds of operations they keep.
     """
 
     arch: Architecture
@@ -36,6 +37,8 @@ class Setting:
     recompute_attention: bool = False
     sharded: bool = False
     given: Batch = field(default_factory=Batch)
+    checkpoint_every: int = 1
+    checkpoint_keep: tuple[str, ...] = ()
 
     @property
     def eager(self) -> bool:
@@ -62,6 +65,8 @@ class Writer:
         self.keys = self.t + (setting.adaptation.prefix_tokens if main else 0)
         self.carried: dict[Hashable, Tensor] = {}
         """What an earlier part made for later ones: the prefix of each layer (by its number), a tower's output (by its name)."""
+        self.quantised: dict[int, tuple[Tensor, Tensor]] = {}
+        """Low-precision copies of a tensor that several layers read, by storage: by rows and by columns."""
         self.head_kind = "causal-lm"
         self.kept: tuple[Tensor, ...] = ()
         """Local variables of the block's forward."""
@@ -102,6 +107,9 @@ class Writer:
             offset = self.weight(path + ".bias", (out,)) if bias else None
             if w.parameter is not None and w.parameter.dtype in QUANTIZED:
                 return self._quantized(v, w, offset)
+            scaled = self.s.formats.scaled
+            if scaled is not None and base and scaled.takes(w) and w.parameter is not None and not w.parameter.adapter:
+                return scaled_linear(self, v, w, offset)
             return self.graph.linear(v, w, offset)
 
         if adaptation.beside is None or not adaptation.adapts(path):
