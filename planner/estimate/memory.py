@@ -22,6 +22,11 @@ _INDEX = {name: i for i, name in enumerate(COMPONENTS)}
 WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE, COMMUNICATION = range(len(COMPONENTS))
 
 
+def added(parts: tuple[float, ...], more: tuple[float, ...], times: float) -> tuple[float, ...]:
+    """Books with some more of each, so many times."""
+    return tuple(p + times * m for p, m in zip(parts, more, strict=True))
+
+
 def rounded(size: float) -> float:
     """Size of a block that holds `size` bytes [bytes]."""
     return -(-size // ROUNDING) * ROUNDING
@@ -79,6 +84,8 @@ class Walk:
     persistent: Persistent
     live: list[float] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
+    kept: tuple[float, ...] = ()
+    """What one micro step keeps from its forward for its backward, by component [bytes]."""
     _saved: dict[int, int] = field(default_factory=dict)
     _storages: dict[int, Storage] = field(default_factory=dict)
     _gradients: dict[int, _Buffer] = field(default_factory=dict)
@@ -99,10 +106,14 @@ class Walk:
         for stretch in stretches:
             self._repeat(stretch, "forward", self._forward)
         self._end_of_forward()
+        self.kept = tuple(
+            a - b if i in (ACTIVATIONS, LOGITS) else 0.0
+            for i, (a, b) in enumerate(zip(self.live, self.persistent.books, strict=True))
+        )
         loss = stretches[-1].output
         if loss.requires_grad:
-            self._gradients[id(loss)] = _Buffer(rounded(4), ACTIVATIONS)
-            self.live[ACTIVATIONS] += rounded(4)
+            self._gradients[id(loss)] = _Buffer(rounded(loss.bytes), ACTIVATIONS)
+            self.live[ACTIVATIONS] += rounded(loss.bytes)
         for stretch in reversed(stretches):
             self._repeat(stretch, "backward", self._backward)
         for stretch in stretches:

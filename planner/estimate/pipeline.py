@@ -53,7 +53,9 @@ def simulate(
 
 
 @lru_cache(maxsize=256)
-def _simulate(forward: tuple[float, ...], backward: tuple[float, ...], micro: int, chunks: int, between: float) -> Timeline:
+def _simulate(
+    forward: tuple[float, ...], backward: tuple[float, ...], micro: int, chunks: int, between: float
+) -> Timeline:
     stages = len(forward)
     shown = min(micro, EXACT_ROUNDS * stages)
     if chunks > 1:

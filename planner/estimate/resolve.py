@@ -75,7 +75,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     accelerator, profile = _device(run, profile)
     _check_parallel(run)
     precision = _precision(run, adaptation, profile, notes)
-    sharding = run.parallel.sharding or ("none" if run.dp == 1 else "ddp")
+    sharding = run.parallel.sharding or ("none" if run.dp * run.parallel.cp == 1 else "ddp")
     sharded = sharding in ("zero3", "hsdp") and run.dp > 1
     master = precision.master_weights or (
         stack.master_by_default and precision.weights in ("bf16", "fp16") and run.method.name in ("full", "freeze")
@@ -264,16 +264,25 @@ def _gibibytes(value: Any, name: str) -> int:
 
 
 def _check_parallel(run: Run) -> None:
-    for field in ("tp", "pp", "cp", "ep", "virtual_pp"):
-        degree = getattr(run.parallel, field)
-        if degree > 1:
-            raise PlanError(
-                f"parallel.{field}",
-                degree,
-                "is not planned yet",
-                "This version plans data parallelism (ddp, zero1, zero2, zero3, hsdp): use 1.",
-            )
-    if run.parallel.sharding not in (None, "none") and run.dp == 1 and run.parallel.sharding != "ddp":
+    p = run.parallel
+    if p.virtual_pp > 1 and p.pp == 1:
+        raise PlanError(
+            "parallel.virtual_pp", p.virtual_pp, "needs pipeline stages", "Use pp above 1, or virtual_pp: 1."
+        )
+    if p.sequence_parallel and p.tp == 1:
+        raise PlanError("parallel.sequence_parallel", True, "needs tensor parallelism", "Use tp above 1, or false.")
+    if p.ep > 1 and (run.dp * p.cp * (p.tp if p.sequence_parallel else 1)) % p.ep:
+        raise PlanError(
+            "parallel.ep", p.ep, f"does not divide the {run.dp * p.cp} data-parallel ranks", "Use a divisor of them."
+        )
+    if p.pp > 1 and p.virtual_pp > 1 and run.batch.accumulation % p.pp:
+        raise PlanError(
+            "batch.accumulation",
+            run.batch.accumulation,
+            f"is no multiple of the {p.pp} stages, which interleaved chunks need",
+            f"Use a multiple of {p.pp}, or virtual_pp: 1.",
+        )
+    if run.parallel.sharding not in (None, "none") and run.dp * p.cp == 1 and run.parallel.sharding != "ddp":
         raise PlanError(
             "parallel.sharding",
             run.parallel.sharding,

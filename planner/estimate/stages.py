@@ -54,6 +54,4 @@ def stages_of(setting: Setting, head: str, checkpointing: str, pp: int, chunks: 
         start += count
         kinds = tuple(decisions(arch, setting.adaptation, i) for i in range(part.start, part.stop))
         found.setdefault((part.first, part.last, kinds), ([], part))[0].append(index)
-    return [
-        Stage(tuple(indices), part, trace(setting, head, checkpointing, part)) for indices, part in found.values()
-    ]
+    return [Stage(tuple(indices), part, trace(setting, head, checkpointing, part)) for indices, part in found.values()]

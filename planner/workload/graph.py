@@ -94,6 +94,11 @@ class Parameter:
         self.name, self.shape, self.dtype, self.trainable, self.numel = name, shape, dtype, trainable, numel
         self.adapter, self.shared, self.buffer = adapter, shared, buffer
 
+    @property
+    def expert(self) -> bool:
+        """Stacked over experts, which expert parallelism divides."""
+        return len(self.shape) == 3
+
 
 class Kernel(NamedTuple):
     """One launch. `matmul` has its shape, `attention` its geometry in `extra`, all others only the bytes that they move."""

@@ -94,7 +94,5 @@ def gather_keys(w: Writer, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     # two blocks of keys and values, the one in use and the one that arrives, and in backward their gradients
     scratch = 2 * (k.bytes + v.bytes)
     keys, values = (Tensor(t.shape, t.dtype, t.storage, t.requires_grad) for t in (k, v))
-    g.add_operation(
-        "ring", "collective", (k, v), (keys, values), (), forward, back, temporary=(scratch, 2 * scratch)
-    )
+    g.add_operation("ring", "collective", (k, v), (keys, values), (), forward, back, temporary=(scratch, 2 * scratch))
     return keys, values

@@ -52,7 +52,10 @@ def local(arch: Architecture, split: Split) -> Architecture:
     kv = arch.kv_heads
     if split.tp > 1 and kv % split.tp and split.tp % kv:
         raise PlanError(
-            "parallel.tp", split.tp, f"neither divides the {kv} key-value heads nor is a multiple of them", "Use another degree."
+            "parallel.tp",
+            split.tp,
+            f"neither divides the {kv} key-value heads nor is a multiple of them",
+            "Use another degree.",
         )
     per_rank = math.ceil(arch.vocab / (MULTIPLE * split.tp)) * MULTIPLE if split.tp > 1 else arch.vocab
     return replace(

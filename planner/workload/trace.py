@@ -129,22 +129,22 @@ class _Tracer:
         )
         return x
 
-    def _blocks(self, arch: Architecture, x: Tensor, part: Part) -> Tensor:
+    def _blocks(self, arch: Architecture, x: Tensor, stage: Part) -> Tensor:
         if self.whole and self.s.checkpoint_every > 1:
-            return self._some_blocks(arch, x, part)
-        for indices, count in runs_of_equal_layers(arch, self.s.adaptation, part.start, part.stop):
+            return self._some_blocks(arch, x, stage)
+        for indices, count in runs_of_equal_layers(arch, self.s.adaptation, stage.start, stage.stop):
             for part, times in ((indices, 1), (tuple(i + len(indices) for i in indices), count - 1)):
                 for index in part if times else ():
                     x = self._block(arch, index, times, x, self.whole)
         return x
 
-    def _some_blocks(self, arch: Architecture, x: Tensor, part: Part) -> Tensor:
+    def _some_blocks(self, arch: Architecture, x: Tensor, stage: Part) -> Tensor:
         """One block in `every` is checkpointed (torchtitan's selective option n: the n-th, 2n-th, …).
 
         They are written in their order, since the gradients grow as the kept tensors go: only neighbours that are equal share a stretch.
         """
         every = self.s.checkpoint_every
-        for indices, count in runs_of_equal_layers(arch, self.s.adaptation, part.start, part.stop):
+        for indices, count in runs_of_equal_layers(arch, self.s.adaptation, stage.start, stage.stop):
             period, end = len(indices), indices[0] + len(indices) * count
             layer = indices[0]
             while layer < end:

@@ -15,8 +15,8 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
 from planner.workload.precision import QUANTIZED, Formats
-from planner.workload.split import Split
 from planner.workload.scaled import scaled_linear
+from planner.workload.split import Split
 from planner.workload.stacks import Stack
 
 
