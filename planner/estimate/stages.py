@@ -21,7 +21,7 @@ class Stage:
 def layers_of(stages: int, layers: int, chunks: int = 1) -> list[int]:
     """Layers of each stage: as equal as can be, the first and the last the first to have fewer (they also hold embedding and head).
 
-    Raises `PlanError` when there are more stages than layers, or chunks do not divide a stage.
+    Raises `PlanError` when there are more stages, or more chunks in all, than layers.
     """
     if stages > layers:
         raise PlanError("parallel.pp", stages, f"is more than the model's {layers} layers", f"Use at most {layers}.")
@@ -30,12 +30,9 @@ def layers_of(stages: int, layers: int, chunks: int = 1) -> list[int]:
     middle_first = sorted(range(stages), key=lambda i: (i in (0, stages - 1), i == stages - 1, i))
     for i in middle_first[:rest]:
         counts[i] += 1
-    if chunks > 1 and any(count % chunks for count in counts):
+    if chunks > share:
         raise PlanError(
-            "parallel.virtual_pp",
-            chunks,
-            f"does not divide the {max(counts)} layers of a stage",
-            "Use a divisor of layers / pp.",
+            "parallel.virtual_pp", chunks, f"is more than the {share} layers of a stage", f"Use at most {share}."
         )
     return counts
 
