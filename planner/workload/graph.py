@@ -226,6 +226,14 @@ class Graph:
         self.operations.append(Operation("view", "view", (x,), (y,), (), (), (), alias=True))
         return y
 
+    def expand(self, x: Tensor, shape: tuple[float, ...]) -> Tensor:
+        """`x.expand(shape)`: the same memory at a larger shape; backward sums a gradient of that shape."""
+        y = Tensor(shape, x.dtype, x.storage, x.requires_grad)
+        back = (Kernel("reduction", y.bytes + x.bytes),) if y.numel > x.numel else ()
+        self.operations.append(Operation("expand", "view", (x,), (y,), (), (), back, alias=y.numel == x.numel))
+        return y
+
+
     def leaf(self, x: Tensor) -> Tensor:
         """`x.requires_grad_(True)` on a tensor without history: autograd refers to it until backward is over."""
         x.requires_grad = True
