@@ -103,8 +103,11 @@ class Walk:
         self.live = list(self.persistent.books)
         stretches = self.workload.stretches
         self._gather_root(+1)
-        for stretch in stretches:
+        for position, stretch in enumerate(stretches):
             self._repeat(stretch, "forward", self._forward)
+            following = stretches[position + 1] if position + 1 < len(stretches) else None
+            if following is None or following.tower != stretch.tower or following.name == "head":
+                self._end_of_stack(stretch.tower)
         self._end_of_forward()
         self.kept = tuple(
             a - b if i in (ACTIVATIONS, LOGITS) else 0.0
@@ -124,14 +127,24 @@ class Walk:
         self._gather_root(-1)
         return self.moments
 
-    def _end_of_forward(self) -> None:
-        """Variables of the model's forward and autocast's weight copies are gone; equal blocks lose theirs alike."""
+    def _end_of_stack(self, tower: str) -> None:
+        """Variables of a stack's forward are gone."""
         for stretch in self.workload.stretches:
-            for tensor in stretch.held:
-                storage = tensor.storage
-                self._drop_saved(storage)
-                if id(storage) not in self._storages:
-                    self.live[_INDEX[storage.category]] -= rounded(storage.bytes) * (stretch.count - 1)
+            if stretch.tower == tower and stretch.name != "head":
+                self._let_go(stretch, stretch.local)
+
+    def _end_of_forward(self) -> None:
+        """Variables of the model's forward and autocast's weight copies are gone."""
+        for stretch in self.workload.stretches:
+            self._let_go(stretch, stretch.held)
+
+    def _let_go(self, stretch: Stretch, tensors: tuple[Tensor, ...]) -> None:
+        """Python no longer refers to these; equal blocks lose theirs alike."""
+        for tensor in tensors:
+            storage = tensor.storage
+            self._drop_saved(storage)
+            if id(storage) not in self._storages:
+                self.live[_INDEX[storage.category]] -= rounded(storage.bytes) * (stretch.count - 1)
 
     # -- equal blocks ------------------------------------------------------------------------------------------------------------------------------
 
@@ -205,7 +218,7 @@ class Walk:
     def _operations(self, stretch: Stretch, phase: str, *, keep: bool, stop: int, keeps_output: bool) -> None:
         """Run operations forward. keep: tensors saved for backward stay alive."""
         if phase == "forward":
-            for tensor in (*stretch.held, *stretch.lasting):
+            for tensor in (*stretch.held, *stretch.local, *stretch.lasting):
                 self._hold_saved(tensor.storage)
         last = self._last_uses(stretch)
         output = id(stretch.output.storage) if keeps_output else 0

@@ -16,10 +16,12 @@ from planner.run import Batch, HeadName
 
 if TYPE_CHECKING:
     from planner.workload.components import FeedForward, Front, Layout, Mixer, Output, Tail
+    from planner.workload.seq2seq import Cross, RelativeBias
 
-Norm = Literal["layer", "layer-offset", "rms", "rms-offset", "rms-fp32"]
+Norm = Literal["layer", "layer-offset", "rms", "rms-offset", "rms-fp32", "rms-own"]
 """layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · rms: Llama's (weight times the value cast back) ·
-rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32)."""
+rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32) ·
+rms-own: T5's (the value in its own type times an fp32 root)."""
 Placement = Literal["pre", "post", "sandwich", "post-branch", "parallel"]
 """Where norms stand in a block: before each branch (GPT-2, Llama), after each sum (BERT), around each branch (Gemma
 2), after each branch (OLMo 2), or attention
@@ -51,6 +53,7 @@ class Names:
     positions: str = ""
     token_types: str = ""
     embedding_norm: str = ""
+    early_norm: str = ""
     final_norm: str = "model.norm"
     head: str = "lm_head"
     classifier: str = "score"
@@ -91,6 +94,12 @@ class Architecture:
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
     outputs: heads of its own, beside or in place of the usual ones; when there are any, the model offers just these.
+    cross: attention over a tower's output in every block · position_bias: what self-attention adds to its scores.
+    key_unbiased: keys have no bias where queries and values have one (Whisper) ·
+    wide_down: the MLP's hidden values take the storage type of its last weight (T5).
+    final_dropout: behind the final norm · output_scaled: the head's input is scaled · logit_offset: a bias that is a buffer
+    is added to the logits · plain_loss: the loss takes the logits as they are, without a copy in fp32.
+    fixed_positions: sinusoidal positions as a frozen parameter (`parameter`), a buffer (`buffer`), or learned ones.
     towers: stacks that run before this one, whose output it takes · tower: this stack's name when it is one of them.
     imported: read from the modules of a built model, without knowing its code.
     """
@@ -116,6 +125,7 @@ class Architecture:
     fused_gate_up: bool = False
     qkv_bias: bool = False
     out_bias: bool = False
+    key_unbiased: bool = False
     mlp_bias: bool = False
     norm_bias: bool = False
     qk_norm: Literal["none", "head", "full"] = "none"
@@ -143,6 +153,15 @@ class Architecture:
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
     classifier_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    final_dropout: float = 0.0
+    wide_down: bool = False
+    output_scaled: bool = False
+    logit_offset: bool = False
+    plain_loss: bool = False
+    fixed_positions: Literal["", "parameter", "buffer"] = ""
+    cross: Cross | None = None
+    position_bias: RelativeBias | None = None
     attention_softcap: bool = False
     logit_softcap: bool = False
     windows: tuple[int | None, ...] = ()

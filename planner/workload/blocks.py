@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.workload.attention import attention
+from planner.workload.attention import attention, cross_attention
 from planner.workload.graph import Tensor
 from planner.workload.mlp import mlp
 from planner.workload.regions import enter, leave
@@ -20,9 +20,15 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
     h = arch.hidden
     if arch.placement == "pre":
         x = g.add(x, scaled(w, g.dropout(mixed(w, layer, index, w.norm(norms[0], x, h)), p)), name="residual")
+        if arch.cross is not None:
+            branch = cross_attention(w, layer, index, arch.cross, w.norm(f"{layer}.{arch.cross.norm}", x, h))
+            x = g.add(x, g.dropout(branch, p), name="residual")
         return g.add(x, scaled(w, g.dropout(fed(w, layer, w.norm(norms[1], x, h)), p)), name="residual")
     if arch.placement == "post":
         x = w.norm(norms[0], g.add(g.dropout(mixed(w, layer, index, x), p), x, name="residual"), h)
+        if arch.cross is not None:
+            branch = cross_attention(w, layer, index, arch.cross, x)
+            x = w.norm(f"{layer}.{arch.cross.norm}", g.add(g.dropout(branch, p), x, name="residual"), h)
         w.kept = (*w.kept, x)  # `attention_output`
         return w.norm(norms[1], g.add(g.dropout(fed(w, layer, x), p), x, name="residual"), h)
     if arch.placement == "sandwich":

@@ -13,8 +13,9 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     arch, n, g = w.arch, w.names, w.graph
     width = arch.embedding_width or arch.hidden
     w.s.adaptation.begin(w)
-    tokens = w.s.seq / w.s.split.cp
-    x = lookup(w, n.embedding, arch.vocab, width, tokens, tied=arch.tied and w.head_kind != "sequence-classification")
+    tokens = w.t - (0 if arch.tower else w.s.adaptation.virtual_tokens)  # virtual ones join behind the embeddings
+    tied = arch.tied and (bool(arch.tower) or w.head_kind != "sequence-classification")
+    x = lookup(w, n.embedding, arch.vocab, width, tokens, tied=tied)
     if require_grad and not x.requires_grad:
         x = g.leaf(x)
     x = w.s.adaptation.prompt(w, x)
@@ -37,7 +38,11 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         x = g.unary("embedding_scale", x, save="none")
     if arch.token_types:
         x = g.add(x, lookup(w, n.token_types, arch.token_types, arch.hidden, w.t))
-    if arch.learned_positions:
+    if n.early_norm:
+        x = w.norm(n.early_norm, x, arch.hidden)
+    if arch.fixed_positions == "buffer":
+        x = g.add(x, sinusoids(w))
+    elif arch.learned_positions:
         x = g.add(x, positions(w, n.positions, arch.learned_positions))
     x = leave(w, x)
     if n.embedding_norm:
@@ -70,10 +75,20 @@ def lookup(w: Writer, path: str, rows: float, width: float, tokens: float, *, ti
     return y
 
 
-def positions(w: Writer, path: str, rows: float) -> Tensor:
-    """Learned positions are looked up once for all sequences of the batch."""
+def sinusoids(w: Writer) -> Tensor:
+    """Sinusoidal positions of every sequence, taken from a buffer (transformers M2M100SinusoidalPositionalEmbedding)."""
     g = w.graph
-    table = w.weight(path + ".weight", (rows, w.arch.hidden))
+    table = w.buffer(w.names.positions + ".weights", (w.arch.learned_positions, w.arch.hidden))
+    y = g.new((w.b, w.t, w.arch.hidden), table.dtype, False, "positions")
+    g.add_operation("positions", "embedding", (table,), (y,), (), (Kernel("elementwise", 2 * y.bytes),), ())
+    return y
+
+
+def positions(w: Writer, path: str, rows: float) -> Tensor:
+    """Positions are looked up once for all sequences of the batch."""
+    g = w.graph
+    make = w.fixed if w.arch.fixed_positions else w.weight
+    table = make(path + ".weight", (rows, w.arch.hidden))
     y = g.new((1, w.t, w.arch.hidden), table.dtype, table.requires_grad, "positions")
     g.add_operation(
         "embedding",

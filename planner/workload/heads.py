@@ -17,6 +17,7 @@ def head(w: Writer, x: Tensor) -> Tensor:
         return own.write(w, x)
     if arch.final_norm:
         x = w.norm(w.names.final_norm, x, arch.hidden)
+    x = g.dropout(x, w.active(arch.final_dropout))
     if arch.embedding_width:
         x = w.linear("model.decoder.project_out", x, arch.embedding_width, base=False)
     if kind == "none":
@@ -26,6 +27,8 @@ def head(w: Writer, x: Tensor) -> Tensor:
         return classify(w, x)
     if kind == "masked-lm":
         x = transform(w, x)
+    if arch.output_scaled:
+        x = g.unary("output_scale", x, save="none")
     width = arch.embedding_width or arch.hidden
     tied = arch.tied
     g.category = "logits"
@@ -35,6 +38,8 @@ def head(w: Writer, x: Tensor) -> Tensor:
         return chunked_loss(w, x, weight if weight is not None else w.weight(head + ".weight", (arch.vocab, width)))
     logits = w.linear(head, x, arch.vocab, bias=arch.head_bias, base=False, weight=weight)
     statistics(w, logits)
+    if arch.logit_offset:
+        logits = g.add(logits, w.buffer("final_logits_bias", (1, arch.vocab)), name="logit_offset")
     if arch.logits_scaled:
         logits = g.unary("logit_scale", logits, save="none")
     if arch.logit_softcap:
@@ -124,7 +129,7 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
     # under full sharding accelerate's conversion of the outputs to fp32 goes around a patched loss
     style = "upcast" if w.s.sharded and w.s.stack.output_copies else w.s.stack.loss
     loss = g.new((1,), "fp32", logits.requires_grad, "loss")
-    if kind == "masked-lm" and style == "upcast":  # encoders hand the logits to CrossEntropyLoss as they are
+    if (kind == "masked-lm" or w.arch.plain_loss) and style == "upcast":  # these hand the logits to CrossEntropyLoss as they are
         logits = g.raise_(logits)
         probabilities = g.softmax(logits, name="log_softmax")
         back = (Kernel("elementwise", probabilities.bytes),)

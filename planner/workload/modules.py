@@ -13,6 +13,8 @@ def block_linears(arch: Architecture) -> tuple[str, ...]:
     attention: tuple[str, ...] = (n.fused, n.out) if arch.fused_qkv else (n.query, n.key, n.value, n.out)
     if arch.mixer is not None:
         attention = arch.mixer.linears
+    if arch.cross is not None:
+        attention = (*attention, *arch.cross.linears)
     if arch.feed_forward is not None:
         return (*attention, *arch.feed_forward.linears)
     mlp: tuple[str, ...] = (n.gate, n.up, n.down) if arch.gated and not arch.fused_gate_up else (n.up, n.down)

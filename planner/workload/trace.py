@@ -29,6 +29,7 @@ class Stretch:
 
     tower: the stack that it belongs to, empty for the main one.
     held: tensors that a Python variable of the model's forward keeps alive until the forward is over.
+    local: those that a variable of the stack's forward keeps alive until that is over.
     lasting: tensors that all blocks use and that live until backward is over.
     retained: operations of a checkpointed block whose results are kept, so that they are not recomputed.
     borrowed: tensors of an earlier part that every one of the equal parts uses; their gradients are summed over all.
@@ -43,6 +44,7 @@ class Stretch:
     checkpointed: bool = False
     skipped: int = 0
     held: tuple[Tensor, ...] = ()
+    local: tuple[Tensor, ...] = ()
     retained: tuple[Operation, ...] = ()
     lasting: tuple[Tensor, ...] = ()
     borrowed: tuple[Tensor, ...] = ()
@@ -185,6 +187,7 @@ class _Tracer:
             y = arch.tail.write(w, x)
         else:
             y = w.norm(arch.names.final_norm, x, arch.hidden) if arch.final_norm else x
+            y = w.graph.dropout(y, w.active(arch.final_dropout))
         lasting, held = ((y,), w.held) if self.whole else ((), (*w.held, y))
         self._add("tail", w, x, y, held=(*w.graph.cached_casts, *held), lasting=lasting)
         return y
@@ -199,9 +202,14 @@ class _Tracer:
     def _add(self, name: str, w: Writer, source: Tensor | None, output: Tensor, **more: Any) -> None:
         passed = {id(t): t for key, t in self._carried.items() if isinstance(key, str)}
         used = {id(t): passed[id(t)] for o in w.graph.operations for t in o.inputs if id(t) in passed}
+        held, local = more.pop("held", ()), w.local
+        if w.arch.tower and name != "tail":  # what a tower's forward held goes with it; autocast's copies stay
+            casts = {id(t) for t in w.graph.cached_casts}
+            local = (*local, *(t for t in held if id(t) not in casts))
+            held = w.graph.cached_casts
         made = Stretch(
             name, w.graph.operations, w.graph.parameters, more.pop("count", 1), source, output,
-            borrowed=tuple(used.values()), tower=w.arch.tower, **more,
+            held=held, local=local, borrowed=tuple(used.values()), tower=w.arch.tower, **more,
         )  # fmt: skip
         self.stretches.append(made)
 

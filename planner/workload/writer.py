@@ -76,6 +76,8 @@ class Writer:
         """Local variables of the block's forward."""
         self.held: tuple[Tensor, ...] = ()
         """Local variables of the model's forward."""
+        self.local: tuple[Tensor, ...] = ()
+        """Local variables of the stack's forward, which ends before a later stack or the head begins."""
         self.arguments: tuple[Tensor, ...] = ()
         """Tensors that every block receives beside its input: mask, cosine and sine."""
 
@@ -89,6 +91,14 @@ class Writer:
         dtype = formats.base if base and formats.base else formats.graph
         parameter = Parameter(path, shape, dtype, not replaced and self.s.adaptation.trains(path))
         return self.graph.parameter(parameter)
+
+    def fixed(self, path: str, shape: tuple[float, ...]) -> Tensor:
+        """A parameter that no method trains (sinusoidal positions)."""
+        return self.graph.parameter(Parameter(path, shape, self.s.formats.graph, False))
+
+    def buffer(self, path: str, shape: tuple[float, ...]) -> Tensor:
+        """A tensor of the model that is stored beside the parameters."""
+        return self.graph.parameter(Parameter(path, shape, self.s.formats.graph, False, buffer=True))
 
     def share(self, path: str, shape: tuple[float, ...]) -> Tensor:
         """A parameter that a later stretch uses too (tied embeddings)."""
@@ -234,6 +244,9 @@ class Writer:
         back = Kernel("elementwise", square.bytes)
         g.add_operation("mean", "norm", (square,), (mean,), (), (Kernel("reduction", square.bytes),), (back,))
         inverse = g.unary("rsqrt", mean, save="output", kernels=2)
+        if kind == "rms-own":
+            normed = g.mul(x, inverse, name="normalize")
+            return g.mul(weight, normed if weight.dtype == "fp32" else g.cast(normed, weight.dtype), name="norm_weight")
         normed = g.mul(x32, inverse, name="normalize")
         if kind == "rms":
             return g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")

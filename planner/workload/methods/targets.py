@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Match = Callable[[str], bool]
 
 DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
+    "t5": ("q", "v"),
+    "mt5": ("q", "v"),
+    "umt5": ("q", "v"),
     "gpt2": ("c_attn",),
     "gpt_bigcode": ("c_attn",),
     "gpt_neox": ("query_key_value",),
