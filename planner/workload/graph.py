@@ -29,6 +29,8 @@ BYTES: dict[str, float] = {
 
 FUSED_ATTENTION = "attention"
 """Name of the operation whose temporaries are scratch inside one kernel."""
+BATCH = "batch"
+"""Name of the storage of inputs that are large enough to count, such as images."""
 
 
 class Storage:
