@@ -29,7 +29,8 @@ class Patches:
     a constant table, or none · rows: of the position table · sizes: whether other image sizes are possible: positions
     are interpolated when asked for, always (which costs even at the config's size), or cannot be (fixed); free: no
     positions here · frames, tubelet: of a video · norm: path of a norm · norm_first: it stands before the positions ·
-    unused: parameters that take no part, with their sizes · keeps_cast: the model's forward keeps the cast pixels.
+    unused: parameters that take no part, with their sizes · keeps_cast: the model's forward keeps the cast pixels · given_cast: pixels must come in the model's type ·
+    mid_positions: positions that are added behind the blocks, so many sets of them, carried by their path.
     """
 
     image: tuple[int, int]
@@ -51,6 +52,8 @@ class Patches:
     dropout: float = 0.0
     unused: tuple[Token, ...] = ()
     keeps_cast: bool = True
+    given_cast: bool = False
+    mid_positions: Token | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -118,17 +121,23 @@ class Patches:
         if self.norm and not self.norm_first:
             x = w.norm(self.norm, x, arch.hidden)
         x = g.dropout(x, w.active(self.dropout))
+        if self.mid_positions:
+            name, sets = self.mid_positions
+            table = w.weight(name, (sets, 1, self._rows(), arch.hidden))
+            w.carried[name] = interpolate(w, table, (sets, 1, w.t, arch.hidden))
+            w.held = (*w.held, w.carried[name])
         w.held = (*w.held, x)  # `embedding_output`
         return x
 
     def _project(self, w: Writer, given: Batch) -> Tensor:
         g, (height, width) = w.graph, self.size(given)
         frames = (self.frames,) if self.frames else ()
-        pixels = g.new((w.b, *frames, self.channels, height, width), "fp32", False, BATCH)
+        stored = w.s.formats.stored
+        dtype = stored if self.given_cast and stored in ("bf16", "fp16") else "fp32"
+        pixels = g.new((w.b, *frames, self.channels, height, width), dtype, False, BATCH)
         g.add_operation("pixels", "embedding", (), (pixels,), (), (), ())
         w.arguments = (*w.arguments, pixels)
-        stored = w.s.formats.graph
-        x = g.cast(pixels, stored, name="pixels_cast")
+        x = pixels if self.given_cast else g.cast(pixels, w.s.formats.graph, name="pixels_cast")
         if self.keeps_cast and x is not pixels:
             w.held = (*w.held, x)
         kernel = (*((self.tubelet,) if self.frames else ()), *self.patch)
@@ -136,10 +145,14 @@ class Patches:
         y = convolve(w, self.path, x, w.arch.hidden, kernel, grid, channels=self.channels, bias=self.bias)
         return g.view(y, (w.b, self.patches(given), w.arch.hidden))
 
+    def _rows(self) -> int:
+        """Positions of the config's image."""
+        extra = sum(n for _, n in (*self.before, *self.after))
+        return extra + self._times() * (self.image[0] // self.patch[0]) * (self.image[1] // self.patch[1])
+
     def _positions(self, w: Writer, count: int) -> Tensor:
         g, h = w.graph, w.arch.hidden
-        extra = sum(n for _, n in (*self.before, *self.after))
-        rows = extra + self._times() * (self.image[0] // self.patch[0]) * (self.image[1] // self.patch[1])
+        rows = self._rows()
         if self.positions == "constant":
             table = g.new((1, rows, h), w.s.formats.graph, False, "positions")
             g.add_operation("positions", "embedding", (), (table,), (), (Kernel("elementwise", table.bytes),), ())

@@ -18,24 +18,33 @@ class VisionBlock:
     """A pre-norm block.
 
     scales: names of the learned scale of each branch (Touvron et al. 2021, arXiv:2103.17239), relative to the block ·
-    drop_path: whether whole branches are dropped for some samples (Huang et al. 2016, arXiv:1603.09382).
+    drop_path: whether whole branches are dropped for some samples (Huang et al. 2016, arXiv:1603.09382) ·
+    keeps_norm: the first norm's output is a variable of the block's forward · mid_positions: name of carried positions
+    that are added to the block's output.
     """
 
     linears: tuple[str, ...]
     scales: tuple[str, str] | None = None
     drop_path: bool = False
+    keeps_norm: bool = False
+    mid_positions: str = ""
 
     def write(self, w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         g, arch = w.graph, w.arch
         branches = (lambda y: attention(w, layer, index, y), lambda y: mlp(w, layer, y))
         for number, branch in enumerate(branches):
             norm = f"{layer}.{w.names.norms[number]}"
-            y = g.dropout(branch(w.norm(norm, x, arch.hidden)), w.active(arch.hidden_dropout))
+            normed = w.norm(norm, x, arch.hidden)
+            y = g.dropout(branch(normed), w.active(arch.hidden_dropout))
+            if self.keeps_norm and not number:
+                w.kept = (*w.kept, normed, y)
             if self.scales:
                 y = g.mul(y, w.weight(f"{layer}.{self.scales[number]}", (arch.hidden,)), name="layer_scale")
             if self.drop_path and w.s.stack.dropout:
                 y = drop_path(w, y)
             x = g.add(y, x, name="residual")
+        if self.mid_positions:
+            x = g.add(x, g.split(w.carried[self.mid_positions], [(1, w.t, arch.hidden)])[0], name="positions_add")
         return x
 
 

@@ -67,6 +67,51 @@ class Features:
         return scalar_loss(w, x)
 
 
+@dataclass(frozen=True)
+class Detector:
+    """Class and box of each detection token (Fang et al. 2021, arXiv:2106.00666), or of each object query (Carion et al.
+    2020, arXiv:2005.12872). The loss is a mean: Hungarian matching runs on the CPU and is not modelled.
+
+    tokens: the last ones are taken, 0 for all · class_layers, box_layers: depth of the two heads · prefix: of their paths.
+    """
+
+    labels: int
+    tokens: int = 0
+    class_layers: int = 3
+    box_layers: int = 3
+    kind: str = "object-detection"
+
+    @property
+    def linears(self) -> tuple[str, ...]:
+        return (*self._paths("class_labels_classifier", self.class_layers), *self._paths("bbox_predictor", self.box_layers))
+
+    @staticmethod
+    def _paths(name: str, depth: int) -> tuple[str, ...]:
+        return (name,) if depth == 1 else tuple(f"{name}.layers.{i}" for i in range(depth))
+
+    def write(self, w: Writer, x: Tensor) -> Tensor:
+        g, h = w.graph, w.arch.hidden
+        if w.arch.final_norm:
+            x = w.norm(w.names.final_norm, x, h)
+        if self.tokens:
+            x = g.split(x, [(w.b, self.tokens, h)])[0]
+        classes = self._mlp(w, x, "class_labels_classifier", self.class_layers, self.labels + 1)
+        boxes = g.unary("sigmoid", self._mlp(w, x, "bbox_predictor", self.box_layers, 4), save="output")
+        loss = g.add(scalar_loss(w, g.cast(classes, "fp32")), scalar_loss(w, g.cast(boxes, "fp32")))
+        g.release(classes, boxes)
+        return loss
+
+    def _mlp(self, w: Writer, x: Tensor, name: str, depth: int, out: int) -> Tensor:
+        g = w.graph
+        for i, path in enumerate(self._paths(name, depth)):
+            last = i == depth - 1
+            if i == 0 and self.tokens:  # the linear layer copies what is not contiguous
+                x = g.copy(x)
+            x = w.linear(path, x, out if last else w.arch.hidden, bias=True, base=False)
+            x = x if last else g.unary("relu", x, save="output")
+        return x
+
+
 def pool(w: Writer, x: Tensor, pooling: Pooling, skipped: int) -> Tensor:
     """[b, t, h] to one vector a sample: the first token (a view), the mean, or both joined."""
     g, h = w.graph, w.arch.hidden

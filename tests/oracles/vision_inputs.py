@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 VIDEO = ("videomae", "vivit")
+UNCAST = ("yolos", "videomae")
+"""Models that take pixels in the type of their weights only."""
 HEADS = ("image-classification", "object-detection", "contrastive")
 
 
@@ -31,14 +33,15 @@ def constructor(config: Any, head: str | None) -> tuple[Any, Callable[..., nn.Mo
     return outer, getattr(transformers, whole + "ForImageClassification")._from_config
 
 
-def images(config: Any, batch: int, size: int | None, device: str) -> torch.Tensor:
+def images(config: Any, batch: int, size: int | None, weights: torch.dtype, device: str) -> torch.Tensor:
     """Pixels as an image processor hands them out: fp32."""
     config = getattr(config, "vision_config", config)
     sides = size if size is not None else getattr(config, "image_size", 224)
     height, width = sides if isinstance(sides, list | tuple) else (sides, sides)
     channels = getattr(config, "num_channels", 3)
     frames = (config.num_frames,) if config.model_type in VIDEO else ()
-    return torch.empty((batch, *frames, channels, height, width), device=device)
+    dtype = weights if config.model_type in UNCAST else torch.float32
+    return torch.empty((batch, *frames, channels, height, width), dtype=dtype, device=device)
 
 
 def vision(
@@ -46,7 +49,7 @@ def vision(
 ) -> dict[str, torch.Tensor]:
     """One batch of a vision model, or of a model of images and text."""
     config: Any = model.config
-    data = {"pixel_values": images(config, batch, image_size, device)}
+    data = {"pixel_values": images(config, batch, image_size, next(model.parameters()).dtype, device)}
     if head == "image-classification":
         data["labels"] = torch.zeros(batch, dtype=torch.long, device=device)
     elif head == "contrastive":

@@ -11,7 +11,7 @@ from planner.workload.components import Output
 from planner.workload.families.fields import Fields, family
 from planner.workload.patches import Patches
 from planner.workload.vision_blocks import VisionBlock
-from planner.workload.vision_heads import Features, ImageClassifier
+from planner.workload.vision_heads import Detector, Features, ImageClassifier
 
 LINEARS = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")
 
@@ -162,3 +162,64 @@ def _(f: Fields) -> Architecture:
     mask = ((f"{prefix}.embeddings.mask_token", f.size("hidden_size", default=768)),)
     registers = (f"{prefix}.embeddings.register_tokens", f.size("num_register_tokens", default=4))
     return _dinov2(f, prefix, unused=mask, registers=registers)
+
+
+def _bert_like(f: Fields, prefix: str, front: Patches, outputs: tuple[Output, ...], **changes: Any) -> Architecture:
+    """A stack whose block has BERT's names."""
+    made = plain(f, prefix, front, outputs, softmax="plain", **changes)
+    linears = (*(f"attention.attention.{n}" for n in ("query", "key", "value")), "attention.output.dense")
+    names = replace(
+        made.names, layer=prefix + ".encoder.layer.{i}", query=linears[0], key=linears[1], value=linears[2],
+        out=linears[3], up="intermediate.dense", down="output.dense",
+    )  # fmt: skip
+    return replace(made, names=names, layout=VisionBlock((*linears, names.up, names.down), keeps_norm=True))
+
+
+@family("yolos")
+def _(f: Fields) -> Architecture:
+    e, tokens = "vit.embeddings", f.size("num_detection_tokens", default=100)
+    front = patches(
+        f, e, after=((f"{e}.detection_tokens", tokens),), image=pair(f, "image_size", (512, 864)),
+        sizes="always", given_cast=True,
+    )  # fmt: skip
+    made = _bert_like(f, "vit", front, (Detector(f.labels(), tokens), _pooled(f, "vit")))
+    if not f.flag("use_mid_position_embeddings", True) or made.layers == 1:
+        return made
+    path = "vit.encoder.interpolation.mid_position_embeddings"
+    added = replace(made.layout, mid_positions=path)  # type: ignore[type-var]
+    return replace(
+        made,
+        front=replace(front, mid_positions=(path, made.layers - 1)),
+        variants=({"layout": added},) * (made.layers - 1) + ({"layout": made.layout},),
+    )
+
+
+def _pooled(f: Fields, prefix: str) -> Features:
+    return Features(dense=f"{prefix}.pooler.dense", width=f.size("hidden_size", default=768))
+
+
+@family("videomae")
+def _(f: Fields) -> Architecture:
+    mean = f.flag("use_mean_pooling", True)
+    front = patches(
+        f, "videomae.embeddings", before=(), positions="constant", sizes="fixed", dropout=0.0, given_cast=True,
+        frames=f.size("num_frames", default=16), tubelet=f.size("tubelet_size", default=2),
+    )  # fmt: skip
+    pooled = ImageClassifier("classifier", f.labels(), "mean", norm="fc_norm") if mean else None
+    outputs = (pooled or ImageClassifier("classifier", f.labels()), Features())
+    return _bert_like(
+        f, "videomae", front, outputs, qkv_bias=f.flag("qv_bias", True), key_bias=False, final_norm=not mean
+    )
+
+
+@family("vivit")
+def _(f: Fields) -> Architecture:
+    tubelet = f.config.get("tubelet_size", (2, 16, 16))
+    if not isinstance(tubelet, list | tuple) or len(tubelet) != 3 or not all(isinstance(n, int) and n for n in tubelet):
+        raise PlanError("model.tubelet_size", tubelet, "is not a tubelet", "Give frames, height and width.")
+    front = replace(
+        patches(f, "vivit.embeddings"), patch=(tubelet[1], tubelet[2]), tubelet=tubelet[0],
+        frames=f.size("num_frames", default=32), sizes="fixed",
+    )  # fmt: skip
+    outputs = (ImageClassifier("classifier", f.labels()), _pooler(f, "vivit"))
+    return plain(f, "vivit", front, outputs, activation=f.text("hidden_act", default="gelu_fast"))
