@@ -34,7 +34,6 @@ def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[
             "micro": arguments.get("batch", 1),
             "seq_len": arguments.get("seq"),
             "accumulation": arguments.get("gradient_accumulation", 1),
-            **({"image_size": arguments["image_size"]} if "image_size" in arguments else {}),
         },
     }
     if arguments.get("head") not in (None, "none"):

@@ -41,8 +41,7 @@ def measure(
     config: Mapping[str, Any],
     *,
     batch: int,
-    seq: int | None = None,
-    image_size: int | None = None,
+    seq: int,
     head: str | None = None,
     method: Mapping[str, Any] | None = None,
     precision: str = "fp32",
@@ -59,9 +58,8 @@ def measure(
             attention=attention,
             checkpointing=checkpointing,
             device="cpu",
-            image_size=image_size,
         )
-        data = inputs(model, batch=batch, seq=seq, head=head, image_size=image_size)
+        data = inputs(model, batch=batch, seq=seq, head=head)
         forward, backward = (FlopCounterMode(display=False, custom_mapping=GROUPED) for _ in range(2))
         with forward, autocast(precision):
             loss = model(**data).loss

@@ -47,8 +47,7 @@ def measure(
     config: Mapping[str, Any],
     *,
     batch: int,
-    seq: int | None = None,
-    image_size: int | None = None,
+    seq: int,
     head: str | None = None,
     method: Mapping[str, Any] | None = None,
     precision: str = "fp32",
@@ -81,9 +80,8 @@ def measure(
             attention=attention,
             checkpointing=checkpointing,
             device="cpu",
-            image_size=image_size,
         )
-        data = inputs(model, batch=batch, seq=seq, head=head, padding=padding, image_size=image_size)
+        data = inputs(model, batch=batch, seq=seq, head=head, padding=padding)
         _register_static(tracker, model, data)
         if detail:
             tracker.follow_modules(model)

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import layer_methods, sequence_methods, vision_inputs
+from tests.oracles import layer_methods, sequence_methods
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,6 @@ HEADS = {
     "sequence-classification": "AutoModelForSequenceClassification",
     "masked-lm": "AutoModelForMaskedLM",
     "none": "AutoModel",
-    "image-classification": "AutoModelForImageClassification",
-    "object-detection": "AutoModelForObjectDetection",
-    "contrastive": "AutoModel",
 }
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 """peft's task of a head: SEQ_CLS also trains a full copy of the classifier, next to the frozen original."""
@@ -67,7 +64,6 @@ def build(
     attention: str = "eager",
     checkpointing: bool = False,
     device: str | None = None,
-    image_size: int | None = None,
 ) -> nn.Module:
     """The model in training mode, with exactly the parameters of `method` trainable.
 
@@ -83,15 +79,12 @@ def build(
         auto_config.use_cache = False
     with unset_fake_temporarily(), torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        auto_config, make = vision_inputs.constructor(auto_config, head) or (auto_config, auto_class.from_config)
-        model = make(auto_config, dtype=PRECISIONS[precision].weights, attn_implementation=attention)
+        model = auto_class.from_config(auto_config, dtype=PRECISIONS[precision].weights, attn_implementation=attention)
         model = apply_method(model, method, head)
     if device is not None:
         _remake(model, device)
         sequence_methods.place_prompt_tokens(model, device)
     model.train()
-    if head in vision_inputs.HEADS:
-        vision_inputs.prepare(model, head, image_size)
     if checkpointing:
         model.activation_checkpointing_enable()  # as the Trainer calls it: no kwargs, hence use_reentrant=False
     return model
@@ -160,23 +153,13 @@ def _lora(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
 
 
 def inputs(
-    model: nn.Module,
-    *,
-    batch: int,
-    seq: int | None,
-    head: str | None = None,
-    padding: bool = False,
-    image_size: int | None = None,
-    device: str = "cpu",
+    model: nn.Module, *, batch: int, seq: int, head: str | None = None, padding: bool = False, device: str = "cpu"
 ) -> dict[str, torch.Tensor]:
     """One batch: token ids and the labels that the head expects; with `padding` also an attention mask.
 
     Without a mask, or with one full of ones, transformers builds none for sdpa. Fake masks hold no values, so
     transformers takes `padding` as a batch in which something is padded, as variable-length data is.
     """
-    if head in vision_inputs.HEADS:
-        return vision_inputs.vision(model, batch=batch, seq=seq, head=head, image_size=image_size, device=device)
-    assert seq is not None
     vocab = model.config.get_text_config().vocab_size  # type: ignore[union-attr,operator]
     ids = torch.randint(0, vocab, (batch, seq), device=device)
     data = {"input_ids": ids, "labels": torch.empty_like(ids)}
