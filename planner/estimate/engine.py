@@ -440,6 +440,11 @@ def _assumptions(r: Resolved) -> list[str]:
 
 def _warnings(r: Resolved, w: Workload, price_problem: str, hours: float | None) -> tuple[str, ...]:
     lines = []
+    if r.arch.imported:
+        lines.append(
+            f"Imported by structure: {r.arch.model_type} has no reader, so its modules were built and read. "
+            "Parameters are exact; what its code does between them is assumed from their widths."
+        )
     if hours is None:
         lines.append("No total time, cost or energy: say how much is trained on, for example data: {tokens: 10M}.")
     if price_problem:

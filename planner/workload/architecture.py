@@ -86,6 +86,7 @@ class Architecture:
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
     outputs: heads of its own, beside or in place of the usual ones; when there are any, the model offers just these.
     towers: stacks that run before this one, whose output it takes · tower: this stack's name when it is one of them.
+    imported: read from the modules of a built model, without knowing its code.
     """
 
     model_type: str
@@ -152,6 +153,7 @@ class Architecture:
     outputs: tuple[Output, ...] = ()
     towers: tuple[Architecture, ...] = ()
     tower: str = ""
+    imported: bool = False
 
     def at(self, layer: int) -> Architecture:
         """The traits of one layer: where layers differ, `variants` says in what, layer by layer or by period."""

@@ -9,7 +9,8 @@ A case is described by plain values so that it can be written to JSON:
   "trainable": [regular expressions]}``; ``{"name": "freeze", "first": k}`` (embeddings and the first k layers frozen);
   ``{"name": "freeze", "last": k}`` (only the last k layers trained); ``{"name": "bitfit"}`` (only biases); and the
   methods of `sequence_methods` and `layer_methods`;
-- ``precision``: a name of `PRECISIONS`.
+- ``precision``: a name of `PRECISIONS`;
+- what the batch holds follows from the model's main input (`inputs.py`); its sizes have the names of a run's batch fields.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from tests.oracles import layer_methods, sequence_methods
+from tests.oracles.inputs import make
 
 
 @dataclass(frozen=True)
@@ -153,18 +155,14 @@ def _lora(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
 
 
 def inputs(
-    model: nn.Module, *, batch: int, seq: int, head: str | None = None, padding: bool = False, device: str = "cpu"
-) -> dict[str, torch.Tensor]:
-    """One batch: token ids and the labels that the head expects; with `padding` also an attention mask.
-
-    Without a mask, or with one full of ones, transformers builds none for sdpa. Fake masks hold no values, so
-    transformers takes `padding` as a batch in which something is padded, as variable-length data is.
-    """
-    vocab = model.config.get_text_config().vocab_size  # type: ignore[union-attr,operator]
-    ids = torch.randint(0, vocab, (batch, seq), device=device)
-    data = {"input_ids": ids, "labels": torch.empty_like(ids)}
-    if (head or "causal-lm") == "sequence-classification":
-        data["labels"] = torch.zeros(batch, dtype=torch.long, device=device)
-    if padding:
-        data["attention_mask"] = torch.ones_like(ids)
-    return data
+    model: nn.Module,
+    *,
+    batch: int,
+    seq: int | None = None,
+    head: str | None = None,
+    padding: bool = False,
+    **sizes: Any,
+) -> Mapping[str, torch.Tensor]:
+    """One batch of what the model takes, and the labels that the head expects (see `inputs.py`)."""
+    given = {"seq": seq, **sizes} if seq is not None else sizes
+    return make(model, batch=batch, head=head, **given, **({"padding": True} if padding else {}))

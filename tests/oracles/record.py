@@ -24,6 +24,11 @@ def load(kind: str) -> dict[str, Any]:
     return json.loads((DATA / f"{kind}.json").read_text())  # type: ignore[no-any-return]
 
 
+def recorded() -> list[str]:
+    """Names of all files of truths."""
+    return sorted(path.stem for path in DATA.glob("*.json"))
+
+
 def _parameters(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, int]:
     return parameters.count(config, arguments["head"], arguments["method"])
 
