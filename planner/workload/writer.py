@@ -209,10 +209,22 @@ class Writer:
             return g.unary("pow", g.raise_(g.unary("relu", x, save="output")), scratch=2.0)
         if name not in ("gelu_new", "gelu_fast") or not self.s.eager:
             return g.unary(name, x)
+        if name == "gelu_fast":
+            return self._gelu_fast(x)
         half = g.unary("half", x, save="none")
         cube = g.unary("scale", g.unary("pow", g.raise_(x), scratch=2.0), save="none")
         inner = g.unary("scale", g.add(x, cube), save="none")
         tanh = g.unary("tanh", inner, save="output")
         y = g.mul(half, g.unary("one_plus", tanh, save="none"))
+        g.release(x)
+        return y
+
+    def _gelu_fast(self, x: Tensor) -> Tensor:
+        """`0.5·x·(1 + tanh(0.798·x·(1 + 0.0447·x·x)))`, operator by operator (transformers FastGELUActivation)."""
+        g = self.graph
+        half, scaled = (g.unary("scale", x, save="none") for _ in range(2))
+        square = g.mul(g.unary("scale", x, save="none"), x)
+        inner = g.mul(scaled, g.unary("one_plus", square, save="none"))
+        y = g.mul(half, g.unary("one_plus", g.unary("tanh", inner, save="output"), save="none"))
         g.release(x)
         return y
