@@ -207,6 +207,11 @@ class Writer:
             return g.unary(name, x, save="output")
         if name == "relu2" and self.s.eager:  # squared ReLU (So et al. 2021, arXiv:2109.08668)
             return g.unary("pow", g.raise_(g.unary("relu", x, save="output")), scratch=2.0)
+        if name == "quick_gelu" and self.s.eager:
+            gate = g.unary("sigmoid", g.unary("scale", x, save="none"), save="output")
+            y = g.mul(x, gate)
+            g.release(x)
+            return y
         if name not in ("gelu_new", "gelu_fast") or not self.s.eager:
             return g.unary(name, x)
         if name == "gelu_fast":

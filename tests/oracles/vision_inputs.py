@@ -12,7 +12,7 @@ from torch import nn
 VIDEO = ("videomae", "vivit")
 UNCAST = ("yolos", "videomae", "vivit")
 """Models that take pixels in the type of their weights only."""
-FREE = ("dinov2", "dinov2_with_registers", "dinov3_vit", "yolos", "detr")
+FREE = ("dinov2", "dinov2_with_registers", "dinov3_vit", "yolos", "detr", "beit", "swin")
 """Models that take images of any size without being asked."""
 
 
@@ -27,11 +27,10 @@ def constructor(config: Any, head: str | None) -> tuple[Any, Callable[..., nn.Mo
         return config, transformers.AutoModelForVideoClassification.from_config
     if kind == "deit":
         return config, transformers.DeiTForImageClassification._from_config
-    whole = {"clip_vision_model": "CLIP", "siglip_vision_model": "Siglip"}.get(kind)
-    if whole is None:
+    if kind != "clip_vision_model":
         return None
-    outer = getattr(transformers, whole + "Config")(vision_config=config.to_dict(), num_labels=config.num_labels)
-    return outer, getattr(transformers, whole + "ForImageClassification")._from_config
+    outer = transformers.CLIPConfig(vision_config=config.to_dict(), num_labels=config.num_labels)
+    return outer, transformers.CLIPForImageClassification._from_config
 
 
 def pixel_data(
@@ -40,7 +39,7 @@ def pixel_data(
     """Images as an image processor hands them out (fp32), videos too, and what the head expects beside them.
 
     `model.forward` is made to return the loss that training computes: with `return_loss`, with interpolated positions
-    where `image_size` is not the config's, and as a mean where matching needs values.
+    where `image_size` is not the config's, and as a mean where matching needs values or there is no loss.
     """
     outer: Any = model.config
     config = getattr(outer, "vision_config", outer)
@@ -65,6 +64,9 @@ def pixel_data(
         out = forward(*args, **kwargs, **extra)
         if head == "object-detection":
             return SimpleNamespace(loss=out.logits.float().mean() + out.pred_boxes.float().mean())
+        if head == "none":
+            pooled = getattr(out, "pooler_output", None)
+            return SimpleNamespace(loss=(out.last_hidden_state if pooled is None else pooled).mean())
         return out
 
     model.forward = run

@@ -1,6 +1,6 @@
 """From a Hugging Face `config.json` to an `Architecture`: readers by `model_type`, registered by the modules imported here."""
 
-from planner.workload.families import encoders, gated, plain, sparse, variants, vision
+from planner.workload.families import contrastive, encoders, gated, plain, sparse, variants, vision
 from planner.workload.families.fields import FAMILIES, family, read_config
 
-__all__ = ["FAMILIES", "encoders", "family", "gated", "plain", "read_config", "sparse", "variants", "vision"]
+__all__ = ["FAMILIES", "contrastive", "encoders", "family", "gated", "plain", "read_config", "sparse", "variants", "vision"]
