@@ -12,6 +12,7 @@ from planner.errors import PlanError
 from planner.run import Batch
 from planner.workload.embeddings import positions
 from planner.workload.graph import BATCH, Kernel, Tensor
+from planner.workload.vision_attention import SHARED_BIAS, relative_bias
 from planner.workload.writer import Writer
 
 Token = tuple[str, int]
@@ -28,7 +29,9 @@ class Patches:
     are interpolated when asked for, always (which costs even at the config's size), or cannot be (fixed); free: no
     positions here · frames, tubelet: of a video · norm: path of a norm · norm_first: it stands before the positions ·
     unused: parameters that take no part, with their sizes · keeps_cast: the model's forward keeps the cast pixels · given_cast: pixels must come in the model's type ·
-    mid_positions: positions that are added behind the blocks, so many sets of them, carried by their path.
+    mid_positions: positions that are added behind the blocks, so many sets of them, carried by their path ·
+    shared_bias: table of relative positions, its rows, whose bias all blocks add. rotary positions are two tables that
+    the blocks receive.
     """
 
     image: tuple[int, int]
@@ -39,7 +42,7 @@ class Patches:
     before: tuple[Token, ...] = ()
     after: tuple[Token, ...] = ()
     registers: Token | None = None
-    positions: Literal["parameter", "embedding", "constant", "none"] = "parameter"
+    positions: Literal["parameter", "embedding", "constant", "rotary", "none"] = "parameter"
     positions_path: str = ""
     sizes: Literal["asked", "always", "fixed", "free"] = "asked"
     wide_interpolation: bool = False
@@ -52,6 +55,7 @@ class Patches:
     keeps_cast: bool = True
     given_cast: bool = False
     mid_positions: Token | None = None
+    shared_bias: Token | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -112,7 +116,9 @@ class Patches:
             x = g.cat(parts, (w.b, count, arch.hidden))
         if self.norm and self.norm_first:
             x = w.norm(self.norm, x, arch.hidden)
-        if self.positions != "none":
+        if self.positions == "rotary":
+            self._tables(w)
+        elif self.positions != "none":
             x = g.add(x, self._positions(w, count), name="positions_add")
         if self.registers:
             x = g.cat([x, _token(w, self.registers)], (w.b, w.t, arch.hidden))
@@ -125,7 +131,20 @@ class Patches:
             w.carried[name] = interpolate(w, table, (sets, 1, w.t, arch.hidden))
             w.held = (*w.held, w.carried[name])
         w.held = (*w.held, x)  # `embedding_output`
+        if self.shared_bias:
+            path, rows = self.shared_bias
+            bias = relative_bias(w, path, rows, arch.heads, w.t, interpolated=True)
+            w.carried[SHARED_BIAS] = bias
+            w.arguments = (*w.arguments, bias)
         return x
+
+    def _tables(self, w: Writer) -> None:
+        """Cosine and sine of every patch, made in fp32 and handed to all blocks."""
+        g, shape = w.graph, (self.patches(w.s.given), w.arch.head_dim)
+        tables = [g.new(shape, w.s.formats.graph, False, name) for name in ("cosine", "sine")]
+        moved = (Kernel("elementwise", 4.0 * sum(t.bytes for t in tables)),)
+        g.add_operation("rotary_tables", "elementwise", (), tables, (), moved, ())
+        w.arguments = (*w.arguments, *tables)
 
     def _project(self, w: Writer, given: Batch) -> Tensor:
         g, (height, width) = w.graph, self.size(given)

@@ -10,6 +10,7 @@ from planner.workload.architecture import Architecture, Names
 from planner.workload.components import Output
 from planner.workload.families.fields import Fields, family
 from planner.workload.patches import Patches
+from planner.workload.vision_attention import BiasedAttention, RotaryPatches
 from planner.workload.vision_blocks import VisionBlock
 from planner.workload.vision_heads import Detector, Features, ImageClassifier
 
@@ -224,3 +225,58 @@ def _(f: Fields) -> Architecture:
     )  # fmt: skip
     outputs = (ImageClassifier("classifier", f.labels()), _pooler(f, "vivit"))
     return plain(f, "vivit", front, outputs, activation=f.text("hidden_act", default="gelu_fast"))
+
+
+@family("beit")
+def _(f: Fields) -> Architecture:
+    own, shared = f.flag("use_relative_position_bias", False), f.flag("use_shared_relative_position_bias", False)
+    absolute, mean = f.flag("use_absolute_position_embeddings", False), f.flag("use_mean_pooling", True)
+    hidden, mask = f.size("hidden_size", default=768), f.flag("use_mask_token", False)
+    front = patches(
+        f, "beit.embeddings", positions="parameter" if absolute else "none", sizes="fixed" if absolute else "free",
+        keeps_cast=False, given_cast=True, unused=((("beit.embeddings.mask_token", hidden),) if mask else ()),
+    )  # fmt: skip
+    window = (front.image[0] // front.patch[0], front.image[1] // front.patch[1])
+    rows = (2 * window[0] - 1) * (2 * window[1] - 1) + 3
+    if shared:
+        front = replace(front, shared_bias=("beit.shared_position_bias.relative_position_bias_table", rows))
+    pooled = ("patches", "beit.pooler.layernorm") if mean else ("first", "")
+    outputs = (
+        ImageClassifier("classifier", f.labels(), pooled[0], norm=pooled[1]),  # type: ignore[arg-type]
+        Features(pooling=pooled[0], norm_pooled=pooled[1]),  # type: ignore[arg-type]
+    )
+    mixer = BiasedAttention(LINEARS[:4], (True, False, True), rows if own else 0, shared=shared)
+    scaled = f.config.get("layer_scale_init_value", 0.1) > 0
+    made = plain(f, "beit", front, outputs, mixer=mixer, final_norm=not mean, key_bias=False, qkv_bias=True)
+    block = VisionBlock(LINEARS, ("lambda_1", "lambda_2") if scaled else None)
+    if not f.fraction("drop_path_rate", default=0.1) or made.layers == 1:
+        return replace(made, layout=block)
+    dropping = {"layout": replace(block, drop_path=True)}  # the rate grows from 0 at the first layer
+    return replace(made, layout=block, variants=({"layout": block},) + (dropping,) * (made.layers - 1))
+
+
+@family("dinov3_vit")
+def _(f: Fields) -> Architecture:
+    hidden, registers = f.size("hidden_size", default=384), f.size("num_register_tokens", default=0, zero=True)
+    front = patches(
+        f, "embeddings", path="embeddings.patch_embeddings", positions="rotary", sizes="free", dropout=0.0,
+        before=(("embeddings.cls_token", 1), *((("embeddings.register_tokens", registers),) if registers else ())),
+        unused=(("embeddings.mask_token", hidden),),
+    )  # fmt: skip
+    gated = f.flag("use_gated_mlp", False)
+    ends = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj") if gated else ("mlp.up_proj", "mlp.down_proj")
+    defaults = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
+    inner = Fields({**defaults, **f.config})
+    biases = (f.flag("query_bias", True), f.flag("key_bias", False), f.flag("value_bias", True))
+    made = plain(
+        inner, "", front, (Features(pooling="first"),), gated=gated, softmax="plain", fresh_rotary=True,
+        mixer=RotaryPatches(LINEARS[:4], biases, 1 + registers), attention_dropout=f.fraction("attention_dropout"),
+        hidden_dropout=0.0, out_bias=f.flag("proj_bias", True), mlp_bias=f.flag("mlp_bias", True),
+    )  # fmt: skip
+    names = replace(
+        made.names, layer="model.layer.{i}", norms=("norm1", "norm2"), up="mlp.up_proj", down="mlp.down_proj",
+        gate="mlp.gate_proj", embedding="embeddings", final_norm="norm",
+    )  # fmt: skip
+    scales = ("layer_scale1.lambda1", "layer_scale2.lambda1")
+    block = VisionBlock((*LINEARS[:4], *ends), scales, f.fraction("drop_path_rate") > 0)
+    return replace(made, names=names, layout=block)
