@@ -10,6 +10,7 @@ from planner.workload.architecture import Architecture, Names
 from planner.workload.components import Output
 from planner.workload.families.fields import Fields, family
 from planner.workload.patches import Patches
+from planner.workload.swin import SwinBlock
 from planner.workload.vision_attention import BiasedAttention, RotaryPatches
 from planner.workload.vision_blocks import VisionBlock
 from planner.workload.vision_heads import Detector, Features, ImageClassifier
@@ -280,3 +281,59 @@ def _(f: Fields) -> Architecture:
     scales = ("layer_scale1.lambda1", "layer_scale2.lambda1")
     block = VisionBlock((*LINEARS[:4], *ends), scales, f.fraction("drop_path_rate") > 0)
     return replace(made, names=names, layout=block)
+
+
+def _counts(f: Fields, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """One positive number a stage."""
+    value = f.config.get(name) or default
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= 16:
+        raise PlanError(f"model.{name}", value, "is not one number a stage", f"Write a list such as {list(default)}.")
+    if not all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 1000 for n in value):
+        raise PlanError(f"model.{name}", value, "holds something other than counts", "Give positive whole numbers.")
+    return tuple(value)
+
+
+@family("swin")
+def _(f: Fields) -> Architecture:
+    depths, heads = _counts(f, "depths", (2, 2, 6, 2)), _counts(f, "num_heads", (3, 6, 12, 24))
+    if len(depths) != len(heads):
+        raise PlanError("model.num_heads", heads, f"are not {len(depths)} stages as depths has", "Give one a stage.")
+    width, window = f.size("embed_dim", default=96), f.size("window_size", default=7)
+    ratio = f.config.get("mlp_ratio", 4.0)
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 64:
+        raise PlanError("model.mlp_ratio", ratio, "is not a usable ratio", "Give a number such as 4.")
+    bias, last = f.flag("qkv_bias", True), len(depths) - 1
+    e = "swin.embeddings"
+    front = patches(
+        f, e, 4, before=(), positions="none", sizes="free", keeps_cast=False, given_cast=True, padded=True,
+        width=width, norm=f"{e}.norm", norm_first=True, buffers=(8 * window**4,) * sum(depths),
+    )  # fmt: skip
+    if f.flag("use_absolute_embeddings", False):
+        front = replace(front, positions="parameter", sizes="asked")
+    features = width * 2**last
+    sizes = {"hidden_size": features, "num_attention_heads": heads[-1], "num_hidden_layers": sum(depths)}
+    made = plain(
+        Fields({**f.config, **sizes}), "swin", front,
+        (ImageClassifier("classifier", f.labels(), "mean", skipped=0), Features(pooling="mean")),
+        out_bias=True, qkv_bias=bias, stages=len(depths), nested_checkpoints=True,
+    )  # fmt: skip
+    numbers, variants = [], []
+    dropped = f.fraction("drop_path_rate", default=0.1) > 0
+    for stage, depth in enumerate(depths):
+        dim = width * 2**stage
+        for i in range(depth):
+            merge = "downsample" if i == depth - 1 and stage < last else ""
+            block = SwinBlock(
+                LINEARS, stage, window, window // 2 if i % 2 else 0, bias,
+                dropped and bool(variants), merge,
+                "" if i < depth - 1 else "kept" if stage == last - 1 else "passing",
+            )  # fmt: skip
+            numbers.append(f"{stage}.blocks.{i}")
+            variants.append(
+                {
+                    "hidden": dim, "heads": heads[stage], "kv_heads": heads[stage], "layout": block,
+                    "head_dim": f.divided(dim, heads[stage], "num_heads"), "ffn": int(ratio * dim),
+                }
+            )  # fmt: skip
+    names = replace(made.names, layer="swin.encoder.layers.{i}", numbers=tuple(numbers))
+    return replace(made, names=names, variants=tuple(variants))
