@@ -66,7 +66,7 @@ class Experts:
     (`renormalized`), or a softmax over the chosen scores alone (`chosen`).
     wide: the chosen weights stay in fp32 (Mixtral) instead of taking the router's type.
     shared: width of an expert that every token passes, 0 when there is none.
-    wrapped: peft's all-linear wraps the router and the stacked weights as well.
+    unstacked: names of gate, up and down projection before they were stacked, where peft adapts the router and the stacked weights by them.
     """
 
     count: int
@@ -75,7 +75,7 @@ class Experts:
     routing: Literal["softmax", "renormalized", "chosen"] = "softmax"
     wide: bool = False
     shared: int = 0
-    wrapped: bool = False
+    unstacked: tuple[str, str, str] | tuple[()] = ()
 
 
 @dataclass(frozen=True)
