@@ -132,6 +132,15 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             f"does not work with {run.method.name}: a checkpointed block drops the cache that holds the keys and values",
             "Use none.",
         )
+    if run.activation_checkpointing != "none" and any(stack.nested_checkpoints for stack in arch.stacks):
+        raise PlanError(
+            "activation_checkpointing",
+            run.activation_checkpointing,
+            f"is nested in {arch.model_type} (each stage and each of its layers), which is not planned",
+            "Use none.",
+        )
+    if virtual and any(stack.front is not None for stack in arch.stacks):
+        raise PlanError("method.name", run.method.name, "needs tokens of text before the model", "Use lora or freeze.")
     hardware, topology = _hardware(run, accelerator, profile, notes)
     method = run.method.model_copy(update=dict(adaptation.resolved))
     full = run.model_copy(

@@ -33,9 +33,11 @@ wide: the scores themselves are computed in fp32 (GPT-J)."""
 
 @dataclass(frozen=True)
 class Names:
-    """Module paths, for target selection as peft and `requires_grad_` users do it. `{i}` is the layer."""
+    """Module paths, for target selection as peft and `requires_grad_` users do it. `{i}` is the layer: its number, or
+    what `numbers` calls it where layers are numbered within stages."""
 
     layer: str = "model.layers.{i}"
+    numbers: tuple[str, ...] = ()
     query: str = "self_attn.q_proj"
     key: str = "self_attn.k_proj"
     value: str = "self_attn.v_proj"
@@ -90,12 +92,14 @@ class Experts:
 class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
+    key_bias: whether keys have a bias where queries and values do; None is the same.
+    stages: how many the layers are divided into, where their paths count these · nested_checkpoints: transformers
+    checkpoints a stage and each of its layers.
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
     outputs: heads of its own, beside or in place of the usual ones; when there are any, the model offers just these.
     cross: attention over a tower's output in every block · position_bias: what self-attention adds to its scores.
-    key_unbiased: keys have no bias where queries and values have one (Whisper) ·
     wide_down: the MLP's hidden values take the storage type of its last weight (T5).
     final_dropout: behind the final norm · output_scaled: the head's input is scaled · logit_offset: a bias that is a buffer
     is added to the logits · plain_loss: the loss takes the logits as they are, without a copy in fp32.
@@ -124,8 +128,8 @@ class Architecture:
     fused_qkv: bool = False
     fused_gate_up: bool = False
     qkv_bias: bool = False
+    key_bias: bool | None = None
     out_bias: bool = False
-    key_unbiased: bool = False
     mlp_bias: bool = False
     norm_bias: bool = False
     qk_norm: Literal["none", "head", "full"] = "none"
@@ -168,6 +172,8 @@ class Architecture:
     default_head: HeadName = "causal-lm"
     names: Names = field(default_factory=Names)
     sdpa: bool = True
+    stages: int = 0
+    nested_checkpoints: bool = False
     variants: tuple[Mapping[str, Any], ...] = ()
     front: Front | None = None
     mixer: Mixer | None = None
@@ -182,6 +188,11 @@ class Architecture:
     def at(self, layer: int) -> Architecture:
         """The traits of one layer: where layers differ, `variants` says in what, layer by layer or by period."""
         return self.kinds[layer % len(self.kinds)]
+
+    def path(self, layer: int) -> str:
+        """Module path of a layer."""
+        n = self.names
+        return n.layer.replace("{i}", n.numbers[layer] if n.numbers else str(layer))
 
     @cached_property
     def kinds(self) -> tuple[Architecture, ...]:
@@ -201,6 +212,11 @@ class Architecture:
     def sample_tokens(self, batch: Batch) -> int:
         """Tokens of one sample, as tokens per second count them."""
         return sum(batch.seq_len or 0 if s.front is None else s.front.counted(batch) for s in self.stacks)
+
+    @property
+    def keys_biased(self) -> bool:
+        """Whether key projections have a bias."""
+        return self.qkv_bias if self.key_bias is None else self.key_bias
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -250,10 +266,10 @@ class Architecture:
             if self.gated
             else self.activation
         )
-        tied = "tied" if self.tied else "untied"
         if self.experts is not None:
             mlp = f"{self.experts.active} of {self.experts.count} experts of {mlp} {self.experts.ffn}"
         else:
             mlp = f"{mlp} {self.ffn}"
         width = f"{self.layers} layers, hidden {self.hidden}, {attention} × {self.head_dim}"
-        return f"{width}, {mlp}, {tied}, vocab {self.vocab}"
+        words = f", {'tied' if self.tied else 'untied'}, vocab {self.vocab}" if self.vocab else ""
+        return f"{width}, {mlp}{words}"

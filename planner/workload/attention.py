@@ -26,7 +26,7 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         if arch.query_scaled:
             q = g.unary("query_scale", q, save="none")
         q = g.view(qk_norm(w, f"{layer}.{n.qk_norms[0]}", q, heads), q_shape)
-        k = w.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.qkv_bias and not arch.key_unbiased)
+        k = w.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.keys_biased)
         k = g.view(qk_norm(w, f"{layer}.{n.qk_norms[1]}", k, kv), kv_shape)
         v = g.view(w.linear(f"{layer}.{n.value}", x, kv * d, bias=arch.qkv_bias), kv_shape)
     if arch.rotary_dim:
@@ -47,7 +47,7 @@ def cross_attention(w: Writer, layer: str, index: int, cross: Cross, x: Tensor) 
     if arch.query_scaled:
         q = g.unary("query_scale", q, save="none")
     q = g.view(q, (w.b, heads, w.t, d))
-    k = w.linear(f"{layer}.{cross.key}", source, kv * d, bias=arch.qkv_bias and not arch.key_unbiased)
+    k = w.linear(f"{layer}.{cross.key}", source, kv * d, bias=arch.keys_biased)
     k = g.view(k, (w.b, kv, keys, d))
     v = g.view(w.linear(f"{layer}.{cross.value}", source, kv * d, bias=arch.qkv_bias), (w.b, kv, keys, d))
     y = core(w, q, k, v, index, cross=True, bias=zero_bias(w, cross, keys, q.dtype))

@@ -32,6 +32,8 @@ BYTES: dict[str, float] = {
 
 FUSED_ATTENTION = "attention"
 """Name of the operation whose temporaries are scratch inside one kernel."""
+BATCH = "batch"
+"""Name of the storage of inputs that are large enough to count, such as images."""
 
 
 class Storage:
@@ -536,7 +538,7 @@ class Graph:
             head_dim = -(-head_dim // 8) * 8
             q = self.copy(q, (batch, heads, seq, head_dim), name="pad")
             k, v = (self.copy(t, (batch, kv_heads, keys, head_dim), name="pad") for t in (k, v))
-        needs = q.requires_grad or k.requires_grad or v.requires_grad
+        needs = any(t.requires_grad for t in (q, k, v, *(() if bias is None else (bias,))))
         out = self.new((batch, heads, seq, head_dim), q.dtype, needs, "attention_output")
         lse = self.new((batch, heads, seq), "fp32", False, "log_sum_exp")
         square = batch * heads * seq * keys * spread * head_dim

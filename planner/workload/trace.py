@@ -270,7 +270,7 @@ def _run_lengths(keys: list[Hashable]) -> list[tuple[tuple[int, ...], int]]:
 
 def decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashable:
     """Everything by which one layer can differ from another."""
-    prefix = arch.names.layer.replace("{i}", str(layer))
+    prefix = arch.path(layer)
     modules = layer_linears(arch, layer)
     weights = [m + end for m in modules for end in (".weight", ".bias")] + [
         f"{prefix}.{n}{end}" for n in (*arch.names.norms, *arch.names.qk_norms) for end in (".weight", ".bias")

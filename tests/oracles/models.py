@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import layer_methods, sequence_methods
+from tests.oracles import layer_methods, sequence_methods, vision_inputs
 from tests.oracles.inputs import make
 
 
@@ -52,6 +52,9 @@ HEADS = {
     "none": "AutoModel",
     "ctc": "AutoModelForCTC",
     "audio-classification": "AutoModelForAudioClassification",
+    "image-classification": "AutoModelForImageClassification",
+    "object-detection": "AutoModelForObjectDetection",
+    "contrastive": "AutoModel",
 }
 DECODERS = {"input_ids": "AutoModelForSeq2SeqLM", "input_features": "AutoModelForSpeechSeq2Seq"}
 """The language model over a decoder with cross-attention, by what the encoder takes; its head is `causal-lm` too."""
@@ -88,7 +91,8 @@ def build(
         auto_config.use_cache = False
     with unset_fake_temporarily(), torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = auto_class.from_config(auto_config, dtype=PRECISIONS[precision].weights, attn_implementation=attention)
+        auto_config, make_model = vision_inputs.constructor(auto_config, head) or (auto_config, auto_class.from_config)
+        model = make_model(auto_config, dtype=PRECISIONS[precision].weights, attn_implementation=attention)
         model = apply_method(model, method, head)
     if device is not None:
         _remake(model, device)

@@ -16,13 +16,13 @@ from planner.workload.methods.base import Adaptation, MethodKind, register
 
 def layer_index(path: str, arch: Architecture) -> int | None:
     """The layer that a parameter path belongs to, None for embeddings and head. Layers count through all stacks in the
-    order of the forward pass: an encoder's first, then the decoder's."""
+    order of the forward pass: an encoder's first, then the decoder's. Where stacks are stages, they count instead."""
     before = 0
     for stack in arch.stacks:
         prefix = stack.names.layer.split("{i}")[0]
         if path.startswith(prefix):
             return before + int(path[len(prefix) :].split(".", 1)[0])
-        before += stack.layers
+        before += 0 if arch.stages else stack.layers
     return None
 
 
@@ -60,9 +60,11 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         return Adaptation("freeze", trains=_by_name(patterns), per_layer=True)
     count = method.first if method.first is not None else method.last
     assert count is not None
-    layers = sum(stack.layers for stack in arch.stacks)
-    if count > layers:
-        raise PlanError(f"method.{given[0]}", count, f"is more than the model's {layers} layers", f"Use 0 to {layers}.")
+    depth, word = (
+        (arch.stages, "stages") if arch.stages else (sum(stack.layers for stack in arch.stacks), "layers")
+    )
+    if count > depth:
+        raise PlanError(f"method.{given[0]}", count, f"is more than the model's {depth} {word}", f"Use 0 to {depth}.")
     n = arch.names
     embeddings = (
         *(path for stack in arch.stacks for path in _embeddings(stack)),
@@ -72,7 +74,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
     def trains(path: str) -> bool:
         layer = layer_index(path, arch)
         if layer is not None:
-            return layer >= count if method.first is not None else layer >= layers - count
+            return layer >= count if method.first is not None else layer >= depth - count
         if method.first is not None:
             return not path.startswith(embeddings)
         return path.startswith(

@@ -34,6 +34,8 @@ DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
     "camembert": ("query", "value"),
     "phi": ("q_proj", "v_proj", "fc1", "fc2"),
     "phi3": ("qkv_proj",),
+    "yolos": ("query", "value"),
+    "videomae": ("query", "value"),
 }
 """What peft adapts when no target is given (peft.utils.constants); q_proj and v_proj for the others."""
 SELECTION = ("targets", "exclude", "layers", "layers_pattern")
@@ -80,7 +82,8 @@ def select(
                 "Give a list of module names, or say the layers in the expression.",
             )
         if targets == "all-linear":
-            wanted = _all_but(head, arch.names.classifier)
+            # with heads of their own, peft keeps none out: it knows only language models' and sequence classifiers'
+            wanted = (lambda path: True) if arch.outputs and not arch.imported else _all_but(head, arch.names.classifier)
         else:
             wanted = _matching(targets, arch, extra)
     else:
