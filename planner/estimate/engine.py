@@ -87,7 +87,7 @@ def _workload(r: Resolved) -> Workload:
     recompute = checkpointing == "selective" and r.stack.selective == "attention"
     batch = r.run.batch
     setting = Setting(
-        r.arch, r.adaptation, r.formats, r.stack, batch.micro, seq, r.attention, recompute, sharded, batch
+        r.arch, r.adaptation, r.formats, r.stack, batch.micro, seq, r.attention, recompute, sharded, batch, r.fused_mixers
     )
     return trace(setting, r.head, checkpointing)
 

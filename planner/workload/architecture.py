@@ -80,6 +80,7 @@ class Experts:
 class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
+    masked: the model makes a causal mask for its blocks · wide_residual: the blocks hand on an fp32 sum (Mamba).
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
@@ -141,6 +142,8 @@ class Architecture:
     default_head: HeadName = "causal-lm"
     names: Names = field(default_factory=Names)
     sdpa: bool = True
+    masked: bool = True
+    wide_residual: bool = False
     variants: tuple[Mapping[str, Any], ...] = ()
     front: Front | None = None
     mixer: Mixer | None = None
@@ -164,6 +167,12 @@ class Architecture:
             if key not in made:
                 made[key] = replace(self, variants=(), **changes)
         return tuple(made[tuple(sorted(changes.items()))] for changes in self.variants) or (self,)
+
+    @property
+    def mixer_kernels(self) -> str:
+        """Packages whose fused kernels the blocks' mixers have beside transformers' separate operators, as text; empty when there are none."""
+        parts = [part for stack in self.stacks for kind in stack.kinds for part in (kind.mixer, kind.layout)]
+        return " and ".join(dict.fromkeys(k for part in parts if (k := getattr(part, "kernels", ""))))
 
     @property
     def stacks(self) -> tuple[Architecture, ...]:

@@ -16,6 +16,8 @@ def head(w: Writer, x: Tensor) -> Tensor:
         return own.write(w, x)
     if arch.final_norm:
         x = w.norm(w.names.final_norm, x, arch.hidden)
+    if arch.wide_residual:
+        x = g.cast(x, w.s.formats.graph, name="head_input")
     if arch.embedding_width:
         x = w.linear("model.decoder.project_out", x, arch.embedding_width, base=False)
     if kind == "none":

@@ -23,7 +23,8 @@ class Setting:
     """Everything that the layers need to know beside the graph they write to.
 
     arch: the main stack · batch, seq: sequences of a micro step and the user's tokens of each · given: the run's batch,
-    for stacks that count in other units.
+    for stacks that count in other units · fused_mixers: state-space and linear-attention layers run their published fused
+    kernels, not separate operators.
     """
 
     arch: Architecture
@@ -36,6 +37,7 @@ class Setting:
     recompute_attention: bool = False
     sharded: bool = False
     given: Batch = field(default_factory=Batch)
+    fused_mixers: bool = True
 
     @property
     def eager(self) -> bool:

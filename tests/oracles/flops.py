@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import transformers.integrations.moe  # noqa: F401  registers its fallback of the grouped product
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from tests.oracles.memory import autocast, fake_cuda
 from tests.oracles.models import build, inputs
@@ -28,13 +28,22 @@ def _grouped_backward(a: torch.Size, b: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * _grouped(a, b)
 
 
+def _convolution_backward(gradient: Any, x: Any, weight: Any, *arguments: Any, **_: Any) -> int:
+    """As many as forward for each gradient. torch's own formula forgets the groups for the weight's, and so counts a depthwise
+    convolution `channels` times too often."""
+    *_, transposed, _padding, _groups, mask = arguments
+    one = conv_flop_count(x, weight, gradient, transposed=transposed)
+    return one * (bool(mask[0]) + bool(mask[1]))
+
+
 _MOE = torch.ops.transformers
 GROUPED: dict[Any, Any] = {
     torch.ops.aten._grouped_mm: _grouped,
     _MOE.grouped_mm_fallback: _grouped,
     _MOE.grouped_mm_fallback_backward: _grouped_backward,
+    torch.ops.aten.convolution_backward: _convolution_backward,
 }
-"""Formulas of the products that ``torch.utils.flop_counter`` does not know."""
+"""Formulas of the products that ``torch.utils.flop_counter`` does not know, or counts wrongly."""
 
 
 def measure(
