@@ -15,6 +15,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "conv_kernel": 3, "expand": 3, "use_bias": True, "residual_in_fp32": False, "time_step_rank": 5,
     },
     "falcon_mamba": {"model_type": "falcon_mamba", **_COMMON},
+    "mamba2": {
+        "model_type": "mamba2", **_COMMON, "num_heads": 8, "head_dim": 64, "state_size": 48, "n_groups": 2, "chunk_size": 32,
+    },
+    "mamba2-odd": {
+        "model_type": "mamba2", "hidden_size": 90, "num_hidden_layers": 3, "vocab_size": 1003, "state_size": 7, "conv_kernel": 3,
+        "expand": 3, "use_bias": True, "residual_in_fp32": False, "num_heads": 10, "head_dim": 27, "n_groups": 5, "chunk_size": 20,
+    },
 }  # fmt: skip
 TARGETS: dict[str, list[str]] = {
     "mamba": ["in_proj", "x_proj"],

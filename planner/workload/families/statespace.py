@@ -9,10 +9,12 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Names
 from planner.workload.families.fields import Fields, family
 from planner.workload.selective_scan import SelectiveScan
 from planner.workload.single_branch import SingleBranch
+from planner.workload.state_space_dual import StateSpaceDual
 
 _BACKBONE = Names(
     layer="backbone.layers.{i}",
@@ -71,3 +73,34 @@ def _(f: Fields) -> Architecture:
 @family("falcon_mamba")
 def _(f: Fields) -> Architecture:
     return _mamba(f, "plain")
+
+
+@family("mamba2")
+def _(f: Fields) -> Architecture:
+    hidden, wide = f.size("hidden_size"), f.flag("residual_in_fp32", True)
+    mixer = StateSpaceDual(
+        heads=f.size("num_heads", default=128),
+        head=f.size("head_dim", default=64),
+        state=f.size("state_size", default=128),
+        groups=f.size("n_groups", default=8),
+        kernel=f.size("conv_kernel", default=4),
+        chunk=f.size("chunk_size", default=256),
+        bias=f.flag("use_bias", False),
+        convolution_bias=f.flag("use_conv_bias", True),
+        activation=f.text("hidden_act", default="silu"),
+    )
+    expand = f.number("expand", default=2)
+    if mixer.inner != expand * hidden:
+        raise PlanError(
+            "model.num_heads",
+            mixer.heads,
+            f"times head_dim {mixer.head} is not expand {expand:g} times the width {hidden}",
+            "Make num_heads · head_dim equal expand · hidden_size.",
+        )
+    return attention_free(
+        f,
+        mixer=mixer,
+        layout=SingleBranch(mixer.linears, wide=wide),
+        wide_residual=wide,
+        tied=f.flag("tie_word_embeddings", False),
+    )
