@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from planner.workload.graph import Kernel, Tensor, matmul_kernel
+from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
 from planner.workload.pointwise import (
     apply,
     exponential,
@@ -49,6 +49,7 @@ class StateSpaceDual:
 
     heads × head: channels · state: n of each head · groups: heads share B and C by group · chunk: tokens of a chunk.
     gate: the result is multiplied with the gate and normed over each group (`normed`), normed first (`norm-first`), or only multiplied (`plain`).
+    out_bias: of the output projection, where it differs from the input's · wide_norm: the norm's weight multiplies before the cast (Falcon-H1).
     scaled: the input and the projection's parts are multiplied by constants (Falcon-H1).
     """
 
@@ -63,6 +64,8 @@ class StateSpaceDual:
     activation: str
     gate: Literal["normed", "norm-first", "plain"] = "normed"
     scaled: bool = False
+    out_bias: bool | None = None
+    wide_norm: bool = False
     path: str = "mixer"
 
     @property
@@ -86,6 +89,11 @@ class StateSpaceDual:
         return self.inner + 2 * self.groups * self.state
 
     @property
+    def closing_bias(self) -> bool:
+        """Whether the output projection has a bias."""
+        return self.bias if self.out_bias is None else self.out_bias
+
+    @property
     def linears(self) -> tuple[str, ...]:
         return (f"{self.path}.in_proj", f"{self.path}.out_proj")
 
@@ -101,7 +109,9 @@ class StateSpaceDual:
             x = g.unary("input_scale", x, save="none")
         projected = w.linear(f"{p}.in_proj", x, d + self.mixed + self.heads, bias=self.bias)
         if self.scaled:
-            projected = g.unary("projection_scale", projected, save="none")
+            kind = w.s.formats.graph  # the constants are a buffer of the weights' type
+            kind = kind if BYTES[kind] > BYTES[projected.dtype] else projected.dtype
+            projected = apply(g, "projection_scale", (projected,), projected.shape, kind)
         decay = g.unary("neg", exponential(g, g.cast(w.weight(f"{p}.A_log", (self.heads,)), "fp32")), save="none")
         offset, skip = w.weight(f"{p}.dt_bias", (self.heads,)), w.weight(f"{p}.D", (self.heads,))
         if w.s.fused_mixers:
@@ -114,7 +124,7 @@ class StateSpaceDual:
         signal, b, c = g.split(mixed, [(w.b, w.t, d), (w.b, w.t, wide), (w.b, w.t, wide)])
         y = chunked(w, self.sizes(w), signal, delta, b, c, decay, offset, skip)
         y = self._gated(w, f"{p}.norm", g.view(y, (w.b, w.t, d)), gate)
-        out = w.linear(f"{p}.out_proj", g.cast(y, given), w.arch.hidden, bias=self.bias)
+        out = w.linear(f"{p}.out_proj", g.cast(y, given), w.arch.hidden, bias=self.closing_bias)
         g.release(projected, mixed, delta, y, gate)
         return out
 
@@ -128,10 +138,11 @@ class StateSpaceDual:
         y = g.cast(y, "fp32")
         if self.gate == "normed":
             y = g.mul(y, g.unary("silu", g.cast(gate, "fp32")))
-            normed = g.view(normalized(g, g.view(y, (w.b, w.t, self.groups, d / self.groups)), rows), y.shape)
-            return g.mul(weight, g.cast(normed, given))
         normed = g.view(normalized(g, g.view(y, (w.b, w.t, self.groups, d / self.groups)), rows), y.shape)
-        return g.mul(g.mul(weight, g.cast(normed, given)), g.unary("silu", g.cast(gate, "fp32")))
+        y = g.mul(weight, normed if self.wide_norm else g.cast(normed, given))
+        if self.gate == "norm-first":
+            y = g.mul(y, g.unary("silu", g.cast(gate, "fp32")))
+        return g.cast(y, given) if self.wide_norm else y
 
     def _fused(self, w: Writer, p: str, projected: Tensor, fixed: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """One function from the input projection's result to the block's output."""
@@ -142,7 +153,7 @@ class StateSpaceDual:
         if self.gate != "plain":
             weights.append(w.weight(f"{p}.norm.weight", (d,)))
         product = g.lower(w.weight(f"{p}.out_proj.weight", (h, d), base=True))
-        weights += [product, *([g.lower(w.weight(f"{p}.out_proj.bias", (h,)))] if self.bias else [])]
+        weights += [product, *([g.lower(w.weight(f"{p}.out_proj.bias", (h,)))] if self.closing_bias else [])]
         inputs = (projected, *weights, *fixed)
         needs = any(t.requires_grad for t in inputs)
         kind = projected.dtype

@@ -23,6 +23,34 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "expand": 3, "use_bias": True, "residual_in_fp32": False, "num_heads": 10, "head_dim": 27, "n_groups": 5, "chunk_size": 20,
     },
 }  # fmt: skip
+_ATTENTION: dict[str, Any] = {"num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 640, **_COMMON}
+_MAMBA2: dict[str, Any] = {"mamba_n_heads": 8, "mamba_d_state": 32, "mamba_chunk_size": 32, "mamba_n_groups": 2}
+CONFIGS.update(
+    {
+        "jamba": {
+            "model_type": "jamba", **_ATTENTION, "num_hidden_layers": 4, "attn_layer_period": 4, "attn_layer_offset": 2, "num_experts": 4,
+        },
+        "bamba": {"model_type": "bamba", **_ATTENTION, **_MAMBA2, "attn_layer_indices": [1]},
+        "granitemoehybrid": {
+            "model_type": "granitemoehybrid", **_ATTENTION, **_MAMBA2, "num_local_experts": 6, "intermediate_size": 192,
+            "shared_intermediate_size": 320, "layer_types": ["mamba", "attention", "mamba"], "residual_multiplier": 0.5,
+        },
+        "granitemoehybrid-dense": {
+            "model_type": "granitemoehybrid", **_ATTENTION, **_MAMBA2, "num_local_experts": 0, "shared_intermediate_size": 320,
+            "layer_types": ["mamba", "attention", "mamba"], "position_embedding_type": "rope", "tie_word_embeddings": True,
+        },
+        "falcon_h1": {"model_type": "falcon_h1", **_ATTENTION, **_MAMBA2, "mamba_d_ssm": 384, "key_multiplier": 0.5},
+        "falcon_h1-normed": {
+            "model_type": "falcon_h1", **_ATTENTION, **_MAMBA2, "mamba_d_ssm": None, "mamba_rms_norm": True, "projectors_bias": True,
+            "mamba_norm_before_gate": False, "attention_bias": True,
+        },
+        "nemotron_h": {
+            "model_type": "nemotron_h", "hidden_size": 256, "vocab_size": 2048, "hybrid_override_pattern": "M-M*-M", "mamba_num_heads": 8,
+            "mamba_head_dim": 32, "ssm_state_size": 32, "n_groups": 2, "chunk_size": 32, "num_attention_heads": 8,
+            "num_key_value_heads": 2, "head_dim": 40, "intermediate_size": 640,
+        },
+    }
+)
 TARGETS: dict[str, list[str]] = {
     "mamba": ["in_proj", "x_proj"],
     "mamba-odd": ["in_proj"],
