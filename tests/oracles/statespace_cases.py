@@ -44,6 +44,16 @@ CONFIGS.update(
             "model_type": "falcon_h1", **_ATTENTION, **_MAMBA2, "mamba_d_ssm": None, "mamba_rms_norm": True, "projectors_bias": True,
             "mamba_norm_before_gate": False, "attention_bias": True,
         },
+        "qwen3_next": {
+            "model_type": "qwen3_next", **_ATTENTION, "num_hidden_layers": 4, "head_dim": 64, "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4, "linear_key_head_dim": 32, "linear_value_head_dim": 48, "num_experts": 6,
+            "num_experts_per_tok": 2, "moe_intermediate_size": 96, "shared_expert_intermediate_size": 128,
+        },
+        "lfm2": {"model_type": "lfm2", **_ATTENTION, "layer_types": ["conv", "full_attention", "conv"]},
+        "lfm2-odd": {
+            "model_type": "lfm2", **_ATTENTION, "full_attn_idxs": [2], "conv_bias": True, "conv_L_cache": 5, "block_multiple_of": 24,
+            "block_ffn_dim_multiplier": 1.3, "tie_word_embeddings": False,
+        },
         "nemotron_h": {
             "model_type": "nemotron_h", "hidden_size": 256, "vocab_size": 2048, "hybrid_override_pattern": "M-M*-M", "mamba_num_heads": 8,
             "mamba_head_dim": 32, "ssm_state_size": 32, "n_groups": 2, "chunk_size": 32, "num_attention_heads": 8,
