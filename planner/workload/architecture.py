@@ -64,7 +64,7 @@ class Experts:
     (`renormalized`), or a softmax over the chosen scores alone (`chosen`).
     wide: the chosen weights stay in fp32 (Mixtral) instead of taking the router's type.
     shared: width of an expert that every token passes, 0 when there is none.
-    wrapped: peft's all-linear wraps the router and the stacked weights as well.
+    unstacked: names of gate, up and down projection before they were stacked, where peft adapts the router and the stacked weights by them.
     """
 
     count: int
@@ -73,7 +73,7 @@ class Experts:
     routing: Literal["softmax", "renormalized", "chosen"] = "softmax"
     wide: bool = False
     shared: int = 0
-    wrapped: bool = False
+    unstacked: tuple[str, str, str] | tuple[()] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class Architecture:
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
     outputs: heads of its own, beside or in place of the usual ones; when there are any, the model offers just these.
     towers: stacks that run before this one, whose output it takes · tower: this stack's name when it is one of them.
+    imported: read from the modules of a built model, without knowing its code.
     """
 
     model_type: str
@@ -153,6 +154,7 @@ class Architecture:
     outputs: tuple[Output, ...] = ()
     towers: tuple[Architecture, ...] = ()
     tower: str = ""
+    imported: bool = False
 
     def at(self, layer: int) -> Architecture:
         """The traits of one layer: where layers differ, `variants` says in what, layer by layer or by period."""

@@ -19,12 +19,15 @@ BYTES: dict[str, float] = {
     "bf16": 2,
     "fp16": 2,
     "fp8": 1,
+    "fp8-block": 1 + 4 / 128,
+    "mxfp8": 1 + 1 / 32,
+    "nvfp4": 0.5 + 1 / 16,
     "int8": 1,
     "bool": 1,
     "int64": 8,
     "nf4": 0.5,
 }
-"""Bytes of one element. nf4 without its scales, which `precision.py` adds."""
+"""Bytes of one element; fp8-block, mxfp8 and nvfp4 with their scales, nf4 without its scales, which `precision.py` adds."""
 
 
 FUSED_ATTENTION = "attention"
@@ -66,9 +69,9 @@ class Tensor:
 
 
 class Parameter:
-    """A weight: its path in the model, shape, storage type, and whether it is trained."""
+    """A weight: its path in the model, shape, storage type, and whether it is trained. buffer: it takes memory and is no parameter."""
 
-    __slots__ = ("adapter", "dtype", "name", "numel", "shape", "shared", "trainable")
+    __slots__ = ("adapter", "buffer", "dtype", "name", "numel", "shape", "shared", "trainable")
 
     def __init__(
         self,
@@ -79,12 +82,13 @@ class Parameter:
         *,
         adapter: bool = False,
         shared: bool = False,
+        buffer: bool = False,
     ) -> None:
         numel: float = 1
         for size in shape:
             numel *= size
         self.name, self.shape, self.dtype, self.trainable, self.numel = name, shape, dtype, trainable, numel
-        self.adapter, self.shared = adapter, shared
+        self.adapter, self.shared, self.buffer = adapter, shared, buffer
 
 
 class Kernel(NamedTuple):

@@ -115,7 +115,6 @@ def _(f: Fields) -> Architecture:
         count=f.size("num_experts", default=16),
         active=f.size("num_experts_per_tok", default=2),
         ffn=f.size("intermediate_size"),
-        wrapped=True,
     )
     every, first = f.size("attn_layer_period", default=8), f.size("attn_layer_offset", default=4, zero=True)
     sparse, offset = f.size("expert_layer_period", default=2), f.size("expert_layer_offset", default=1, zero=True)
