@@ -80,7 +80,8 @@ class Experts:
 class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
-    masked: the model makes a causal mask for its blocks · wide_residual: the blocks hand on an fp32 sum (Mamba).
+    masked: the model makes a causal mask for its blocks · wide_residual: the blocks hand on an fp32 sum (Mamba) ·
+    embeddings_reread: blocks also read a copy of the token embeddings, carried as `embeddings` (Zamba).
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
@@ -145,6 +146,7 @@ class Architecture:
     sdpa: bool = True
     masked: bool = True
     wide_residual: bool = False
+    embeddings_reread: bool = False
     variants: tuple[Mapping[str, Any], ...] = ()
     front: Front | None = None
     mixer: Mixer | None = None

@@ -88,9 +88,9 @@ class Writer:
         parameter = Parameter(path, shape, dtype, not replaced and self.s.adaptation.trains(path))
         return self.graph.parameter(parameter)
 
-    def share(self, path: str, shape: tuple[float, ...]) -> Tensor:
-        """A parameter that a later stretch uses too (tied embeddings)."""
-        tensor = self.weight(path, shape)
+    def share(self, path: str, shape: tuple[float, ...], *, base: bool = False) -> Tensor:
+        """A parameter that a later stretch uses too (tied embeddings, blocks that share weights)."""
+        tensor = self.weight(path, shape, base=base)
         if path not in self.shared and tensor.parameter is not None:
             original = tensor.parameter
             self.shared[path] = Parameter(path, shape, original.dtype, original.trainable, shared=True)

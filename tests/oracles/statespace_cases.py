@@ -49,6 +49,29 @@ CONFIGS.update(
             "linear_num_value_heads": 4, "linear_key_head_dim": 32, "linear_value_head_dim": 48, "num_experts": 6,
             "num_experts_per_tok": 2, "moe_intermediate_size": 96, "shared_expert_intermediate_size": 128,
         },
+        "qwen3_5_text": {
+            "model_type": "qwen3_5_text", **_ATTENTION, "num_hidden_layers": 4, "head_dim": 64, "linear_num_key_heads": 4,
+            "linear_num_value_heads": 4, "linear_key_head_dim": 32, "linear_value_head_dim": 48,
+        },
+        "qwen3_5_moe_text": {
+            "model_type": "qwen3_5_moe_text", **_ATTENTION, "num_hidden_layers": 4, "head_dim": 64, "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4, "linear_key_head_dim": 32, "linear_value_head_dim": 48, "num_experts": 6,
+            "num_experts_per_tok": 2, "moe_intermediate_size": 96, "shared_expert_intermediate_size": 128,
+        },
+        "zamba2": {
+            "model_type": "zamba2", **_ATTENTION, "num_hidden_layers": 5, "num_key_value_heads": 8, "mamba_d_state": 32, "chunk_size": 32,
+            "n_mamba_heads": 8, "mamba_ngroups": 2, "adapter_rank": 16, "num_mem_blocks": 2, "use_shared_attention_adapter": True,
+            "layers_block_type": ["mamba", "hybrid", "hybrid", "mamba", "hybrid"],
+        },
+        "zamba2-rope": {
+            "model_type": "zamba2", **_ATTENTION, "num_hidden_layers": 4, "num_key_value_heads": 8, "mamba_d_state": 32, "chunk_size": 32,
+            "n_mamba_heads": 8, "adapter_rank": 16, "use_mem_rope": True, "add_bias_linear": True,
+            "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+        },
+        "lfm2_moe": {
+            "model_type": "lfm2_moe", **_ATTENTION, "layer_types": ["conv", "full_attention", "conv"], "num_dense_layers": 1,
+            "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 96,
+        },
         "lfm2": {"model_type": "lfm2", **_ATTENTION, "layer_types": ["conv", "full_attention", "conv"]},
         "lfm2-odd": {
             "model_type": "lfm2", **_ATTENTION, "full_attn_idxs": [2], "conv_bias": True, "conv_L_cache": 5, "block_multiple_of": 24,

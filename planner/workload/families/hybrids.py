@@ -17,6 +17,7 @@ from planner.workload.families.statespace import rank
 from planner.workload.mixture_beside import MixtureBeside
 from planner.workload.parallel_mixers import ParallelMixers
 from planner.workload.selective_scan import SelectiveScan
+from planner.workload.shared_transformer import MambaBlock, SharedTransformer
 from planner.workload.single_branch import SingleBranch
 from planner.workload.state_space_dual import StateSpaceDual
 
@@ -264,3 +265,45 @@ def _(f: Fields) -> Architecture:
         variants=periodic([parts[kind] for kind in kinds]),
     )
     return made
+
+
+@family("zamba2")
+def _(f: Fields) -> Architecture:
+    hidden, heads, count = f.size("hidden_size"), f.size("n_mamba_heads", default=8), f.size("num_mem_blocks", default=1)
+    default = ["linear_attention"] * 6 + (["hybrid"] + ["linear_attention"] * 5) * 7
+    default = [*default[:-1], "hybrid", "linear_attention", "linear_attention", "linear_attention", "hybrid", "linear_attention", "linear_attention"]
+    kinds = of_all(f, layer_kinds(f, ("layers_block_type", "layer_types"), ("linear_attention", "hybrid"), default))
+    inner, bias = expanded(f), f.flag("add_bias_linear", False)
+    mixer = StateSpaceDual(
+        heads=heads,
+        head=f.divided(inner, heads, "n_mamba_heads"),
+        state=f.size("mamba_d_state", default=64),
+        groups=f.size("mamba_ngroups", default=1),
+        kernel=f.size("mamba_d_conv", default=4),
+        chunk=f.size("chunk_size", default=256),
+        bias=bias,
+        convolution_bias=True,
+        activation="silu",
+        path="mamba",
+    )
+    uses = [i for i, kind in enumerate(kinds) if kind == "hybrid"]
+    rank_, attends = f.size("adapter_rank", default=128), f.flag("use_shared_attention_adapter", False)
+    inside = MambaBlock(mixer, "mamba_decoder.")
+    variants: list[dict[str, Any]] = [
+        {"layout": SharedTransformer(inside, uses[uses.index(i) % count], uses.index(i), rank_, attends)}
+        if i in uses
+        else {"layout": MambaBlock(mixer)}
+        for i in range(len(kinds))
+    ]
+    attention_heads = f.size("num_attention_heads", default=32)
+    head = 2 * hidden // attention_heads
+    return llama(
+        Fields({"intermediate_size": 4 * hidden, "hidden_act": "gelu", **f.config, "num_attention_heads": attention_heads}),
+        head_dim=head,
+        rotary=1.0 if f.flag("use_mem_rope", False) else 0.0,
+        mlp_bias=bias,
+        tied=f.flag("tie_word_embeddings", True),
+        embeddings_reread=True,
+        names=Names(**_FEED_FORWARD),
+        variants=tuple(variants),
+    )

@@ -15,6 +15,7 @@ from planner.workload.families.gated import llama
 from planner.workload.families.hybrids import layer_kinds, of_all, periodic
 from planner.workload.gated_attention import GatedAttention
 from planner.workload.gated_convolution import GatedConvolution
+from planner.workload.sigmoid_mixture import SigmoidMixture
 
 KINDS = ("linear_attention", "full_attention")
 
@@ -130,3 +131,75 @@ def _(f: Fields) -> Architecture:
         names=_LFM2,
         variants=periodic([{"mixer": None if kind == "full_attention" else mixer} for kind in kinds]),
     )
+
+
+@family("lfm2_moe")
+def _(f: Fields) -> Architecture:
+    layers = f.layers("num_hidden_layers")
+    kinds = of_all(f, layer_kinds(f, ("layer_types",), KINDS, []))
+    mixer = GatedConvolution(f.size("conv_L_cache", default=3), f.flag("conv_bias", False))
+    dense = f.size("num_dense_layers", default=2, zero=True)
+    experts = SigmoidMixture(
+        Experts(
+            count=f.size("num_experts", default=32),
+            active=f.size("num_experts_per_tok", default=4),
+            ffn=f.size("moe_intermediate_size", default=1792),
+        ),
+        biased=f.flag("use_expert_bias", True),
+        normed=f.flag("norm_topk_prob", True),
+    )
+    variants: list[dict[str, Any]] = [
+        {
+            "mixer": None if kinds[i] == "full_attention" else mixer,
+            "feed_forward": experts if i >= dense else None,
+            "experts": experts.experts if i >= dense else None,
+        }
+        for i in range(layers)
+    ]
+    return llama(
+        Fields({"intermediate_size": 7168, **f.config}),
+        kv_heads=8,
+        qk_norm="head",
+        tied=_tied(f),
+        activation="silu",
+        names=_LFM2,
+        variants=periodic(variants),
+    )
+
+
+def _qwen35(f: Fields, **changes: Any) -> Architecture:
+    """The text models of Qwen 3.5."""
+    kinds, mixer, bias = interleaved(f), delta_net(f, grouped=False), f.flag("attention_bias", False)
+    variants = [{"mixer": GatedAttention() if kind == "full_attention" else mixer} for kind in kinds]
+    return llama(
+        f,
+        head_dim=256,
+        rotary=0.25,
+        norm="rms-offset",
+        qk_norm="head",
+        qkv_bias=bias,
+        out_bias=bias,
+        variants=periodic(variants),
+        **changes,
+    )
+
+
+@family("qwen3_5_text")
+def _(f: Fields) -> Architecture:
+    return _qwen35(f, kv_heads=4)
+
+
+@family("qwen3_5_moe_text")
+def _(f: Fields) -> Architecture:
+    if f.flag("output_router_logits", False):
+        raise PlanError(
+            "model.output_router_logits", True, "adds a balancing loss, which is not covered", "Use false, transformers' default."
+        )
+    experts = Experts(
+        count=f.size("num_experts", default=256),
+        active=f.size("num_experts_per_tok", default=8),
+        ffn=f.size("moe_intermediate_size", default=512),
+        routing="renormalized",
+        shared=f.size("shared_expert_intermediate_size", default=512),
+    )
+    return _qwen35(Fields({**f.config, "intermediate_size": 1}), kv_heads=2, experts=experts)
