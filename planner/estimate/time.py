@@ -104,15 +104,15 @@ class _Part:
 
     kinds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     flops: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    kernels: int = 0
+    kernels: float = 0.0
 
     def add(self, clock: Clock, operation: Operation, kernels: Sequence[Kernel]) -> None:
         for kernel in kernels:
             kind = "dequantize" if kernel.kind == "dequantize" else operation.kind
-            self.kinds[kind] += clock.seconds(kernel)
+            self.kinds[kind] += clock.seconds(kernel) * kernel.times
             if kernel.flops:
-                self.flops[kind] += kernel.flops
-        self.kernels += len(kernels)
+                self.flops[kind] += kernel.flops * kernel.times
+            self.kernels += kernel.times
 
     @property
     def gpu(self) -> float:

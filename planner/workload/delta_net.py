@@ -180,13 +180,13 @@ class GatedDeltaNet:
         read, inside, update = (CHUNK, dv, dk), (CHUNK, dv, CHUNK), (dk, dv, CHUNK)
         one = [matmul_kernel(*size, kind, batch=batch) for size in (read, read, inside, update)]
         small = 4.0 * batch * (6 * CHUNK * dv + 3 * dk * dv)
-        forward = [*one, *(Kernel("elementwise", small / 6) for _ in range(6))] * chunks
+        forward = [k._replace(times=chunks) for k in (*one, *(Kernel("elementwise", small / 6) for _ in range(6)))]
         backward: list[Kernel] = []
         if needs:
             full = sum(t.bytes for t in inputs) + y.bytes  # slices' gradients are padded with zeros to all chunks
             for size, count in ((read, 4 * chunks - 2), (inside, 2 * chunks), (update, 2 * chunks - 2)):
-                backward += [matmul_kernel(*size, kind, batch=batch, layout="dgrad")] * count
-            backward += [Kernel("elementwise", 3 * full / 6)] * (6 * chunks)
+                backward.append(matmul_kernel(*size, kind, batch=batch, layout="dgrad")._replace(times=count))
+            backward.append(Kernel("elementwise", 3 * full / 6)._replace(times=6 * chunks))
         largest = max(t.bytes for t in inputs)
         g.add_operation(
             "delta_scan", "attention", inputs, outputs, saved if needs else (), forward, backward, temporary=(0.0, largest)

@@ -182,7 +182,7 @@ def _states(w: Writer, kept: Tensor, update: Tensor, c: Tensor, dtype: str) -> T
     saved += [states] if kept.requires_grad else []
     saved += [operands] if c.requires_grad and y.dtype != "fp32" else []
     saved += [c] if kept.requires_grad or update.requires_grad else []
-    one, steps = states.bytes / t, int(t)
+    one = states.bytes / t
     product = matmul_kernel(d, 1, n, y.dtype, batch=w.b)
     forward = (Kernel("elementwise", 3 * one), Kernel("elementwise", 3 * one), Kernel("elementwise", 1.5 * one), product)
     backward: tuple[Kernel, ...] = ()
@@ -192,8 +192,9 @@ def _states(w: Writer, kept: Tensor, update: Tensor, c: Tensor, dtype: str) -> T
         backward += (matmul_kernel(d, n, 1, y.dtype, batch=w.b, layout="dgrad"), Kernel("elementwise", 6 * one))
         backward += (Kernel("elementwise", 4 * kept.bytes),) * (kept.requires_grad + update.requires_grad)
     outputs = (y, slices, states) if y.dtype == "fp32" else (y, slices, states, operands)
+    loop, back = ([k._replace(times=t) for k in kernels] for kernels in (forward, backward))
     g.add_operation(
-        "scan", "attention", (kept, update, c), outputs, tuple(saved) if needs else (), forward * steps, backward * steps,
+        "scan", "attention", (kept, update, c), outputs, tuple(saved) if needs else (), loop, back,
         temporary=(0.0, kept.bytes),
     )  # fmt: skip
     g.release(slices)
