@@ -14,7 +14,7 @@ from typing import Literal
 from planner.workload.graph import Kernel, Tensor, matmul_kernel
 from planner.workload.pointwise import exponential, normalized, outer, plus, softplus
 from planner.workload.short_convolution import short_convolution
-from planner.workload.writer import Writer
+from planner.workload.writer import Writer, idle_adapters
 
 CHUNK = 2048
 """Tokens between kept states of the fused scan (csrc/selective_scan/selective_scan.cpp)."""
@@ -63,7 +63,8 @@ class SelectiveScan:
         )
         skip = g.cast(w.weight(f"{p}.D", (d,)), "fp32")
         offset = g.cast(w.weight(f"{p}.dt_proj.bias", (d,)), "fp32")
-        if w.s.fused_mixers and self.whole:
+        adapts = w.s.adaptation.adapts
+        if w.s.fused_mixers and self.whole and not any(adapts(f"{layer}.{name}") for name in self.linears[1:]):
             return self._inner(w, p, projected, (decay, skip, offset))
         signal, gate = g.split(projected, [shape, shape])
         signal = short_convolution(
@@ -89,6 +90,8 @@ class SelectiveScan:
                 for name, t, width in (("dt", delta, r), ("b", b, n), ("c", c, n))
             )
         weight = w.weight(f"{p}.dt_proj.weight", (self.inner, r), base=True)
+        if w.s.adaptation.adapts(f"{p}.dt_proj"):
+            idle_adapters(w, f"{p}.dt_proj", delta, self.inner)  # the model reads the weight and does not call the module
         delta = g.batched_matmul(weight, delta, self.inner, w.t, r, w.b, (w.b, self.inner, w.t), "delta")
         return delta, b, c
 

@@ -12,7 +12,7 @@ from planner.workload.attention import core, rotate
 from planner.workload.graph import Tensor
 from planner.workload.moe import glu
 from planner.workload.state_space_dual import StateSpaceDual
-from planner.workload.writer import Writer
+from planner.workload.writer import Writer, idle_adapters
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,14 @@ class MambaBlock:
 class SharedTransformer:
     """The shared block before a Mamba block. owner: the layer that holds the shared weights.
 
-    use: number of this layer among those that have the block · rank: of the additions of each use to gate and up projection, and to
+    use: number of this layer among those that have the block · peers: uses of the same weights, this one among them · rank: of the additions of each use to gate and up projection, and to
     queries, keys and values where `attends` says so.
     """
 
     block: MambaBlock
     owner: int
     use: int
+    peers: tuple[int, ...]
     rank: int
     attends: bool
     path: str = "shared_transformer"
@@ -128,6 +129,12 @@ class SharedTransformer:
 
     def _added(self, w: Writer, layer: str, name: str, x: Tensor, y: Tensor) -> Tensor:
         """The low-rank addition of this use."""
-        path = f"{self._owned(w, name)}.{self.use}"
+        path, adapts = f"{self._owned(w, name)}.{self.use}", w.s.adaptation.adapts
         inner = w.linear(f"{path}.0", x, self.rank)
-        return w.graph.add(y, w.linear(f"{path}.1", inner, y.shape[-1]))
+        added = w.graph.add(y, w.linear(f"{path}.1", inner, y.shape[-1]))
+        for peer in self.peers:  # a method's adapters of the additions of other uses, which this layer holds and does not run
+            idle = f"{layer}.{self.path}.{name}.{peer}"
+            if peer != self.use and adapts(f"{idle}.0"):
+                idle_adapters(w, f"{idle}.0", x, self.rank)
+                idle_adapters(w, f"{idle}.1", inner, y.shape[-1])
+        return added

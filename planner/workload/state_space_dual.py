@@ -152,12 +152,15 @@ class StateSpaceDual:
         weights = [taps, *([w.weight(f"{p}.conv1d.bias", (self.mixed,))] if self.convolution_bias else [])]
         if self.gate != "plain":
             weights.append(w.weight(f"{p}.norm.weight", (d,)))
-        product = g.lower(w.weight(f"{p}.out_proj.weight", (h, d), base=True))
-        weights += [product, *([g.lower(w.weight(f"{p}.out_proj.bias", (h,)))] if self.closing_bias else [])]
+        apart = w.s.adaptation.adapts(f"{p}.out_proj")  # an adapted projection is a module of its own
+        closing = [] if apart else [g.lower(w.weight(f"{p}.out_proj.weight", (h, d), base=True))]
+        if closing and self.closing_bias:
+            closing.append(g.lower(w.weight(f"{p}.out_proj.bias", (h,))))
+        weights += closing
         inputs = (projected, *weights, *fixed)
         needs = any(t.requires_grad for t in inputs)
         kind = projected.dtype
-        y = g.new((w.b, w.t, h), kind, needs, "state_space_dual")
+        y = g.new((w.b, w.t, d if apart else h), kind, needs, "state_space_dual")
         out = g.new((w.b, w.t, d), kind, False, "scan")
         statistics = g.new((rows, self.groups), "fp32", False, "statistics")
         mixed, states = rows * self.mixed * (out.bytes / out.numel), 4.0 * z.b * z.chunks * z.heads * z.head * z.state
@@ -174,20 +177,23 @@ class StateSpaceDual:
             matmul_kernel(*inside, kind, batch=z.batch),
             Kernel("elementwise", 3 * states),
         ]
-        forward = [convolution, *scan, norm, matmul_kernel(rows, h, d, kind)]
+        forward = [convolution, *scan, norm]
         # recomputed: convolution, scores and states; then gradients of scores, states, x, B, C and of the decay
-        backward = [convolution, scan[0], scan[1], scan[4], matmul_kernel(rows, d, h, kind, layout="dgrad"), norm, norm]
+        backward = [convolution, scan[0], scan[1], scan[4], norm, norm]
         backward += [matmul_kernel(*ends, kind, batch=z.batch)] * 4 + [matmul_kernel(*inside, kind, batch=z.batch)] * 3
         backward += [matmul_kernel(*grouped, kind, batch=per_group)] * 2 + [Kernel("elementwise", 6 * states)]
         backward.append(Kernel("elementwise", 3 * mixed, 4.0 * rows * self.mixed * self.kernel))
-        if product.requires_grad:
-            backward.append(matmul_kernel(h, d, rows, kind, layout="wgrad"))
+        if closing:
+            forward.append(matmul_kernel(rows, h, d, kind))
+            backward.append(matmul_kernel(rows, d, h, kind, layout="dgrad"))
+            if closing[0].requires_grad:
+                backward.append(matmul_kernel(h, d, rows, kind, layout="wgrad"))
         saved = (projected, *weights, *fixed, out, statistics) if needs else ()
         g.add_operation(
             "state_space_dual", "matmul", inputs, (y, out, statistics), saved, forward, backward,
             temporary=(mixed + states + scores + out.bytes, 2 * mixed + 3 * states + 2 * scores + 2 * out.bytes),
         )  # fmt: skip
-        return y
+        return w.linear(f"{p}.out_proj", y, h, bias=self.closing_bias) if apart else y
 
 
 def chunked(

@@ -256,3 +256,12 @@ class Writer:
         y = g.mul(half, g.unary("one_plus", tanh, save="none"))
         g.release(x)
         return y
+
+
+def idle_adapters(w: Writer, path: str, x: Tensor, out: float) -> None:
+    """The adapter of a linear layer that the model holds and does not run: its weights, without operations."""
+    aside = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), dict(w.shared), w.arch)
+    aside.linear(path, x, out)
+    for parameter in aside.graph.parameters:
+        if parameter.adapter:
+            w.graph.parameter(parameter)

@@ -290,7 +290,16 @@ def _(f: Fields) -> Architecture:
     rank_, attends = f.size("adapter_rank", default=128), f.flag("use_shared_attention_adapter", False)
     inside = MambaBlock(mixer, "mamba_decoder.")
     variants: list[dict[str, Any]] = [
-        {"layout": SharedTransformer(inside, uses[uses.index(i) % count], uses.index(i), rank_, attends)}
+        {
+            "layout": SharedTransformer(
+                inside,
+                uses[uses.index(i) % count],
+                uses.index(i),
+                tuple(range(uses.index(i) % count, len(uses), count)),
+                rank_,
+                attends,
+            )
+        }
         if i in uses
         else {"layout": MambaBlock(mixer)}
         for i in range(len(kinds))

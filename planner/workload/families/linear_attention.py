@@ -13,6 +13,7 @@ from planner.workload.delta_net import GatedDeltaNet
 from planner.workload.families.fields import Fields, family
 from planner.workload.families.gated import llama
 from planner.workload.families.hybrids import layer_kinds, of_all, periodic
+from planner.workload.families.sparse import UNSTACKED
 from planner.workload.gated_attention import GatedAttention
 from planner.workload.gated_convolution import GatedConvolution
 from planner.workload.sigmoid_mixture import SigmoidMixture
@@ -63,6 +64,7 @@ def _(f: Fields) -> Architecture:
         ffn=f.size("moe_intermediate_size", default=512),
         routing="renormalized" if f.flag("norm_topk_prob", True) else "softmax",
         shared=f.size("shared_expert_intermediate_size", default=512),
+        unstacked=UNSTACKED,
     )
     variants: list[dict[str, Any]] = [
         {
@@ -81,6 +83,7 @@ def _(f: Fields) -> Architecture:
         qk_norm="head",
         qkv_bias=bias,
         out_bias=bias,
+        experts=experts if count else None,
         variants=periodic(variants),
     )
 
