@@ -155,7 +155,13 @@ def _setting(r: Resolved) -> Setting:
     adaptation = r.adaptation if arch is r.arch else adapt(r.run.method, arch)
     setting = Setting(arch, adaptation, r.formats, r.stack, batch.micro, seq, r.attention, recompute, sharded, batch)
     checkpoints = r.run.checkpoints
-    return replace(setting, split=split, checkpoint_every=checkpoints.every, checkpoint_keep=checkpoints.keep or ())
+    return replace(
+        setting,
+        split=split,
+        checkpoint_every=checkpoints.every,
+        checkpoint_keep=checkpoints.keep or (),
+        fused_mixers=r.fused_mixers,
+    )
 
 
 def replicas(r: Resolved) -> int:

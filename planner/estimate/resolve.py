@@ -63,6 +63,7 @@ class Resolved:
     topology: Topology | None
     usable_memory: float | None
     notes: tuple[str, ...]
+    fused_mixers: bool = True
 
 
 def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
@@ -116,6 +117,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     )
     _check_options(run, optimizer)
     attention = _attention(run, arch, accelerator, kinds, notes)
+    fused = _fused_mixers(arch, attention, accelerator, notes)
     head = run.head or arch.default_head
     if head not in arch.offered:
         raise PlanError("head", head, f"does not exist for {arch.model_type}", f"Use {' or '.join(arch.offered)}.")
@@ -170,6 +172,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         topology,
         usable,
         tuple(notes),
+        fused,
     )
 
 
@@ -345,6 +348,20 @@ def _check_dtype(compute: str, profile: DeviceProfile) -> None:
             f"is not a matrix type of {profile.accelerator_name}",
             f"Use {' or '.join(named or others)}.",
         )
+
+
+def _fused_mixers(arch: Architecture, attention: str, accelerator: Accelerator | None, notes: list[str]) -> bool:
+    """Whether state-space and linear-attention layers run fused kernels: on a GPU, unless the run asks for eager attention."""
+    packages = arch.mixer_kernels
+    if not packages:
+        return True
+    fused = attention != "eager" and accelerator is not None
+    what = f"Layers other than attention run the fused kernels of {packages}"
+    if fused:
+        notes.append(f"{what}, as users train them; attention: eager plans transformers' separate operators instead.")
+    else:
+        notes.append(f"{what} where those are installed; planned here are transformers' separate operators.")
+    return fused
 
 
 def _check_scaled(

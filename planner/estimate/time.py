@@ -123,7 +123,7 @@ class _Part:
 
     kinds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     flops: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    kernels: int = 0
+    kernels: float = 0.0
     exchanged: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     beside: float = 0.0
 
@@ -137,10 +137,10 @@ class _Part:
                     self.exchanged[kernel.extra.group] += seconds
                 continue
             kind = "dequantize" if kernel.kind == "dequantize" else operation.kind
-            self.kinds[kind] += clock.seconds(kernel)
+            self.kinds[kind] += clock.seconds(kernel) * kernel.times
             if kernel.flops:
-                self.flops[kind] += kernel.flops
-        self.kernels += len(kernels)
+                self.flops[kind] += kernel.flops * kernel.times
+            self.kernels += kernel.times
 
     @property
     def gpu(self) -> float:
@@ -194,8 +194,9 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         for group, seconds in part.exchanged.items():
             result.seconds["communication", _GROUP_NAMES[group]] += seconds * times
             result.collectives[_GROUP_NAMES[group]] += seconds * times
-        wire += part.beside
-        result.collectives["context"] += part.beside * times
+        if part.beside:
+            wire += part.beside
+            result.collectives["context"] += part.beside * times
         waiting = max(0.0, issue - busy)
         result.seconds[phase, "launch"] += waiting * times
         span = busy + waiting
@@ -220,12 +221,12 @@ def model_flops(workload: Workload, accumulation: int) -> Ledger:
         again = stretch.checkpointed and stretch.needs_backward
         for position, operation in enumerate(stretch.operations):
             for kernel in operation.forward:
-                result["forward", operation.kind] += kernel.flops * times
+                result["forward", operation.kind] += kernel.flops * kernel.times * times
                 if again and position < len(stretch.operations) - stretch.skipped and id(operation) not in retained:
-                    result["recompute", operation.kind] += kernel.flops * times
+                    result["recompute", operation.kind] += kernel.flops * kernel.times * times
             if operation.grads and stretch.needs_backward:
                 for kernel in operation.backward:
-                    result["backward", operation.kind] += kernel.flops * times
+                    result["backward", operation.kind] += kernel.flops * kernel.times * times
     return {key: value for key, value in result.items() if value}
 
 

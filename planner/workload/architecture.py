@@ -95,6 +95,8 @@ class Architecture:
     key_bias: whether keys have a bias where queries and values do; None is the same.
     stages: how many the layers are divided into, where their paths count these · nested_checkpoints: transformers
     checkpoints a stage and each of its layers.
+    masked: the model makes a causal mask for its blocks · wide_residual: the blocks hand on an fp32 sum (Mamba) ·
+    embeddings_reread: blocks also read a copy of the token embeddings, carried as `embeddings` (Zamba).
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
@@ -174,6 +176,9 @@ class Architecture:
     sdpa: bool = True
     stages: int = 0
     nested_checkpoints: bool = False
+    masked: bool = True
+    wide_residual: bool = False
+    embeddings_reread: bool = False
     variants: tuple[Mapping[str, Any], ...] = ()
     front: Front | None = None
     mixer: Mixer | None = None
@@ -203,6 +208,12 @@ class Architecture:
             if key not in made:
                 made[key] = replace(self, variants=(), **changes)
         return tuple(made[tuple(sorted(changes.items()))] for changes in self.variants) or (self,)
+
+    @property
+    def mixer_kernels(self) -> str:
+        """Packages whose fused kernels the blocks' mixers have beside transformers' separate operators, as text; empty when there are none."""
+        parts = [part for stack in self.stacks for kind in stack.kinds for part in (kind.mixer, kind.layout)]
+        return " and ".join(dict.fromkeys(k for part in parts if (k := getattr(part, "kernels", ""))))
 
     @property
     def stacks(self) -> tuple[Architecture, ...]:

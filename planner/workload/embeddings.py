@@ -21,10 +21,13 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     x = w.s.adaptation.prompt(w, x)
     if not n.embedding_norm and w.s.eager:
         w.held = (*w.held, x)  # `inputs_embeds`
-    if arch.causal and (w.s.attention == "eager" or (w.s.attention == "sdpa" and w.keys != w.t)):
+    if arch.embeddings_reread:
+        copied = w.carried["embeddings"] = g.copy(x, name="embeddings")
+        w.arguments = (copied,)
+    if arch.masked and arch.causal and (w.s.attention == "eager" or (w.s.attention == "sdpa" and w.keys != w.t)):
         mask = g.new((w.b, 1, w.t, w.keys), x.dtype if w.s.attention == "eager" else "bool", False, "mask")
         g.add_operation("mask", "elementwise", (x,), (mask,), (), (Kernel("elementwise", mask.bytes),), ())
-        w.arguments = (mask,)
+        w.arguments = (*w.arguments, mask)
     if arch.rotary_dim:
         tables = [
             g.new((1, w.t, arch.rotary_dim), x.dtype, False, name) for name in ("cosine", "sine") * arch.rotary_bases

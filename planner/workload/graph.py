@@ -103,7 +103,10 @@ class Parameter:
 
 
 class Kernel(NamedTuple):
-    """One launch. `matmul` has its shape, `attention` its geometry in `extra`, all others only the bytes that they move."""
+    """One launch. `matmul` has its shape, `attention` its geometry in `extra`, all others only the bytes that they move.
+
+    times: launches of it one after the other, as in a loop over tokens.
+    """
 
     kind: str
     moved: float = 0.0
@@ -115,6 +118,7 @@ class Kernel(NamedTuple):
     dtype: str = "fp32"
     layout: str = "forward"
     extra: Any = None
+    times: float = 1.0
 
 
 class Operation:

@@ -18,6 +18,8 @@ def head(w: Writer, x: Tensor) -> Tensor:
     if arch.final_norm:
         x = w.norm(w.names.final_norm, x, arch.hidden)
     x = g.dropout(x, w.active(arch.final_dropout))
+    if arch.wide_residual:
+        x = g.cast(x, w.s.formats.graph, name="head_input")
     if arch.embedding_width:
         x = w.linear("model.decoder.project_out", x, arch.embedding_width, base=False)
     if kind == "none":

@@ -125,7 +125,7 @@ class _Tracer:
         require_grad = self.whole and (setting.adaptation.peft or setting.stack.requires_input_grad)
         x = embed(w, require_grad) if arch.front is None else arch.front.write(w, require_grad)
         # a checkpoint keeps its arguments for the recomputation; without one only cosine and sine are saved
-        lasting = w.arguments if self.whole else tuple(t for t in w.arguments if t.storage.name != "mask")
+        lasting = w.arguments if self.whole else tuple(t for t in w.arguments if t.storage.name not in ("mask", "embeddings"))
         self._add(
             "embedding", w, None, x, held=(*w.held, *(t for t in w.arguments if t not in lasting)), lasting=lasting
         )

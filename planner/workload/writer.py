@@ -25,7 +25,8 @@ class Setting:
     """Everything that the layers need to know beside the graph they write to.
 
     arch: the main stack · batch, seq: sequences of a micro step and the user's tokens of each · given: the run's batch,
-    for stacks that count in other units · checkpoint_every, checkpoint_keep: which blocks are checkpointed, which kinds of operations they keep.
+    for stacks that count in other units · checkpoint_every, checkpoint_keep: which blocks are checkpointed, which kinds of operations they keep ·
+    fused_mixers: state-space and linear-attention layers run their published fused kernels, not separate operators.
     """
 
     arch: Architecture
@@ -41,6 +42,7 @@ class Setting:
     split: Split = field(default_factory=Split)
     checkpoint_every: int = 1
     checkpoint_keep: tuple[str, ...] = ()
+    fused_mixers: bool = True
 
     @property
     def eager(self) -> bool:
@@ -100,9 +102,9 @@ class Writer:
         """A tensor of the model that is stored beside the parameters."""
         return self.graph.parameter(Parameter(path, shape, self.s.formats.graph, False, buffer=True))
 
-    def share(self, path: str, shape: tuple[float, ...]) -> Tensor:
-        """A parameter that a later stretch uses too (tied embeddings)."""
-        tensor = self.weight(path, shape)
+    def share(self, path: str, shape: tuple[float, ...], *, base: bool = False) -> Tensor:
+        """A parameter that a later stretch uses too (tied embeddings, blocks that share weights)."""
+        tensor = self.weight(path, shape, base=base)
         if path not in self.shared and tensor.parameter is not None:
             original = tensor.parameter
             self.shared[path] = Parameter(path, shape, original.dtype, original.trainable, shared=True)
@@ -288,3 +290,11 @@ class Writer:
         y = g.mul(half, g.unary("one_plus", g.unary("tanh", inner, save="output"), save="none"))
         g.release(x)
         return y
+
+def idle_adapters(w: Writer, path: str, x: Tensor, out: float) -> None:
+    """The adapter of a linear layer that the model holds and does not run: its weights, without operations."""
+    aside = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), dict(w.shared), w.arch)
+    aside.linear(path, x, out)
+    for parameter in aside.graph.parameters:
+        if parameter.adapter:
+            w.graph.parameter(parameter)

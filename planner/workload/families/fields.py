@@ -68,6 +68,13 @@ class Fields:
             return float(value)
         return default
 
+    def number(self, name: str, default: float) -> float:
+        """A positive number."""
+        value = self.config.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1000:
+            raise PlanError(f"model.{name}", value, "is not a usable factor", "Give a number above 0, at most 1000.")
+        return value
+
     def text(self, *names: str, default: str) -> str:
         for name in names:
             value = self.config.get(name)
