@@ -249,13 +249,14 @@ class Walk:
             return
         self._gather(stretch, +1)
         before = dict.fromkeys(self._accumulated)
-        stop = len(stretch.operations)
+        waiting = [operation for operation in reversed(stretch.operations) if operation.grads]
         if stretch.checkpointed and stretch.source is not None:
-            stop -= stretch.skipped
+            while waiting and not waiting[0].saved:  # only a saved tensor makes the checkpoint recompute
+                self._differentiate(waiting.pop(0))
+            stop = len(stretch.operations) - stretch.skipped
             self._operations(stretch, "recompute", keep=True, stop=stop, keeps_output=False)
-        for operation in reversed(stretch.operations):
-            if operation.grads:
-                self._differentiate(operation)
+        for operation in waiting:
+            self._differentiate(operation)
         if stretch.checkpointed and stretch.source is not None:
             self._drop_saved(stretch.source.storage)
             for operation in stretch.retained:

@@ -11,8 +11,6 @@ from planner.errors import PlanError
 from tests.engine_cases import engine_estimate, tensor_peak
 from tests.oracles import memory, parameters, record
 
-WRAPPED = ("mixtral", "qwen3_moe", "olmoe")
-"""Families whose stacked experts peft wraps under all-linear, which the engine refuses."""
 UNCOVERED: set[str] = set()
 """Methods that the oracle records ahead of the engine."""
 
@@ -20,8 +18,6 @@ UNCOVERED: set[str] = set()
 def comparable(case: dict[str, Any]) -> bool:
     """Whether the engine covers the case: its method, and settings that a run can express."""
     arguments, method = case["arguments"], case["arguments"].get("method") or {}
-    if method.get("targets") == "all-linear" and case["config"] in WRAPPED:
-        return False
     if method.get("name") in UNCOVERED or "dora" in method or "task_type" in method or arguments.get("padding"):
         return False
     # `last` also trains a classification head, which the oracle leaves frozen
@@ -80,13 +76,6 @@ def test_a_config_that_was_never_recorded(precision: str, method: dict[str, Any]
     assert tensor_peak(e) == pytest.approx(memory.measure(LIVE, **arguments)["peak"], rel=0.03)
     counted = parameters.count(LIVE, None, method)
     assert (e.parameters, e.trainable_parameters) == (counted["total"], counted["trainable"])
-
-
-@pytest.mark.parametrize("name", WRAPPED)
-def test_adapters_on_stacked_experts_are_refused(name: str) -> None:
-    method = {"name": "lora", "rank": 8, "targets": "all-linear"}
-    with pytest.raises(PlanError, match="stacked experts"):
-        engine_estimate(record.load("parameters")["configs"][name], {"seq": 8, "method": method})
 
 
 def test_an_unknown_model_type_is_refused() -> None:

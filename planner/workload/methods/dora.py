@@ -10,6 +10,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.experts import wrap
+from planner.workload.methods.pieces import without_bias
 from planner.workload.methods.targets import COMMON, SELECTION, adapted, has_bias
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def bind(method: Method, arch: Architecture) -> Adaptation:
         low = g.linear(g.linear(taken, a, name="lora_A"), b, name="lora_B")
         bias = base is y and has_bias(arch, path)
         if bias:
-            base = g.unary("minus_bias", base, save="none")
+            base = without_bias(w, base)
         kept = g.mul(g.unary("minus_one", scale, save="none"), base, name="magnitude")
         moved_by = g.unary("adapter_scale", g.mul(scale, low, name="magnitude"), save="none")
         result = g.cast(g.add(y, g.add(kept, moved_by), name="adapter_add"), y.dtype, name="adapter_output")

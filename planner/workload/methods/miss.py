@@ -36,7 +36,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             "block_sum", "elementwise", (taken,), (summed,), (), (moved,), (Kernel("elementwise", taken.bytes),)
         )
         update = g.linear(summed, block, name="miss")
-        result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
+        result = g.cast(g.add(y, update, name="adapter_add"), x.dtype, name="adapter_output")
         g.release(given, taken)
         return result
 

@@ -36,6 +36,11 @@ def add_in_place(w: Writer, y: Tensor, update: Tensor) -> Tensor:
     return z
 
 
+def without_bias(w: Writer, y: Tensor, name: str = "minus_bias") -> Tensor:
+    """A linear layer's result less (or again with) its bias, in the wider of both types."""
+    return made(w, name, (y,), y.shape, "fp32" if w.s.formats.graph == "fp32" else y.dtype)
+
+
 def uncached(w: Writer, x: Tensor) -> Tensor:
     """Autocast's cast of something that is no leaf (a view or a result), so that no copy is kept for reuse."""
     g = w.graph

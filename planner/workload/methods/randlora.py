@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from planner.run import Method
 from planner.workload.architecture import Architecture
-from planner.workload.graph import Kernel, Tensor, matmul_kernel
+from planner.workload.graph import Kernel, Parameter, Tensor, matmul_kernel
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.pieces import settle_buffers, shared_buffer
-from planner.workload.methods.targets import COMMON, SELECTION, adapted
+from planner.workload.methods.pieces import buffer
+from planner.workload.methods.targets import COMMON, SELECTION, adapted, linear_modules, select, widths
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     rank, dropout = method.rank or 32, method.dropout or 0.0
+
+    matches, _ = select(method, arch)
+    sizes = [widths(arch, p) for path in linear_modules(arch) for i in range(arch.layers) if matches(p := path.replace("{i}", str(i)))]
+    most_out, most_in = (max(s[k] for s in sizes) for k in (0, 1))
+    most, least = max(most_out, most_in), min(most_out, most_in)
+    most_bases = math.ceil(least / rank)
+
+    def begin(w: Writer) -> None:
+        """The bases have the sizes of the largest output and the largest input of all adapted layers."""
+        buffer(w, "randlora_A", (rank, 1, least), w.adapter_type)
+        buffer(w, "randlora_B", (most, most_bases, rank), w.adapter_type)
 
     def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """peft.tuners.randlora.Linear.forward: `result + F.linear(F.linear(dropout(x), update_B), update_A) * scaling`."""
@@ -32,8 +43,10 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         y = layer(x)
         scale = w.adapter(path + ".randlora_lambda", (r, bases))
         gamma = w.adapter(path + ".randlora_gamma", (bases, small))
-        a = shared_buffer(w, "randlora_A", (r, 1, small), (r, 1, small))
-        big = shared_buffer(w, "randlora_B", (large, bases, r), (large, bases * r))
+        a, big = (
+            g.parameter(Parameter(name, shape, w.adapter_type, False, adapter=True, shared=True))
+            for name, shape in (("randlora_A", (r, 1, small)), ("randlora_B", (large, bases * r)))
+        )
         scaled = g.new((r * bases, small), a.dtype, True, "scaled_base")
         moved = Kernel("elementwise", 2 * scaled.bytes)
         back = (matmul_kernel(r, 1, small, a.dtype, batch=bases), matmul_kernel(small, 1, r, a.dtype, batch=bases), moved, moved)
@@ -53,7 +66,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         return result
 
     formula = "sum over targets of bases · (r + min(in, out)) with bases = ceil(min(in, out) / r)"
-    return adapted(method, arch, beside, {"rank": rank}, only="randlora_only", finish=settle_buffers, formula=formula)
+    return adapted(method, arch, beside, {"rank": rank}, only="randlora_only", begin=begin, formula=formula)
 
 
 register(

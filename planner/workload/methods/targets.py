@@ -49,6 +49,17 @@ def linear_modules(arch: Architecture) -> tuple[str, ...]:
     return tuple(f"{n.layer}.{part}" for part in (*attention, n.out, *mlp))
 
 
+def widths(arch: Architecture, path: str) -> tuple[int, int]:
+    """(out, in) of a linear layer."""
+    n, h = arch.names, arch.hidden
+    q, kv = arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
+    ffn = arch.experts.shared if arch.experts is not None else arch.ffn
+    table = {n.query: (q, h), n.key: (kv, h), n.value: (kv, h), n.fused: (q + 2 * kv, h), n.out: (h, q), n.gate: (ffn, h)}
+    table |= {n.up: (ffn * (2 if arch.fused_gate_up else 1), h), n.down: (h, ffn), f"{n.shared_expert}_gate": (1, h)}
+    table |= {f"{n.shared_expert}.{name}": (ffn, h) for name in ("gate_proj", "up_proj")} | {f"{n.shared_expert}.down_proj": (h, ffn)}
+    return next((size for name, size in table.items() if name and path.endswith("." + name)), (h, h))
+
+
 def expression(field: str, text: str) -> re.Pattern[str]:
     """A regular expression of the run. Raises `PlanError` when it is none."""
     try:

@@ -34,7 +34,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         taken = g.dropout(g.cast(x, a.dtype, name="adapter_input"), dropout)
         low = g.mul(scale_d, g.linear(taken, a, name="vera_A"), name="vera_d")
         update = g.mul(scale_b, g.linear(low, b, name="vera_B"), name="vera_b")
-        result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
+        result = g.cast(g.add(y, update, name="adapter_add"), x.dtype, name="adapter_output")
         g.release(x, taken)
         return result
 
