@@ -278,11 +278,12 @@ class Walk:
         if not operation.outputs:
             return
         passed = incoming[0]
+        extra = operation.temporary[1]
         for tensor in operation.inputs:
             if tensor.requires_grad:
-                self._give(tensor, passed if operation.alias else None)
+                extra += self._give(tensor, passed if operation.alias else None)
         if operation.backward:
-            self._note("backward", operation.name, operation.temporary[1])
+            self._note("backward", operation.name, extra)
         for tensor in operation.saved:
             if tensor.parameter is None:
                 self._drop_saved(tensor.storage)
@@ -290,11 +291,11 @@ class Walk:
             self._unuse(buffer)
         self._settle()
 
-    def _give(self, tensor: Tensor, passed: _Buffer | None) -> None:
-        """Add a gradient of `tensor`: its own memory, or the incoming one passed on."""
+    def _give(self, tensor: Tensor, passed: _Buffer | None) -> float:
+        """Add a gradient of `tensor`: its own memory, or the incoming one passed on. Returns what lives only until it is added [bytes]."""
         if tensor.parameter is not None:
             self._give_parameter(tensor, passed)
-            return
+            return 0.0
         size = rounded(tensor.bytes)
         same = passed is not None and passed.size == size
         have = self._gradients.get(id(tensor))
@@ -307,7 +308,7 @@ class Walk:
             else:
                 self.live[category] += size
                 self._gradients[id(tensor)] = _Buffer(size, category)
-            return
+            return 0.0
         # a second consumer: the new gradient is added into the first, in place when nobody else holds it
         temporary = 0.0 if same else size
         self.live[category] += temporary
@@ -318,6 +319,7 @@ class Walk:
         if temporary:
             self._note("backward", "accumulate")
             self.live[category] -= temporary
+        return temporary
 
     def _give_parameter(self, tensor: Tensor, passed: _Buffer | None) -> None:
         parameter = tensor.parameter
