@@ -9,7 +9,7 @@ from planner.errors import PlanError, shorten
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.targets import Match, ends, expression, linear_modules
+from planner.workload.methods.targets import Match, ends, expression, linear_modules, saved_whole
 
 _TWO = ("input_layernorm", "post_attention_layernorm", "norm")
 _FOUR = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "norm")
@@ -55,7 +55,7 @@ def _adaptation(method: Method, copies: Match) -> Adaptation:
     return Adaptation(
         method.name,
         trains=lambda path: False,
-        copies=lambda path: copies(path) or ends(path, saved),
+        copies=lambda path: copies(path) or saved_whole(path, saved),
         per_layer=isinstance(method.targets, str),
         peft=True,
         loaded=method.adapters or 1,

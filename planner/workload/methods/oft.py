@@ -14,7 +14,7 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.pieces import add_in_place, buffer, made, product
+from planner.workload.methods.pieces import add_in_place, buffer, made, needs_linear, product
 from planner.workload.methods.targets import COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def divisor(width: int, wanted: int) -> int:
 
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
+    needs_linear(method, arch)
     if method.rank is not None and method.block_size is not None:
         raise PlanError("method.block_size", method.block_size, "cannot stand beside rank, the number of blocks", "Give one of the two.")
 

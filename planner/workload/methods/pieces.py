@@ -23,7 +23,7 @@ def needs_linear(method: Method, arch: Architecture) -> None:
             "method.name",
             method.name,
             "is not implemented by peft for GPT-2's Conv1D layers",
-            "Use lora, dora, oft, vera or fourierft.",
+            "Use lora, dora, vera, randlora or fourierft.",
         )
 
 

@@ -75,6 +75,13 @@ def ends(path: str, names: tuple[str, ...]) -> bool:
     return any(path == name or path.endswith("." + name) for name in names)
 
 
+def saved_whole(path: str, names: tuple[str, ...]) -> bool:
+    """Is the module, or one that contains it, in modules_to_save? peft compares plain endings: `norm` means `input_layernorm` too
+    (peft.utils.other._set_trainable)."""
+    parts = path.split(".") if names else []
+    return any(".".join(parts[: i + 1]).endswith(name) for i in range(len(parts)) for name in names)
+
+
 def select(
     method: Method,
     arch: Architecture,
@@ -202,7 +209,7 @@ def adapted(
         method.name,
         trains=biases(method, matches, only),
         adapts=lambda path: (of(path) or 1) if matches(path) else 0,
-        copies=lambda path: ends(path, saved),
+        copies=lambda path: saved_whole(path, saved),
         beside=beside,
         resolved=resolved,
         per_layer=per_layer or bool(method.rank_pattern),
