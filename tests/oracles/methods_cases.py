@@ -126,6 +126,23 @@ def _flags() -> Iterator[Case]:
         yield {"config": name, "head": cases.HEADS.get(name), "method": {"name": "lora", "rank": 8, **flags}}
 
 
+WHOLE: tuple[Case, ...] = (
+    {"name": "galore", "rank": 32},
+    {"name": "galore", "rank": 16, "targets": ["self_attn", "fc", "gate", "query"]},
+    {"name": "lisa", "active_layers": 1},
+    {"name": "lisa", "active_layers": 2},
+)
+"""Methods that train the base's own weights."""
+
+
+def _whole() -> Iterator[Case]:
+    for name in ("llama-thin", "bert-thin", "gpt2-thin", "opt", "qwen3", "gemma", "phi3", "llama-odd"):
+        for method in WHOLE:
+            if name == "gpt2-thin" and method["name"] == "galore":
+                continue
+            yield {"config": name, "head": cases.HEADS.get(name.removesuffix("-thin")), "method": method}
+
+
 def _experts() -> Iterator[Case]:
     for name in ("mixtral-thin", "qwen3_moe-thin", "olmoe-thin"):
         yield {"config": name, "head": None, "method": {"name": "lora", "rank": 8, "targets": "all-linear"}}
@@ -137,12 +154,13 @@ def parameter_cases() -> Iterator[Case]:
     yield from _everywhere()
     yield from _flags()
     yield from _experts()
+    yield from _whole()
 
 
 def flop_cases() -> Iterator[Case]:
     """Five families and the flags, in turn in fp32 and bf16, some checkpointed."""
     size = {"batch": 2, "seq": 128}
-    for turn, case in enumerate([*_cases(("llama", "gpt2", "bert", "opt", "qwen3")), *_everywhere(), *_flags(), *_experts()]):
+    for turn, case in enumerate([*_cases(("llama", "gpt2", "bert", "opt", "qwen3")), *_everywhere(), *_flags(), *_experts(), *_whole()]):
         yield {**case, **SETTINGS[(0, 1, 4)[turn % 3]], **size}
 
 
@@ -154,3 +172,7 @@ def memory_cases() -> Iterator[Case]:
             yield {**case, **setting, **size}
     for turn, case in enumerate([*_everywhere(), *_cases(OTHERS), *_flags()]):
         yield {**case, **SETTINGS[turn % len(SETTINGS)], **size}
+    for turn, case in enumerate(_whole()):
+        yield {**case, **SETTINGS[(0, 1, 2)[turn % 3]], **size}
+        if case["method"]["name"] == "galore":  # few tokens: the peak is in the optimizer
+            yield {**case, **SETTINGS[turn % 2], "batch": 1, "seq": 16}

@@ -45,6 +45,8 @@ class Adaptation:
     tokens: token embeddings that are trained beside the frozen table.
     finish: writes what follows the loss: (writer, loss, added parameters with how often each occurs) to the loss.
     stepped: what the optimizer does with the trained parameters: (optimizer, parameters, type in which it works) to its step.
+    sharding: does the method work when weights or optimizer states are sharded?
+    notes: assumptions to show.
     formula: how many parameters the method adds, in words of the ledger.
     """
 
@@ -69,6 +71,8 @@ class Adaptation:
     merged: Merge = field(default=lambda w, path, parameter: parameter)
     loaded: int = 1
     tokens: int = 0
+    sharding: bool = True
+    notes: tuple[str, ...] = ()
     finish: Finish = field(default=lambda w, loss, added: loss)
     stepped: Stepped = field(default=lambda optimizer, trained, working: optimizer.step(trained, working))
 
