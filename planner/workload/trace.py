@@ -182,7 +182,8 @@ def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashab
 def last_kept_only_inputs(operations: list[Operation]) -> int:
     """How many trailing operations a non-reentrant checkpoint's recomputation skips: it stops once the last saved tensor has been rebuilt.
 
-    Parameters count as saved tensors too. A saved input exists before its operation runs, so the operation that saves only inputs need not run either (torch.utils.checkpoint, early stop).
+    Parameters count as saved tensors too.
+    A saved input exists before its operation runs, so the operation that saves only inputs need not run either (torch.utils.checkpoint, early stop).
     """
     for position in range(len(operations) - 1, -1, -1):
         operation = operations[position]

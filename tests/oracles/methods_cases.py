@@ -61,7 +61,10 @@ LINEAR_ONLY = ("lokr", "oft", "boft", "hra", "c3a", "delora", "loha", "miss")
 EVERYWHERE = [m for m in METHODS if m["name"] not in ("ln_tuning", "ia3", "vblora", "c3a")]
 """Methods that are also tried on every linear layer."""
 FLAGS: tuple[tuple[str, Case], ...] = (
-    ("llama", {"targets": ["q_proj", "down_proj"], "rank_pattern": {"down_proj": 4, "model.layers.1.self_attn.q_proj": 3}}),
+    (
+        "llama",
+        {"targets": ["q_proj", "down_proj"], "rank_pattern": {"down_proj": 4, "model.layers.1.self_attn.q_proj": 3}},
+    ),
     ("llama", {"targets": ["q_proj"], "alpha_pattern": {"q_proj": 64}, "use_rslora": True}),
     ("llama", {"targets": ["q_proj", "v_proj", "up_proj"], "layers": [1, 3]}),
     ("llama", {"targets": "all-linear", "use_dora": True, "exclude": ["down_proj"]}),
@@ -73,7 +76,10 @@ FLAGS: tuple[tuple[str, Case], ...] = (
     ("llama-biased", {"targets": ["q_proj", "down_proj"], "bias": "lora_only"}),
     ("llama-biased", {"targets": ["o_proj"], "bias": "all", "rank_pattern": {"o_proj": 16}}),
     ("qwen2", {"targets": "all-linear", "bias": "all"}),
-    ("opt", {"targets": ["q_proj", "v_proj", "fc2"], "layers": [1, 2], "bias": "lora_only", "exclude": ["layers.2.fc2"]}),
+    (
+        "opt",
+        {"targets": ["q_proj", "v_proj", "fc2"], "layers": [1, 2], "bias": "lora_only", "exclude": ["layers.2.fc2"]},
+    ),
     ("gpt2", {"targets": "all-linear", "exclude": r".*\.(mlp|attn)\.c_proj", "modules_to_save": ["ln_f"]}),
     ("gpt2", {"targets": ["c_attn"], "layers": 1, "layers_pattern": "h", "token_indices": [0, 3]}),
     ("bert", {"targets": ["query", "dense"], "layers": [1, 3], "layers_pattern": "layer", "bias": "all"}),
@@ -103,7 +109,9 @@ def offered(name: str, method: Case) -> Case | None:
         return None if family in ("phi3", "mixtral") else method
     if family == "gpt2" and method["name"] == "fourierft":
         return method
-    if "targets" not in method and (family in ("phi3", "mixtral") or (family == "phi" and method["name"] in ("adalora", "vblora"))):
+    if "targets" not in method and (
+        family in ("phi3", "mixtral") or (family == "phi" and method["name"] in ("adalora", "vblora"))
+    ):
         return {**method, "targets": cases.ATTENTION_NAMES[family]}
     return method
 
@@ -112,13 +120,16 @@ def _cases(names: tuple[str, ...], methods: Any = METHODS) -> Iterator[Case]:
     for name in names:
         for method in methods:
             if (given := offered(name, method)) is not None:
-                yield {"config": name, "head": cases.HEADS.get(name, cases.HEADS.get(name.removesuffix("-thin"))), "method": given}
+                yield {
+                    "config": name,
+                    "head": cases.HEADS.get(name, cases.HEADS.get(name.removesuffix("-thin"))),
+                    "method": given,
+                }
 
 
 def _everywhere() -> Iterator[Case]:
     wide = [{**method, "targets": "all-linear"} for method in EVERYWHERE]
-    for case in _cases((*DEEP, "qwen3"), wide):
-        yield case
+    yield from _cases((*DEEP, "qwen3"), wide)
 
 
 def _flags() -> Iterator[Case]:
@@ -160,7 +171,9 @@ def parameter_cases() -> Iterator[Case]:
 def flop_cases() -> Iterator[Case]:
     """Five families and the flags, in turn in fp32 and bf16, some checkpointed."""
     size = {"batch": 2, "seq": 128}
-    for turn, case in enumerate([*_cases(("llama", "gpt2", "bert", "opt", "qwen3")), *_everywhere(), *_flags(), *_experts(), *_whole()]):
+    for turn, case in enumerate(
+        [*_cases(("llama", "gpt2", "bert", "opt", "qwen3")), *_everywhere(), *_flags(), *_experts(), *_whole()]
+    ):
         yield {**case, **SETTINGS[(0, 1, 4)[turn % 3]], **size}
 
 

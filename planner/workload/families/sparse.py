@@ -7,7 +7,6 @@ from planner.workload.architecture import Architecture, Experts, Names
 from planner.workload.families.fields import Fields, family
 from planner.workload.families.gated import layer_windows, llama
 
-
 UNSTACKED = ("gate_proj", "up_proj", "down_proj")
 """Names of an expert's projections before transformers 5 stacked them."""
 

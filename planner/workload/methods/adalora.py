@@ -32,7 +32,10 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
     initial, rank, dropout = method.initial_rank or DEFAULT_INITIAL, method.rank or DEFAULT_RANK, method.dropout or 0.0
     if rank > initial:
         raise PlanError(
-            "method.rank", rank, f"is more than the initial rank {initial}", "AdaLoRA only prunes: raise initial_rank, or lower rank."
+            "method.rank",
+            rank,
+            f"is more than the initial rank {initial}",
+            "AdaLoRA only prunes: raise initial_rank, or lower rank.",
         )
 
     def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
@@ -86,7 +89,12 @@ def orthogonality(w: Writer, loss: Tensor, added: list[tuple[Parameter, int]]) -
             if g.autocast is not None:  # the parameter's cached copy, and that of its transpose
                 saved += [g.new(p.shape, g.autocast, False, "autocast_weight") for _ in range(2)]
             forward += [matmul_kernel(r, r, n, dtype), small, small, small, small]
-            backward += [small, small, matmul_kernel(r, n, r, dtype, layout="dgrad"), matmul_kernel(n, r, r, dtype, layout="wgrad")]
+            backward += [
+                small,
+                small,
+                matmul_kernel(r, n, r, dtype, layout="dgrad"),
+                matmul_kernel(n, r, r, dtype, layout="wgrad"),
+            ]
     total = g.new((1,), "fp32", True, "loss")
     g.add_operation("orthogonality", "matmul", inputs, (total, *saved), saved, forward, backward)
     return total

@@ -31,7 +31,12 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         """peft.tuners.boft.Linear.forward."""
         g, width, kind = w.graph, x.shape[-1], x.dtype
         if width % size:
-            raise PlanError("method.block_size", size, f"does not divide the {width:.0f} inputs of {path}", "Use a common divisor of the layers' inputs.")
+            raise PlanError(
+                "method.block_size",
+                size,
+                f"does not divide the {width:.0f} inputs of {path}",
+                "Use a common divisor of the layers' inputs.",
+            )
         blocks = width / size
         r = w.adapter(path + ".boft_R", (1, blocks, size, size))
         scale = w.adapter(path + ".boft_s", (out, 1))
@@ -63,7 +68,12 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         return result
 
     return adapted(
-        method, arch, beside, {"block_size": size}, only="boft_only", formula="sum over targets of in · n + out with blocks of n"
+        method,
+        arch,
+        beside,
+        {"block_size": size},
+        only="boft_only",
+        formula="sum over targets of in · n + out with blocks of n",
     )
 
 

@@ -30,7 +30,10 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         for width in (inner, out):
             if width % size:
                 raise PlanError(
-                    "method.block_size", size, f"does not divide the {width:.0f} features of {path}", "Use a common divisor of all widths."
+                    "method.block_size",
+                    size,
+                    f"does not divide the {width:.0f} features of {path}",
+                    "Use a common divisor of all widths.",
                 )
         y = layer(x)
         kernel = w.added(path + ".c3a_kernel", (out // size, inner // size, size), "fp32", True)
@@ -41,7 +44,14 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         spectrum = 8.0 * kernel.numel
         move_in, move_out = Kernel("elementwise", 2 * wide_in), Kernel("elementwise", 2 * wide_out)
         forward = [move_in, move_in, move_out]
-        backward = [move_out, move_out, move_in, move_in, move_in, matmul_kernel(m, n, rows, "fp32", batch=size, layout="wgrad")]
+        backward = [
+            move_out,
+            move_out,
+            move_in,
+            move_in,
+            move_in,
+            matmul_kernel(m, n, rows, "fp32", batch=size, layout="wgrad"),
+        ]
         if n > 1:  # a sum over one block is an elementwise product
             forward.append(matmul_kernel(rows, m, n, "fp32", batch=size))
         if m > 1:
@@ -55,13 +65,18 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             forward,
             backward,
             # the input's gradient is the real part of a complex tensor, which stays whole beside the transformed input
-            temporary=(wide_in + wide_out + spectrum, 2 * wide_in + wide_out + spectrum - (taken.bytes if taken.requires_grad else 0.0)),
+            temporary=(
+                wide_in + wide_out + spectrum,
+                2 * wide_in + wide_out + spectrum - (taken.bytes if taken.requires_grad else 0.0),
+            ),
         )
         scaled = g.unary("adapter_scale", convolved, save="none")
         g.release(x, taken, scaled)
         return g.cast(add_in_place(w, y, g.cast(scaled, y.dtype)), x.dtype, name="adapter_output")
 
-    return adapted(method, arch, beside, {"block_size": size}, TARGETS, formula="sum over targets of in · out / n with blocks of n")
+    return adapted(
+        method, arch, beside, {"block_size": size}, TARGETS, formula="sum over targets of in · out / n with blocks of n"
+    )
 
 
 register(

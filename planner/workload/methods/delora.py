@@ -39,7 +39,15 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         g.release(x, y, dropped, update, total)
         return result
 
-    return adapted(method, arch, beside, {"rank": method.rank or 8}, rank=8, only="delora_only", formula="sum over targets of r · (in + out) + 1")
+    return adapted(
+        method,
+        arch,
+        beside,
+        {"rank": method.rank or 8},
+        rank=8,
+        only="delora_only",
+        formula="sum over targets of r · (in + out) + 1",
+    )
 
 
 register(

@@ -34,9 +34,9 @@ def wrap(method: Method, arch: Architecture, default_rank: int) -> tuple[Method,
     targets = method.targets
     if not names or targets is None:
         return method, unchanged
-    every = (ROUTER, *names)
+    every: tuple[str, ...] = (ROUTER, *names)
     if isinstance(targets, str):
-        wanted, rest = every, targets
+        wanted = every
         if targets != "all-linear":
             # a regular expression counts by the last names that it matches, in whichever layer
             found = _matched(targets, arch, every)
@@ -44,17 +44,21 @@ def wrap(method: Method, arch: Architecture, default_rank: int) -> tuple[Method,
             if not wanted and not others:
                 return method, unchanged
             method = method.model_copy(update={"targets": others})
-        del rest
     else:
         wanted = tuple(name for name in every if any(ends(target, (name,)) for target in targets))
-        method = method.model_copy(update={"targets": tuple(t for t in targets if not any(ends(t, (n,)) for n in every))})
+        method = method.model_copy(
+            update={"targets": tuple(t for t in targets if not any(ends(t, (n,)) for n in every))}
+        )
     if not wanted:
         return method, unchanged
     gate, up, down = names
     if (gate in wanted) != (up in wanted):
         lone, other = (gate, up) if gate in wanted else (up, gate)
         raise PlanError(
-            "method.targets", lone, f"is stacked with {other} in one parameter of {arch.model_type}", f"Name both {gate} and {up}."
+            "method.targets",
+            lone,
+            f"is stacked with {other} in one parameter of {arch.model_type}",
+            f"Name both {gate} and {up}.",
         )
     for field in ("dropout", "use_dora"):
         if getattr(method, field) or (field == "use_dora" and method.name == "dora"):
@@ -66,7 +70,10 @@ def wrap(method: Method, arch: Architecture, default_rank: int) -> tuple[Method,
             )
     stacked = {"gate_up_proj": gate in wanted, "down_proj": down in wanted}
     plain = method.rank or default_rank
-    of = ranks(method.model_copy(update={"rank_pattern": {**(method.rank_pattern or {}), r".*\.gate_up_proj": 2 * plain}}), default_rank)
+    of = ranks(
+        method.model_copy(update={"rank_pattern": {**(method.rank_pattern or {}), r".*\.gate_up_proj": 2 * plain}}),
+        default_rank,
+    )
 
     def merged(w: Writer, path: str, parameter: Tensor) -> Tensor:
         last = path.rsplit(".", 1)[-1]
@@ -106,13 +113,33 @@ def add_to_experts(w: Writer, path: str, weight: Tensor, rank: float) -> Tensor:
 
 
 def _product(
-    w: Writer, b: Tensor, a: Tensor, batch: float, out: float, inner: float, rank: float, shape: tuple[float, ...], runs: int = 1
+    w: Writer,
+    b: Tensor,
+    a: Tensor,
+    batch: float,
+    out: float,
+    inner: float,
+    rank: float,
+    shape: tuple[float, ...],
+    runs: int = 1,
 ) -> Tensor:
     g = w.graph
     y = g.new(shape, a.dtype, True, "merged_weight")
     kind: Callable[..., Kernel] = matmul_kernel
     forward = kind(out, inner, rank, a.dtype, batch=batch)
-    backward = (kind(out, rank, inner, a.dtype, batch=batch, layout="dgrad"), kind(rank, inner, out, a.dtype, batch=batch, layout="wgrad"))
+    backward = (
+        kind(out, rank, inner, a.dtype, batch=batch, layout="dgrad"),
+        kind(rank, inner, out, a.dtype, batch=batch, layout="wgrad"),
+    )
     moved = Kernel("elementwise", y.numel * BYTES[a.dtype])
-    g.add_operation("merge", "matmul", (b, a), (y,), (b, a), (forward, moved) * runs, backward, temporary=((runs - 1) * y.bytes, 0.0))
+    g.add_operation(
+        "merge",
+        "matmul",
+        (b, a),
+        (y,),
+        (b, a),
+        (forward, moved) * runs,
+        backward,
+        temporary=((runs - 1) * y.bytes, 0.0),
+    )
     return y

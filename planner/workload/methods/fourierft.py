@@ -31,7 +31,9 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         """peft.tuners.fourierft.FourierFTLinear: `result + F.linear(x, ifft2(spectrum).real * scaling)`; transforms work on complex64."""
         g, inner = w.graph, x.shape[-1]
         if count > inner * out:
-            raise PlanError("method.frequencies", count, f"is more than the {inner * out:.0f} entries of {path}", "Use fewer.")
+            raise PlanError(
+                "method.frequencies", count, f"is more than the {inner * out:.0f} entries of {path}", "Use fewer."
+            )
         y = layer(x)
         spectrum = w.adapter(path + ".fourierft_spectrum", (count,))
         shape, size = (out, inner), 4.0 * out * inner
@@ -40,11 +42,15 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         delta = made(w, "ifft2", (dense,), shape, "fp32", passes=6, scratch=(3 * size, 2 * size))
         g.release(dense)
         taken = g.cast(x, delta.dtype, name="adapter_input")
-        result = g.cast(g.add(y, g.linear(taken, delta, name="delta"), name="adapter_add"), x.dtype, name="adapter_output")
+        result = g.cast(
+            g.add(y, g.linear(taken, delta, name="delta"), name="adapter_add"), x.dtype, name="adapter_output"
+        )
         g.release(x, delta, taken)
         return result
 
-    return adapted(method, arch, beside, {"frequencies": count}, TARGETS, only="fourier_only", formula=f"targets · {count}")
+    return adapted(
+        method, arch, beside, {"frequencies": count}, TARGETS, only="fourier_only", formula=f"targets · {count}"
+    )
 
 
 register(

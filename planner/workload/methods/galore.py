@@ -25,7 +25,10 @@ OPTIMIZERS = ("adamw", "adamw-fused", "adamw8bit", "adafactor")
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     if arch.model_type == "gpt2":
         raise PlanError(
-            "method.name", "galore", "projects nn.Linear layers; GPT-2's are Conv1D, so that nothing is projected", "Use lora, or full with adafactor."
+            "method.name",
+            "galore",
+            "projects nn.Linear layers; GPT-2's are Conv1D, so that nothing is projected",
+            "Use lora, or full with adafactor.",
         )
     rank, period = method.rank or DEFAULT_RANK, method.period or DEFAULT_PERIOD
     n = arch.names
@@ -38,7 +41,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
     compiled = expression("targets", names) if isinstance(names, str) and names != "all-linear" else None
 
     def chosen(parameter: Parameter) -> bool:
-        path, dot, end = parameter.name.rpartition(".")
+        path, _, end = parameter.name.rpartition(".")
         if end != "weight" or len(parameter.shape) != 2:
             return False
         if re.sub(r"\.\d+\.", ".{i}.", path) not in layers and path not in outside:
@@ -49,9 +52,15 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         return names in (None, "all-linear") or any(name in path for name in names or ())
 
     if names not in (None, "all-linear"):
-        every = [Parameter(path.replace("{i}", str(i)) + ".weight", (1, 1), "fp32", True) for path in (*layers, *outside) for i in range(arch.layers)]
+        every = [
+            Parameter(path.replace("{i}", str(i)) + ".weight", (1, 1), "fp32", True)
+            for path in (*layers, *outside)
+            for i in range(arch.layers)
+        ]
         if not any(chosen(p) for p in every):
-            raise PlanError("method.targets", names, "matches no linear layer", f"Use parts of paths such as {sorted(layers)[0]}.")
+            raise PlanError(
+                "method.targets", names, "matches no linear layer", f"Use parts of paths such as {sorted(layers)[0]}."
+            )
 
     def stepped(optimizer: Optimizer, trained: Sized, working: str) -> Step:
         if optimizer.name not in OPTIMIZERS:
@@ -100,7 +109,9 @@ def project(optimizer: Optimizer, trained: Sized, working: str, projected: set[s
         kernels += 6 * count
     step = optimizer.step(low, working)
     tensors = sum(n for _, n in trained)
-    return Step({**step.states, "projector": projector}, scratch, step.moved + moved, step.kernels + kernels + 12 * tensors)
+    return Step(
+        {**step.states, "projector": projector}, scratch, step.moved + moved, step.kernels + kernels + 12 * tensors
+    )
 
 
 register(

@@ -36,7 +36,12 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         g, width = w.graph, x.shape[-1]
         base = w.weight(path + ".weight", (out, width), base=True)
         if base.parameter is not None and base.parameter.dtype in QUANTIZED:
-            raise PlanError("method.name", "hra", "multiplies the base's weights, which a quantized base does not offer", "Use lora or oft.")
+            raise PlanError(
+                "method.name",
+                "hra",
+                "multiplies the base's weights, which a quantized base does not offer",
+                "Use lora or oft.",
+            )
         first = eye(w, width)
         u = w.adapter(path + ".hra_u", (width, float(rank)))
         unit = made(w, "unit", (u,), u.shape, u.dtype, (u,), passes=2)

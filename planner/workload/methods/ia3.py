@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.targets import COMMON, SELECTION, adapted
+from planner.workload.methods.targets import COMMON, adapted
 
 if TYPE_CHECKING:
     from planner.workload.graph import Tensor

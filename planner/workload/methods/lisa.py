@@ -18,7 +18,9 @@ DEFAULT_ACTIVE, DEFAULT_PERIOD = 2, 20
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     active = method.active_layers or min(DEFAULT_ACTIVE, arch.layers)
     if active > arch.layers:
-        raise PlanError("method.active_layers", active, f"is more than the model's {arch.layers} layers", f"Use 1 to {arch.layers}.")
+        raise PlanError(
+            "method.active_layers", active, f"is more than the model's {arch.layers} layers", f"Use 1 to {arch.layers}."
+        )
 
     def trains(path: str) -> bool:
         layer = layer_index(path, arch)
@@ -29,7 +31,9 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         trains=trains,
         per_layer=True,
         resolved={"active_layers": active, "period": method.period or DEFAULT_PERIOD},
-        notes=(f"{active} layers are trained at a time, planned as the last ones; optimizer states of other layers are dropped.",),
+        notes=(
+            f"{active} layers are trained at a time, planned as the last ones; optimizer states of other layers are dropped.",
+        ),
         formula="none; layers take turns",
     )
 

@@ -12,7 +12,13 @@ from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.targets import Match, ends, expression, linear_modules, saved_whole
 
 _TWO = ("input_layernorm", "post_attention_layernorm", "norm")
-_FOUR = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "norm")
+_FOUR = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+    "norm",
+)
 TARGETS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("llama", "mistral", "gemma"), _TWO),
     **dict.fromkeys(("gemma2", "gemma3_text"), _FOUR),
@@ -40,12 +46,16 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
     if isinstance(targets, str):
         compiled = expression("targets", targets)
         if not any(compiled.fullmatch(path) for path in known):
-            raise PlanError("method.targets", targets, "matches no norm", f"It must match a whole path such as {known[-1]}.")
+            raise PlanError(
+                "method.targets", targets, "matches no norm", f"It must match a whole path such as {known[-1]}."
+            )
         return _adaptation(method, lambda path: compiled.fullmatch(path) is not None)
     missing = [name for name in targets if not any(ends(path, (name,)) for path in known)]
     if missing:
-        names = dict.fromkeys(path.rsplit(".", 1)[-1] for path in (*inside, *once))
-        raise PlanError("method.targets", shorten(missing[0]), "is no norm of this model", f"Its norms are {', '.join(names)}.")
+        norms = dict.fromkeys(path.rsplit(".", 1)[-1] for path in (*inside, *once))
+        raise PlanError(
+            "method.targets", shorten(missing[0]), "is no norm of this model", f"Its norms are {', '.join(norms)}."
+        )
     names = tuple(targets)
     return _adaptation(method, lambda path: ends(path, names))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     needs_linear(method, arch)
+
     def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """peft.tuners.loha.HadaWeight: keeps only the factors; forward and backward each form both products."""
         g = w.graph

@@ -61,12 +61,19 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         kron = made(w, "kron", (one, two), (out, inner), wide, (one, two), scratch=(0.0, 2 * size))
         delta = g.unary("adapter_scale", kron, save="none")
         taken = g.cast(x, delta.dtype, name="adapter_input")
-        result = g.cast(g.add(y, g.linear(taken, delta, name="delta"), name="adapter_add"), x.dtype, name="adapter_output")
+        result = g.cast(
+            g.add(y, g.linear(taken, delta, name="delta"), name="adapter_add"), x.dtype, name="adapter_output"
+        )
         g.release(x)
         return result
 
     return adapted(
-        method, arch, beside, {"rank": method.rank or 8, "factor": factor, "decompose_both": both}, rank=8, formula="sum over targets of two Kronecker factors"
+        method,
+        arch,
+        beside,
+        {"rank": method.rank or 8, "factor": factor, "decompose_both": both},
+        rank=8,
+        formula="sum over targets of two Kronecker factors",
     )
 
 

@@ -28,7 +28,9 @@ def bind(method: Method, arch: Architecture) -> Adaptation:
     """LoRA's update, or DoRA's where the run asks for it."""
     start = method.init_lora_weights
     if isinstance(start, str) and start not in INITS and not start.startswith("pissa_niter_"):
-        raise PlanError("method.init_lora_weights", start, "is not known to peft", f"Use true, false, {', '.join(INITS)}.")
+        raise PlanError(
+            "method.init_lora_weights", start, "is not known to peft", f"Use true, false, {', '.join(INITS)}."
+        )
     if method.use_dora:
         return dora.bind(method, arch)
     dropout = method.dropout or 0.0

@@ -36,7 +36,12 @@ def divisor(width: int, wanted: int) -> int:
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     needs_linear(method, arch)
     if method.rank is not None and method.block_size is not None:
-        raise PlanError("method.block_size", method.block_size, "cannot stand beside rank, the number of blocks", "Give one of the two.")
+        raise PlanError(
+            "method.block_size",
+            method.block_size,
+            "cannot stand beside rank, the number of blocks",
+            "Give one of the two.",
+        )
 
     def sizes(width: int) -> tuple[int, int]:
         """(blocks, size of one)."""
@@ -77,7 +82,12 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
 
     shown = {"rank": method.rank} if method.rank is not None else {"block_size": method.block_size or DEFAULT_BLOCK}
     return adapted(
-        method, arch, beside, shown, only="oft_only", formula="sum over targets of (in / n) · n (n − 1) / 2 with blocks of n"
+        method,
+        arch,
+        beside,
+        shown,
+        only="oft_only",
+        formula="sum over targets of (in / n) · n (n − 1) / 2 with blocks of n",
     )
 
 

@@ -49,7 +49,9 @@ def uncached(w: Writer, x: Tensor) -> Tensor:
     return g.cast(x, g.autocast, name="autocast")
 
 
-def product(w: Writer, name: str, a: Tensor, b: Tensor, m: float, n: float, k: float, shape: Shape, batch: float = 1.0) -> Tensor:
+def product(
+    w: Writer, name: str, a: Tensor, b: Tensor, m: float, n: float, k: float, shape: Shape, batch: float = 1.0
+) -> Tensor:
     """`batch` products [m, k] × [k, n] of (views of) two tensors, in autocast's type; keeps each operand that the other's gradient needs."""
     g = w.graph
     a, b = uncached(w, a), uncached(w, b)
@@ -71,7 +73,9 @@ def made(w: Writer, name: str, inputs: Sequence[Tensor], shape: Shape, dtype: st
     y = g.new(shape, dtype, any(t.requires_grad for t in inputs), name)
     moved = Kernel("elementwise", y.bytes + sum(t.bytes for t in inputs))
     kernels = (moved,) * round(passes)
-    g.add_operation(name, "elementwise", inputs, (y,), saved if y.requires_grad else (), kernels, kernels, temporary=scratch)
+    g.add_operation(
+        name, "elementwise", inputs, (y,), saved if y.requires_grad else (), kernels, kernels, temporary=scratch
+    )
     return y
 
 

@@ -25,7 +25,12 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
     rank, dropout = method.rank or 32, method.dropout or 0.0
 
     matches, _ = select(method, arch)
-    sizes = [widths(arch, p) for path in linear_modules(arch) for i in range(arch.layers) if matches(p := path.replace("{i}", str(i)))]
+    sizes = [
+        widths(arch, p)
+        for path in linear_modules(arch)
+        for i in range(arch.layers)
+        if matches(p := path.replace("{i}", str(i)))
+    ]
     most_out, most_in = (max(s[k] for s in sizes) for k in (0, 1))
     most, least = max(most_out, most_in), min(most_out, most_in)
     most_bases = math.ceil(least / rank)
@@ -49,9 +54,21 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         )
         scaled = g.new((r * bases, small), a.dtype, True, "scaled_base")
         moved = Kernel("elementwise", 2 * scaled.bytes)
-        back = (matmul_kernel(r, 1, small, a.dtype, batch=bases), matmul_kernel(small, 1, r, a.dtype, batch=bases), moved, moved)
+        back = (
+            matmul_kernel(r, 1, small, a.dtype, batch=bases),
+            matmul_kernel(small, 1, r, a.dtype, batch=bases),
+            moved,
+            moved,
+        )
         g.add_operation(
-            "scale_base", "elementwise", (scale, gamma, a), (scaled,), (), (moved, moved), back, temporary=(scaled.bytes, scaled.bytes)
+            "scale_base",
+            "elementwise",
+            (scale, gamma, a),
+            (scaled,),
+            (),
+            (moved, moved),
+            back,
+            temporary=(scaled.bytes, scaled.bytes),
         )
         flipped = Tensor((small, r * bases), scaled.dtype, scaled.storage, True)
         if small != inner:

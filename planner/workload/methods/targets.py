@@ -54,9 +54,18 @@ def widths(arch: Architecture, path: str) -> tuple[int, int]:
     n, h = arch.names, arch.hidden
     q, kv = arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
     ffn = arch.experts.shared if arch.experts is not None else arch.ffn
-    table = {n.query: (q, h), n.key: (kv, h), n.value: (kv, h), n.fused: (q + 2 * kv, h), n.out: (h, q), n.gate: (ffn, h)}
+    table = {
+        n.query: (q, h),
+        n.key: (kv, h),
+        n.value: (kv, h),
+        n.fused: (q + 2 * kv, h),
+        n.out: (h, q),
+        n.gate: (ffn, h),
+    }
     table |= {n.up: (ffn * (2 if arch.fused_gate_up else 1), h), n.down: (h, ffn), f"{n.shared_expert}_gate": (1, h)}
-    table |= {f"{n.shared_expert}.{name}": (ffn, h) for name in ("gate_proj", "up_proj")} | {f"{n.shared_expert}.down_proj": (h, ffn)}
+    table |= {f"{n.shared_expert}.{name}": (ffn, h) for name in ("gate_proj", "up_proj")} | {
+        f"{n.shared_expert}.down_proj": (h, ffn)
+    }
     return next((size for name, size in table.items() if name and path.endswith("." + name)), (h, h))
 
 
@@ -66,7 +75,10 @@ def expression(field: str, text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise PlanError(
-            f"method.{field}", text, f"is not a regular expression ({error})", "Give module names, or a valid expression."
+            f"method.{field}",
+            text,
+            f"is not a regular expression ({error})",
+            "Give module names, or a valid expression.",
         ) from None
 
 
@@ -96,10 +108,13 @@ def select(
     if isinstance(targets, str):
         if layered:
             raise PlanError(
-                "method.layers", method.layers, "needs targets by name", "Give a list of module names, or say the layers in the expression."
+                "method.layers",
+                method.layers,
+                "needs targets by name",
+                "Give a list of module names, or say the layers in the expression.",
             )
         if targets == "all-linear":
-            wanted: Match = lambda path: path != head and not path.startswith(arch.names.classifier)
+            wanted: Match = _but(head, arch.names.classifier)
         else:
             wanted = _matching(targets, arch, extra)
     else:
@@ -108,7 +123,13 @@ def select(
     excluded = _excluded(method)
     return (lambda path: wanted(path) and not excluded(path)), layered or (
         isinstance(targets, str) and targets != "all-linear"
-    ) or isinstance(method.exclude, str) or bool(method.exclude and any(re.search(r"\d", name) for name in method.exclude))
+    ) or isinstance(method.exclude, str) or bool(
+        method.exclude and any(re.search(r"\d", name) for name in method.exclude)
+    )
+
+
+def _but(head: str, classifier: str) -> Match:
+    return lambda path: path != head and not path.startswith(classifier)
 
 
 def _matching(targets: str, arch: Architecture, extra: tuple[str, ...]) -> Match:
@@ -142,18 +163,28 @@ def _in_layers(method: Method, arch: Architecture, wanted: Match) -> Match:
     """peft's layers_to_transform: the first number after a name (or after one of layers_pattern) is the layer."""
     if method.layers is None:
         if method.layers_pattern is not None:
-            raise PlanError("method.layers_pattern", method.layers_pattern, "means nothing without layers", "Add layers.")
+            raise PlanError(
+                "method.layers_pattern", method.layers_pattern, "means nothing without layers", "Add layers."
+            )
         return wanted
     chosen = (method.layers,) if isinstance(method.layers, int) else method.layers
     beyond = [layer for layer in chosen if layer >= arch.layers]
     if beyond or not chosen:
         raise PlanError(
-            "method.layers", beyond[0] if beyond else "()", f"is not one of the model's {arch.layers} layers", f"Use 0 to {arch.layers - 1}."
+            "method.layers",
+            beyond[0] if beyond else "()",
+            f"is not one of the model's {arch.layers} layers",
+            f"Use 0 to {arch.layers - 1}.",
         )
     given = method.layers_pattern
-    patterns = [_NUMBERED] if not given else [
-        expression("layers_pattern", rf"(?:^|.*?\.){name}\.(\d+)\.") for name in ((given,) if isinstance(given, str) else given)
-    ]
+    patterns = (
+        [_NUMBERED]
+        if not given
+        else [
+            expression("layers_pattern", rf"(?:^|.*?\.){name}\.(\d+)\.")
+            for name in ((given,) if isinstance(given, str) else given)
+        ]
+    )
     if not any(p.match(path.replace("{i}", "0")) for p in patterns for path in linear_modules(arch)):
         name = arch.names.layer.split(".{i}")[0].rsplit(".", 1)[-1]
         raise PlanError("method.layers_pattern", given, "names no list of layers", f"This model's is {name}.")
@@ -224,13 +255,17 @@ def biases(method: Method, adapts: Match, only: str) -> Match:
     """peft's `bias`: which biases of the base are trained."""
     kind = method.bias or "none"
     if kind != "none" and (method.adapters or 1) > 1:
-        raise PlanError("method.bias", kind, f"does not work with {method.adapters} adapters in peft", "Use none, or one adapter.")
+        raise PlanError(
+            "method.bias", kind, f"does not work with {method.adapters} adapters in peft", "Use none, or one adapter."
+        )
     if kind == "all":
         return lambda path: path.endswith(".bias")
     if kind == only and only:
         return lambda path: path.endswith(".bias") and adapts(path.removesuffix(".bias"))
     if kind != "none":
-        raise PlanError("method.bias", kind, f"is not known to {method.name}", f"Use none, all{' or ' + only if only else ''}.")
+        raise PlanError(
+            "method.bias", kind, f"is not known to {method.name}", f"Use none, all{' or ' + only if only else ''}."
+        )
     return lambda path: False
 
 

@@ -57,7 +57,10 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         for width in (inner, out):
             if width % length:
                 raise PlanError(
-                    "method.vector_length", length, f"does not divide the {width:.0f} features of {path}", "Use a common divisor of all widths."
+                    "method.vector_length",
+                    length,
+                    f"does not divide the {width:.0f} features of {path}",
+                    "Use a common divisor of all widths.",
                 )
         y = layer(x)
         a = matrix(w, path + ".vblora_logits_A", (rank, inner // length), (rank, inner))
