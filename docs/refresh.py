@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 README = ROOT / "README.md"
 CLI = ROOT / "docs" / "cli.md"
+COVERAGE = ROOT / "docs" / "coverage.md"
 METHOD = ROOT / "docs" / "method.md"
 DEVICE_DATA = ROOT / "planner" / "device" / "data"
 
@@ -204,11 +205,14 @@ PARTS = {"kernels": kernel_table, "collectives": collective_table, "accuracy": a
 
 
 def main() -> int:
+    from tests.oracles import coverage
+
     check = "--check" in sys.argv[1:]
     stale = []
     fresh = (
         (CLI, fresh_cli()),
         (METHOD, between_markers(METHOD.read_text(encoding="utf-8"), PARTS)),
+        (COVERAGE, coverage.document()),
         (README, fresh_readme(between_markers(README.read_text(encoding="utf-8"), PARTS))),
     )
     for path, text in fresh:

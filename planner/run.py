@@ -21,8 +21,20 @@ MAX_RUN_FILE_BYTES = 2 * 2**20
 Positive = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**7, strict=True)]
-DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
+DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "mxfp8", "nvfp4"]
 WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "nf4", "nf4-dq"]
+HeadName = Literal[
+    "causal-lm",
+    "masked-lm",
+    "sequence-classification",
+    "image-classification",
+    "object-detection",
+    "contrastive",
+    "ctc",
+    "audio-classification",
+    "denoising",
+    "none",
+]
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "hsdp"]
 
 _SHARDING_NAMES = {"fsdp": "zero3", "fsdp2": "zero3", "full_shard": "zero3", "shard_grad_op": "zero2"}
@@ -34,6 +46,11 @@ PRECISIONS: dict[str, dict[str, Any]] = {
     "bf16-mixed": {"weights": "fp32", "compute": "bf16", "autocast": True},
     "bf16": {"weights": "bf16", "compute": "bf16"},
     "fp16": {"weights": "fp16", "compute": "fp16"},
+    "fp8": {"weights": "bf16", "compute": "fp8"},
+    "fp8-mixed": {"weights": "fp32", "compute": "fp8", "autocast": True},
+    "fp8-block": {"weights": "bf16", "compute": "fp8", "recipe": "block"},
+    "mxfp8": {"weights": "bf16", "compute": "mxfp8"},
+    "nvfp4": {"weights": "bf16", "compute": "nvfp4"},
 }
 """Precision by name: the storage of the weights, the type of the matrix products, and whether torch autocast casts between the two."""
 
@@ -47,6 +64,10 @@ class Precision(_Part):
 
     weights: WeightDtype = Field("bf16", description="How the (frozen or trained) weights are stored.")
     compute: DtypeName = Field("bf16", description="Type of the matrix products.")
+    recipe: Literal["delayed", "current", "row", "block"] | None = Field(
+        None,
+        description="Scales of fp8 products: per tensor from earlier steps (delayed) or its own (current), per row, per block; the stack's own when left out.",
+    )
     autocast: bool = Field(False, description="torch autocast casts inputs of matrix products on the fly.")
     master_weights: bool = Field(
         False, description="An fp32 copy of the trained weights lives beside lower-precision ones."
@@ -65,6 +86,12 @@ class Hardware(_Part):
     )
     network_gbps: Positive | None = Field(
         None, description="Network bandwidth of one machine [Gb/s]; the catalog's typical figure when left out."
+    )
+    host_memory_gib: Positive | None = Field(
+        None, description="Host memory of one machine [GiB]: offloaded states are compared with it when given."
+    )
+    host_memory_gb_per_s: Positive | None = Field(
+        None, description="Bandwidth of one machine's memory [GB/s]; a typical server's when left out (offload only)."
     )
 
 
@@ -99,7 +126,19 @@ class Batch(_Part):
         1, description="Micro steps per optimizer step."
     )
     seq_len: Annotated[int, Field(ge=1, le=10**8, strict=True)] | None = Field(
-        None, description="Tokens per sequence; up to 2048 when left out."
+        None, description="Tokens per sequence; up to 2048 when left out. Encoder-decoders: of the source."
+    )
+    target_len: Annotated[int, Field(ge=1, le=10**8, strict=True)] | None = Field(
+        None, description="Encoder-decoders: tokens of the target; the source's number when left out."
+    )
+    images: Annotated[int, Field(ge=0, le=10**4, strict=True)] | None = Field(
+        None, description="Vision-language models: images per sequence; 1 when left out."
+    )
+    image_size: Annotated[int, Field(ge=1, le=10**5, strict=True)] | None = Field(
+        None, description="Height and width of an image [pixel]; the config's when left out."
+    )
+    audio_seconds: Positive | None = Field(
+        None, description="Speech models: length of a recording [s]; the model's window, or 10 s, when left out."
     )
 
 
@@ -111,7 +150,8 @@ class Data(_Part):
     )
     samples: Annotated[int, Field(ge=1, le=10**15)] | None = Field(None, description="Training samples of one epoch.")
     mean_tokens: Positive | None = Field(
-        None, description="Mean tokens in a sample; the sequence length when left out. Samples are packed to full sequences."
+        None,
+        description="Mean tokens in a sample; the sequence length when left out. Samples are packed to full sequences.",
     )
     epochs: Positive = Field(1.0, description="Passes over the data.")
 
@@ -125,6 +165,34 @@ class Data(_Part):
         if (self.tokens is None) == (self.samples is None):
             raise ValueError("give exactly one of tokens and samples, for example tokens: 1.5B or samples: 50000")
         return self
+
+
+class Checkpoints(_Part):
+    """Which blocks are recomputed, and what of them is kept all the same."""
+
+    every: Annotated[int, Field(ge=1, le=1000, strict=True)] = Field(
+        1, description="One block in this many is checkpointed: 2 is every second one."
+    )
+    keep: tuple[Literal["attention", "matmul", "norm", "elementwise"], ...] | None = Field(
+        None, description="Kinds of operations in a checkpointed block whose results are kept instead of recomputed."
+    )
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class OptimizerOptions(_Part):
+    """Numbers that a few optimizers ask for; each says which it reads."""
+
+    rank: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
+        None, description="Rank of the gradient's projection (apollo, galore); the implementation's default when left out."
+    )
+    every: Annotated[int, Field(ge=1, le=10**6, strict=True)] | None = Field(
+        None,
+        description="Steps between renewals of the preconditioner, the projection or the curvature (shampoo, soap, galore, sophia).",
+    )
 
 
 class PriceChoice(_Part):
@@ -158,7 +226,7 @@ class Run(_Part):
     model: str | dict[str, Any] = Field(
         description="Catalog name or Hugging Face id, a path to a config.json, or the config itself."
     )
-    head: Literal["causal-lm", "masked-lm", "sequence-classification", "none"] | None = Field(
+    head: HeadName | None = Field(
         None, description="Output head; language models predict tokens, encoders classify when left out."
     )
     method: Method = Field(default_factory=lambda: Method(name="full"), description="Which parameters are trained.")
@@ -168,7 +236,10 @@ class Run(_Part):
     optimizer: str = Field(
         "adamw",
         max_length=64,
-        description="Optimizer: adamw, adamw-fused, adamw8bit, sgd, sgd-momentum, adafactor, lamb, lion.",
+        description="Optimizer: adamw, adamw8bit, muon, …; `planner doctor --methods` lists all with what they keep.",
+    )
+    optimizer_options: OptimizerOptions = Field(
+        default_factory=lambda: OptimizerOptions(), description="Numbers that a few optimizers ask for."
     )
     stack: str = Field(
         "hf", max_length=64, description="Training software: it decides what is fused, kept, cast and overlapped."
@@ -177,19 +248,44 @@ class Run(_Part):
     parallel: Parallel = Field(default_factory=lambda: Parallel(), description="How the work is divided.")
     batch: Batch = Field(default_factory=lambda: Batch(), description="Samples in a step.")
     activation_checkpointing: Literal["none", "selective", "full"] = Field(
-        "none", description="Recompute activations in backward to save memory."
+        "none", description="Recompute activations in backward to save memory; a mapping {every: 2, keep: […]} is full with these."
+    )
+    checkpoints: Checkpoints = Field(
+        default_factory=lambda: Checkpoints(), description="Which blocks are checkpointed, and what of them is kept."
     )
     attention: Literal["eager", "sdpa", "flash"] | None = Field(
         None, description="Attention kernel: eager keeps the score matrix, sdpa and flash do not."
     )
     offload: Literal["none", "optimizer", "params", "optimizer+params", "activations"] = Field(
-        "none", description="What lives in host memory."
+        "none",
+        description="What lives in host memory: optimizer states, weights, both, or what is saved for backward.",
     )
     data: Data | None = Field(
         None, description="How much is trained on; without it there is no total time and no cost."
     )
     price: PriceChoice = Field(default_factory=lambda: PriceChoice(), description="What a GPU-hour costs.")
     energy: Energy = Field(default_factory=lambda: Energy(), description="Electricity and its carbon.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _checkpoints_as_mapping(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(given := data.get("activation_checkpointing"), dict):
+            rest = {key: value for key, value in given.items() if key != "mode"}
+            return {**data, "activation_checkpointing": given.get("mode", "full"), "checkpoints": rest}
+        return data
+
+    @model_validator(mode="after")
+    def _checkpoints_are_used(self) -> Run:
+        for name in ("every", "keep"):
+            value = getattr(self.checkpoints, name)
+            if value not in (1, None) and self.activation_checkpointing != "full":
+                raise PlanError(
+                    f"checkpoints.{name}",
+                    value,
+                    f"means nothing with activation_checkpointing: {self.activation_checkpointing}",
+                    "Use activation_checkpointing: full.",
+                )
+        return self
 
     @field_validator("method", mode="before")
     @classmethod

@@ -48,3 +48,16 @@ def engine_estimate(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
 def tensor_peak(e: Estimate) -> float:
     """Peak of what MemTracker can see: tensors without the cuBLAS workspace and without scratch inside kernels [bytes]."""
     return max(point.allocated - point.parts.get("workspace", 0.0) for point in e.memory_curve)
+
+
+UNCOVERED: set[str] = set()
+"""Methods that the oracle records ahead of the engine."""
+
+
+def comparable(case: dict[str, Any]) -> bool:
+    """Whether the engine covers the case: its method, and settings that a run can express."""
+    arguments, method = case["arguments"], case["arguments"].get("method") or {}
+    if method.get("name") in UNCOVERED or "dora" in method or "task_type" in method or arguments.get("padding"):
+        return False
+    # `last` also trains a classification head, which the oracle leaves frozen
+    return not ("last" in method and arguments.get("head") == "sequence-classification")

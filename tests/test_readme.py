@@ -61,6 +61,12 @@ def test_the_command_line_page_is_current() -> None:
     assert refresh.CLI.read_text(encoding="utf-8") == refresh.fresh_cli(), "run python docs/refresh.py"
 
 
+def test_the_page_of_coverage_is_current() -> None:
+    from tests.oracles import coverage
+
+    assert refresh.COVERAGE.read_text(encoding="utf-8") == coverage.document(), "run python docs/refresh.py"
+
+
 @pytest.mark.parametrize("path", [refresh.README, refresh.METHOD], ids=lambda p: p.name)
 def test_what_stands_between_markers_is_current(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ from planner.estimate.resolve import Resolved
 from planner.estimate.result import Term, Unit
 from planner.estimate.time import StepTime
 from planner.workload import Workload
+from planner.workload.trace import Stretch
 
 _STEP_FORMULAS = {
     "matmul": ("sum over products of t(m, n, k)", "device curve of matrix products"),
@@ -26,6 +27,16 @@ _STEP_FORMULAS = {
         "processor time per operator of the profile and the stack",
     ),
     "update": ("max(bytes / (f B), kernels · t_dispatch)", "bytes and kernels of the optimizer's implementation"),
+    "host_update": ("28 · N_trained / (f B_host)", "bandwidth of host memory (assumed server, or as given)"),
+    "host_link": (
+        "sum of max(0, bytes / (f B_link) − t_compute beside it)",
+        "link to the host of the catalog; share of it that copies reach is assumed",
+    ),
+    "product": (
+        "sum of t(m, n, k) + columns · kernels · t_launch of factorisations",
+        "device curve of matrix products; factorisations as chains of small kernels (not measured)",
+    ),
+    "curvature": ("t_model / every", "one more forward and backward of a micro step"),
     "clip": ("3 · gradient bytes / (f B)", "torch.nn.utils.clip_grad_norm_"),
     "exposed": ("sum of max(0, t_collective − t_compute beside it)", "collective curves by message size and group"),
     "slowdown": ("x · min(t_collective, t_compute)", "share of compute lost beside a collective"),
@@ -44,7 +55,7 @@ def parameter_terms(w: Workload) -> list[Term]:
         for p in stretch.parameters:
             if p.buffer:
                 continue
-            component = group_of(stretch.name, p.adapter)
+            component = group_of(stretch, p.adapter)
             counts[component] = counts.get(component, 0.0) + p.numel * stretch.count
     arch = w.setting.arch
     inputs: dict[str, float | int | str] = {
@@ -62,10 +73,8 @@ def parameter_terms(w: Workload) -> list[Term]:
         "head": "V · h unless tied, + final norm",
         "adapters": w.setting.adaptation.formula,
     }
-    return [
-        _term(f"parameters/{k}", v, "1", formulas[k], inputs, f"modules of {arch.model_type} in transformers 5.24")
-        for k, v in counts.items()
-    ]
+    tower, origin = "sum over the modules of this tower", f"modules of {arch.model_type} in transformers 5.24"
+    return [_term(f"parameters/{k}", v, "1", formulas.get(k, tower), inputs, origin) for k, v in counts.items()]
 
 
 def memory_terms(r: Resolved, w: Workload, peak: Moment, parts: dict[str, float]) -> list[Term]:
@@ -121,10 +130,8 @@ def _state_inputs(
     component, _, group = name.partition("/")
     if component not in ("weights", "gradients", "optimizer"):
         return inputs
-    if component == "weights" and group in _GROUPS:
-        count = sum(
-            p.numel * s.count for s in w.stretches for p in s.parameters if group_of(s.name, p.adapter) == group
-        )
+    if component == "weights" and group != "working_copy":
+        count = sum(p.numel * s.count for s in w.stretches for p in s.parameters if group_of(s, p.adapter) == group)
     else:
         count = w.parameter_count(trainable=component != "weights")
     symbol = "N" if component == "weights" else "N_trained"
@@ -135,12 +142,11 @@ def _state_inputs(
     }
 
 
-_GROUPS = ("adapters", "embedding", "blocks", "head")
-
-
-def group_of(stretch: str, adapter: bool) -> str:
-    """Part of the model that a parameter belongs to, as the ledger names it."""
-    return "adapters" if adapter else {"embedding": "embedding", "block": "blocks", "head": "head"}[stretch]
+def group_of(stretch: Stretch, adapter: bool) -> str:
+    """Part of the model that a parameter belongs to, as the ledger names it: a tower by its name."""
+    if adapter:
+        return "adapters"
+    return stretch.tower or {"embedding": "embedding", "block": "blocks", "head": "head"}[stretch.name]
 
 
 def _source_of(r: Resolved, name: str) -> str:
@@ -151,6 +157,13 @@ def _source_of(r: Resolved, name: str) -> str:
     if name.startswith("communication/"):
         return f"{r.stack.label}: gradient buckets ({r.stack.reference})"
     return f"parameters of the model; {r.run.parallel.sharding} over {r.run.dp} ranks (Rajbhandari et al. 2020, arXiv:1910.02054)"
+
+
+def host_terms(parts: dict[str, float], ranks: int) -> list[Term]:
+    """`host/…`: what one rank keeps in host memory."""
+    inputs: dict[str, float | int | str] = {"ranks on a machine": ranks}
+    origin = "Ren et al. 2021, arXiv:2101.06840; Rajbhandari et al. 2021, arXiv:2104.07857; paged states: bitsandbytes"
+    return [_term(f"host/{name}", size, "B", "N · bytes of one rank", inputs, origin) for name, size in parts.items()]
 
 
 def reserved_terms(allocated: float, reserved: float, context: float) -> list[Term]:
@@ -196,7 +209,7 @@ def time_terms(r: Resolved, timing: StepTime) -> list[Term]:
     """`time/<phase>/<kind>`: sums to the step time."""
     profile = r.profile
     inputs: dict[str, float | int | str] = {
-        "P": profile.peak_flops.get(r.formats.compute, 0.0),
+        "P": profile.peak_flops.get(r.formats.product, 0.0),
         "B": profile.memory_bandwidth,
         "accumulation": r.run.batch.accumulation,
         "t_dispatch": profile.dispatch_seconds * by_stack("dispatch", r.stack.name),

@@ -50,7 +50,7 @@ class Persistent:
 
     gradient_bytes: persistent bytes of one trained element's gradient · present: gradients exist before this micro step (accumulation) ·
     gathered: bytes of one element of a gathered weight, None when weights are whole · gradient_share: fraction of
-    the reduced gradient that stays on this rank.
+    the reduced gradient that stays on this rank · offloaded: saved tensors of blocks go to the host, all but those of one block of each kind.
     """
 
     books: tuple[float, ...]
@@ -59,6 +59,7 @@ class Persistent:
     gathered: float | None = None
     gradient_share: float = 1.0
     sharded_gradients: bool = False
+    offloaded: bool = False
 
 
 @dataclass
@@ -86,6 +87,8 @@ class Walk:
     _transient: float = 0.0
     _once: float = 0.0
     """Gradients of parameters that all blocks share: later blocks add into the first one's."""
+    offloaded: float = 0.0
+    """Saved tensors that went to the host [bytes]."""
     _walked: float = 0.0
 
     def run(self) -> list[Moment]:
@@ -123,6 +126,8 @@ class Walk:
 
     def _repeat(self, stretch: Stretch, phase: str, walk: Callable[[Stretch], None]) -> None:
         """Walk one of the equal blocks; shift its moments for the last (and some between), and the books by the change of all."""
+        if phase == "backward":
+            self._sum_gradients(stretch)
         start, before, known = len(self.moments), tuple(self.live), {*self._gradients, id(stretch.source)}
         once = self._once
         walk(stretch)
@@ -136,6 +141,9 @@ class Walk:
             self._gradients[key].size *= stretch.count
         change = [a - b for a, b in zip(self.live, before, strict=True)]
         change[GRADIENTS] -= self._once - once
+        if self.persistent.offloaded and stretch.name == "block":
+            self.offloaded += max(0.0, change[ACTIVATIONS]) * (stretch.count - 1)
+            change[ACTIVATIONS] = 0.0
         for repeat in _sampled(stretch.count):
             shifted = [
                 Moment(phase, place, tuple(v + repeat * c for v, c in zip(parts, change, strict=True)), at + repeat)
@@ -144,6 +152,14 @@ class Walk:
             self.moments.extend(shifted)
         for i, c in enumerate(change):
             self.live[i] += c * (stretch.count - 1)
+
+    def _sum_gradients(self, stretch: Stretch) -> None:
+        """Gradients that equal blocks add up in one place: of what they all take from an earlier part."""
+        for tensor in stretch.borrowed:
+            if tensor.requires_grad and id(tensor) not in self._gradients and stretch.count > 1:
+                size, category = rounded(tensor.bytes), _INDEX[tensor.storage.category]
+                self.live[category] += size
+                self._gradients[id(tensor)] = _Buffer(size, category)
 
     def _note(self, phase: str, place: str, extra: float = 0.0) -> None:
         """Record the books. extra: temporaries of the running operation; those inside a fused kernel are workspace."""

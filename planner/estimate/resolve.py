@@ -12,13 +12,18 @@ from planner.device import DeviceProfile, default_profile
 from planner.device.collectives import Topology
 from planner.errors import PlanError, shorten
 from planner.estimate.constants import sustained
-from planner.run import PRECISIONS, Hardware, Precision, Run
+from planner.run import PRECISIONS, Batch, Hardware, Precision, Run
 from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
-from planner.workload.precision import QUANTIZED, Formats, formats
+from planner.workload.precision import QUANTIZED, Formats, formats, scaled_products
+from planner.workload.scaled import Scaled
 from planner.workload.stacks import Stack, find_stack
 
+_LIBRARIES = {
+    "transformer-engine": "Transformer Engine, which keeps the quantised inputs for backward",
+    "torchao": "torchao's Float8Linear, which keeps the bf16 inputs and casts them again in backward",
+}
 DEFAULT_GPU = "H100 SXM 80GB"
 DEFAULT_SEQ = 2048
 _FUSED = {"adamw": "adamw-fused"}
@@ -83,8 +88,22 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     if master != precision.master_weights:
         precision = precision.model_copy(update={"master_weights": master})
         notes.append(f"{stack.label} keeps an fp32 master copy of {precision.weights} weights.")
+    if stack.name == "deepspeed" and "optimizer" in run.offload and precision.weights == "fp32":
+        low = precision.compute if precision.compute in ("bf16", "fp16") else None
+        if low is not None:
+            precision = precision.model_copy(update={"weights": low, "autocast": False, "master_weights": True})
+            notes.append(
+                f"DeepSpeed keeps {low} weights on the accelerator and their fp32 masters with the optimizer on the host."
+            )
+    scaled = scaled_products(
+        precision,
+        library=stack.scaled,
+        cached=stack.caches_scaled and not sharded,
+        capability=accelerator.compute_capability if accelerator is not None else None,
+    )
     kinds = formats(
         precision,
+        scaled=scaled,
         cast_on_gather=sharded and stack.cast_on_gather,
         fp32_gradients=stack.fp32_gradients and run.method.name in ("full", "freeze"),
     )
@@ -92,21 +111,21 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         # prepare_model_for_kbit_training leaves norms and embeddings in fp32; FSDP's mixed precision then keeps the residual stream there
         kinds = replace(kinds, graph="fp32", autocast=kinds.compute)
     _check_dtype(kinds.compute, profile)
+    if scaled is not None:
+        _check_scaled(precision, scaled, accelerator, profile)
+        notes.append(
+            f"{precision.compute} products ({scaled.recipe.label}) by {_LIBRARIES[scaled.library]}; head, embeddings and attention stay in bf16."
+        )
     optimizer = find_optimizer(
         _FUSED.get(run.optimizer, run.optimizer) if stack.optimizer == "fused" else run.optimizer
     )
+    _check_options(run, optimizer)
     attention = _attention(run, arch, accelerator, kinds, notes)
     head = run.head or arch.default_head
-    if head == "masked-lm" and not arch.head_transform:
-        raise PlanError(
-            "head", head, f"does not exist for {arch.model_type}", "Use causal-lm or sequence-classification."
-        )
-    if head == "causal-lm" and arch.head_transform:
-        raise PlanError(
-            "head", head, f"does not exist for {arch.model_type}", "Use masked-lm or sequence-classification."
-        )
+    if head not in arch.offered:
+        raise PlanError("head", head, f"does not exist for {arch.model_type}", f"Use {' or '.join(arch.offered)}.")
     virtual = adaptation.virtual_tokens + adaptation.prefix_tokens
-    seq = _sequence(run, arch, virtual, notes)
+    batch = _batch(run, arch, virtual, notes)
     if virtual:
         notes.append(
             f"{virtual} virtual tokens a sequence cost time and memory; tokens per second count the data's alone."
@@ -119,8 +138,6 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             "Use none.",
         )
     hardware, topology = _hardware(run, accelerator, profile, notes)
-    if run.offload != "none":
-        raise PlanError("offload", run.offload, "is not planned yet", "Use none.")
     method = run.method.model_copy(update=dict(adaptation.resolved))
     full = run.model_copy(
         update={
@@ -130,7 +147,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             "hardware": hardware,
             "attention": attention,
             "parallel": run.parallel.model_copy(update={"sharding": sharding}),
-            "batch": run.batch.model_copy(update={"seq_len": seq}),
+            "batch": batch,
         }
     )
     usable = float(accelerator.usable_memory_bytes) if accelerator is not None else None
@@ -294,6 +311,17 @@ def _precision(run: Run, adaptation: Adaptation, profile: DeviceProfile, notes: 
     return Precision(**PRECISIONS[f"{low}-mixed"])
 
 
+def _check_options(run: Run, optimizer: Optimizer) -> None:
+    for name, value in run.optimizer_options:
+        if value is not None and name not in optimizer.options:
+            raise PlanError(
+                f"optimizer_options.{name}",
+                value,
+                f"means nothing for {optimizer.name}",
+                f"It reads {', '.join(optimizer.options) or 'no option'}.",
+            )
+
+
 def _check_dtype(compute: str, profile: DeviceProfile) -> None:
     if not profile.supports(compute):
         others = [d for d in ("bf16", "fp16", "tf32", "fp32") if profile.supports(d)]
@@ -303,6 +331,27 @@ def _check_dtype(compute: str, profile: DeviceProfile) -> None:
             compute,
             f"is not a matrix type of {profile.accelerator_name}",
             f"Use {' or '.join(named or others)}.",
+        )
+
+
+def _check_scaled(
+    precision: Precision, scaled: Scaled, accelerator: Accelerator | None, profile: DeviceProfile
+) -> None:
+    """8- and 4-bit products need the hardware, and blocks of scales need the hardware that multiplies them."""
+    compute = precision.compute
+    if not profile.supports(scaled.recipe.product):
+        raise PlanError(
+            "precision.compute",
+            compute,
+            f"is not a matrix type of {profile.accelerator_name}",
+            "Use bf16 or bf16-mixed.",
+        )
+    if accelerator is None or compute not in ("mxfp8", "nvfp4"):
+        return
+    capability = accelerator.compute_capability or 0.0
+    if accelerator.vendor == "NVIDIA" and capability < 10.0:
+        raise PlanError(
+            "precision.compute", compute, f"needs Blackwell, {accelerator.name} has {capability}", "Use fp8."
         )
 
 
@@ -328,6 +377,30 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
     if run.attention == "flash" and kinds.graph == "fp32" and kinds.autocast is None:
         raise PlanError("attention", "flash", "needs half precision", "Use sdpa, or a bf16 or fp16 precision.")
     return run.attention
+
+
+_LENGTHS = ("target_len", "images", "image_size", "audio_seconds")
+
+
+def _batch(run: Run, arch: Architecture, virtual: int, notes: list[str]) -> Batch:
+    """The batch with every length filled in by the stacks that read it."""
+    fronts = [stack.front for stack in arch.stacks if stack.front is not None]
+    read = {field for front in fronts for field in front.fields}
+    texts = any(stack.front is None for stack in arch.stacks)
+    for field in (*_LENGTHS, *(() if texts else ("seq_len",))):
+        if getattr(run.batch, field) is not None and field not in read:
+            raise PlanError(
+                f"batch.{field}",
+                getattr(run.batch, field),
+                f"means nothing for {arch.model_type}",
+                f"Leave it out; this model reads {', '.join(sorted(read | ({'seq_len'} if texts else set())))}.",
+            )
+    batch = run.batch
+    if texts:
+        batch = batch.model_copy(update={"seq_len": _sequence(run, arch, virtual, notes)})
+    for front in fronts:
+        batch = front.resolve(batch)
+    return batch
 
 
 def _sequence(run: Run, arch: Architecture, virtual: int, notes: list[str]) -> int:

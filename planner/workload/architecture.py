@@ -1,14 +1,21 @@
-"""What a model is made of, in neutral terms: the specification that `layers.py` writes to the graph.
+"""What a model is made of, in neutral terms: a stack of blocks, with the stacks that run before it.
 
-`families.py` reads a Hugging Face config into it. Nothing after that knows a model's name.
+`families/` reads a Hugging Face config into it. Nothing after that knows a model's name. What a trait cannot say is a
+component: a small dataclass that holds its sizes and writes itself to the graph (`components.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from planner.errors import PlanError
+from planner.run import Batch, HeadName
+
+if TYPE_CHECKING:
+    from planner.workload.components import FeedForward, Front, Layout, Mixer, Output, Tail
 
 Norm = Literal["layer", "layer-offset", "rms", "rms-offset", "rms-fp32"]
 """layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · rms: Llama's (weight times the value cast back) ·
@@ -20,7 +27,6 @@ and MLP side by side (GPT-NeoX, Phi)."""
 Softmax = Literal["upcast", "cast", "plain", "wide"]
 """Eager softmax: in fp32 and cast to the query's type (Llama), in its own type and cast to the value's (GPT-2), or as it comes (BERT).
 wide: the scores themselves are computed in fp32 (GPT-J)."""
-Head = Literal["causal-lm", "masked-lm", "sequence-classification", "none"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,15 @@ class Experts:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One transformer. Sizes are counts; dropouts are probabilities."""
+    """One transformer. Sizes are counts; dropouts are probabilities.
+
+    variants: trait changes of the layers, one mapping a layer or a repeating period of them.
+    front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
+    whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
+    outputs: heads of its own, beside or in place of the usual ones; when there are any, the model offers just these.
+    towers: stacks that run before this one, whose output it takes · tower: this stack's name when it is one of them.
+    imported: read from the modules of a built model, without knowing its code.
+    """
 
     model_type: str
     hidden: int
@@ -125,9 +139,49 @@ class Architecture:
     attention_softcap: bool = False
     logit_softcap: bool = False
     windows: tuple[int | None, ...] = ()
-    default_head: Head = "causal-lm"
+    default_head: HeadName = "causal-lm"
     names: Names = field(default_factory=Names)
     sdpa: bool = True
+    variants: tuple[Mapping[str, Any], ...] = ()
+    front: Front | None = None
+    mixer: Mixer | None = None
+    feed_forward: FeedForward | None = None
+    layout: Layout | None = None
+    tail: Tail | None = None
+    outputs: tuple[Output, ...] = ()
+    towers: tuple[Architecture, ...] = ()
+    tower: str = ""
+    imported: bool = False
+
+    def at(self, layer: int) -> Architecture:
+        """The traits of one layer: where layers differ, `variants` says in what, layer by layer or by period."""
+        return self.kinds[layer % len(self.kinds)]
+
+    @cached_property
+    def kinds(self) -> tuple[Architecture, ...]:
+        """The traits of the layers of one period; equal ones are one object."""
+        made: dict[tuple[tuple[str, Any], ...], Architecture] = {}
+        for changes in self.variants:
+            key = tuple(sorted(changes.items()))
+            if key not in made:
+                made[key] = replace(self, variants=(), **changes)
+        return tuple(made[tuple(sorted(changes.items()))] for changes in self.variants) or (self,)
+
+    @property
+    def stacks(self) -> tuple[Architecture, ...]:
+        """All stacks in the order of the forward pass, this one last."""
+        return (*self.towers, self)
+
+    def sample_tokens(self, batch: Batch) -> int:
+        """Tokens of one sample, as tokens per second count them."""
+        return sum(batch.seq_len or 0 if s.front is None else s.front.counted(batch) for s in self.stacks)
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """Output heads that the model can have."""
+        if self.outputs:
+            return tuple(output.kind for output in self.outputs)
+        return ("masked-lm" if self.head_transform else "causal-lm", "sequence-classification", "none")
 
     def window(self, layer: int) -> int | None:
         """Sliding attention window of a layer [token], None when it sees everything before it."""

@@ -10,8 +10,10 @@ from planner.workload.writer import Writer
 
 
 def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
-    """Self-attention with grouped heads (Ainslie et al. 2023, arXiv:2305.13245)."""
+    """What mixes positions: self-attention with grouped heads (Ainslie et al. 2023, arXiv:2305.13245), or the stack's own mixer."""
     arch, n, g = w.arch, w.names, w.graph
+    if arch.mixer is not None:
+        return w.s.adaptation.after(w, layer, "attention", x, arch.mixer.write(w, layer, index, x))
     heads, kv, d, b, t = arch.heads, arch.kv_heads, arch.head_dim, w.b, w.t
     q_shape, kv_shape = (b, heads, t, d), (b, kv, t, d)
     if arch.fused_qkv:
@@ -159,7 +161,7 @@ def masked(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def recomputed(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The unfused core under a checkpoint (Korthikanti et al. 2022, sec. 4.2): keeps q, k, v only and runs forward again in backward."""
-    inner = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), w.shared)
+    inner = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), w.shared, w.arch)
     out = eager_core(inner, q, k, v)
     operations = inner.graph.operations
     kept = {id(t.storage): t.storage.bytes for o in operations for t in o.saved if t.parameter is None}

@@ -10,8 +10,10 @@ from planner.workload.writer import Writer
 
 def block(w: Writer, index: int, x: Tensor) -> Tensor:
     """One transformer block."""
-    arch, g = w.arch, w.graph
     layer = w.names.layer.replace("{i}", str(index))
+    arch, g = w.arch, w.graph
+    if arch.layout is not None:
+        return arch.layout.write(w, layer, index, x)
     norms = [f"{layer}.{name}" for name in w.names.norms]
     p = w.active(arch.hidden_dropout)
     h = arch.hidden

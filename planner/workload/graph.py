@@ -19,12 +19,15 @@ BYTES: dict[str, float] = {
     "bf16": 2,
     "fp16": 2,
     "fp8": 1,
+    "fp8-block": 1 + 4 / 128,
+    "mxfp8": 1 + 1 / 32,
+    "nvfp4": 0.5 + 1 / 16,
     "int8": 1,
     "bool": 1,
     "int64": 8,
     "nf4": 0.5,
 }
-"""Bytes of one element. nf4 without its scales, which `precision.py` adds."""
+"""Bytes of one element; fp8-block, mxfp8 and nvfp4 with their scales, nf4 without its scales, which `precision.py` adds."""
 
 
 FUSED_ATTENTION = "attention"

@@ -11,6 +11,9 @@ from planner.workload.writer import Writer
 def head(w: Writer, x: Tensor) -> Tensor:
     """Final norm, output head and loss; returns the loss."""
     arch, g, kind = w.arch, w.graph, w.head_kind
+    own = next((output for output in arch.outputs if output.kind == kind), None)
+    if own is not None:
+        return own.write(w, x)
     if arch.final_norm:
         x = w.norm(w.names.final_norm, x, arch.hidden)
     if arch.embedding_width:

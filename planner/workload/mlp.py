@@ -16,6 +16,8 @@ def mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
 
 def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
     arch, n, g = w.arch, w.names, w.graph
+    if arch.feed_forward is not None:
+        return arch.feed_forward.write(w, layer, x)
     if arch.experts is not None:
         return mixture(w, layer, arch.experts, x)
     if not arch.gated:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 from planner.workload.architecture import Architecture
 from planner.workload.blocks import block
@@ -16,7 +17,7 @@ from planner.workload.embeddings import embed
 from planner.workload.graph import Graph, Operation, Parameter, Tensor
 from planner.workload.heads import head as write_head
 from planner.workload.methods.base import Adaptation
-from planner.workload.methods.targets import linear_modules
+from planner.workload.modules import layer_linears
 from planner.workload.writer import Setting, Writer
 
 MAX_PERIOD = 8
@@ -26,9 +27,11 @@ MAX_PERIOD = 8
 class Stretch:
     """Operations of one part of the model, standing for `count` equal parts one after the other.
 
+    tower: the stack that it belongs to, empty for the main one.
     held: tensors that a Python variable of the model's forward keeps alive until the forward is over.
     lasting: tensors that all blocks use and that live until backward is over.
     retained: operations of a checkpointed block whose results are kept, so that they are not recomputed.
+    borrowed: tensors of an earlier part that every one of the equal parts uses; their gradients are summed over all.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Stretch:
     held: tuple[Tensor, ...] = ()
     retained: tuple[Operation, ...] = ()
     lasting: tuple[Tensor, ...] = ()
+    borrowed: tuple[Tensor, ...] = ()
+    tower: str = ""
 
     @property
     def needs_backward(self) -> bool:
@@ -68,59 +73,120 @@ class Workload:
         )
 
 
-def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
-    """Trace forward (and what backward needs) of one micro step. checkpointing: none, selective or full."""
-    arch, adaptation, formats = setting.arch, setting.adaptation, setting.formats
-    shared: dict[str, Parameter] = {}
-    carried: dict[int, Tensor] = {}
+class _Tracer:
+    """Traces the stacks of a model in the order of its forward pass."""
 
-    def writer() -> Writer:
-        made = Writer(setting, Graph(formats.autocast, formats.compute), shared)
-        made.head_kind, made.carried = head, carried
+    def __init__(self, setting: Setting, head: str, checkpointing: str) -> None:
+        self.s, self.head, self.selective = setting, head, checkpointing == "selective"
+        self.whole = checkpointing == "full" or (self.selective and setting.stack.selective == "operators")
+        self.stretches: list[Stretch] = []
+        self._shared: dict[str, Parameter] = {}
+        self._carried: dict[Hashable, Tensor] = {}
+
+    def run(self) -> list[Stretch]:
+        for tower in self.s.arch.towers:
+            x = self._blocks(tower, self._front(tower))
+            self._carried[tower.tower] = self._tail(tower, x)
+        self._head(self._blocks(self.s.arch, self._front(self.s.arch)))
+        return self.stretches
+
+    def _writer(self, arch: Architecture) -> Writer:
+        formats = self.s.formats
+        made = Writer(self.s, Graph(formats.autocast, formats.compute), self._shared, arch)
+        made.head_kind, made.carried = self.head, self._carried
         return made
 
-    first = writer()
-    whole = checkpointing == "full" or (checkpointing == "selective" and setting.stack.selective == "operators")
-    x = embed(first, require_grad=whole and (adaptation.peft or setting.stack.requires_input_grad))
-    stretches = [Stretch("embedding", first.graph.operations, first.graph.parameters, 1, None, x, held=first.held)]
-    # a checkpoint keeps its arguments for the recomputation; without one only cosine and sine are saved
-    lasting = first.arguments if whole else tuple(t for t in first.arguments if t.storage.name != "mask")
-    for indices, count in runs_of_equal_layers(arch, adaptation):
-        for part, times in ((indices, 1), (tuple(i + len(indices) for i in indices), count - 1)):
-            if times < 1:
-                continue
-            for index in part:
-                w = writer()
-                y = block(w, index, x)
-                w.graph.release(x, y, *w.kept)  # the caller refers to the block's input until it returns
-                skipped = last_kept_only_inputs(w.graph.operations) if whole and setting.stack.early_stop else 0
-                retained: tuple[Operation, ...] = ()
-                if whole and checkpointing == "selective":
-                    retained = _retained(w.graph.operations)
-                stretches.append(
-                    Stretch(
-                        "block",
-                        w.graph.operations,
-                        w.graph.parameters,
-                        times,
-                        x,
-                        y,
-                        whole,
-                        skipped,
-                        (*w.graph.cached_casts, *w.held),
-                        retained,
-                    )
-                )
-                x = y
-    last = writer()
-    loss = write_head(last, x)
-    loss = adaptation.finish(last, loss, [(p, s.count) for s in stretches for p in s.parameters if p.adapter])
-    stretches.append(
-        Stretch("head", last.graph.operations, last.graph.parameters, 1, x, loss, held=last.graph.cached_casts)
-    )
-    stretches[0].held = (*first.held, *(t for t in first.arguments if t not in lasting))
-    stretches[0].lasting = lasting
-    return Workload(setting, stretches, head)
+    def _front(self, arch: Architecture) -> Tensor:
+        w, setting = self._writer(arch), self.s
+        require_grad = self.whole and (setting.adaptation.peft or setting.stack.requires_input_grad)
+        x = embed(w, require_grad) if arch.front is None else arch.front.write(w, require_grad)
+        # a checkpoint keeps its arguments for the recomputation; without one only cosine and sine are saved
+        lasting = w.arguments if self.whole else tuple(t for t in w.arguments if t.storage.name != "mask")
+        self._add(
+            "embedding", w, None, x, held=(*w.held, *(t for t in w.arguments if t not in lasting)), lasting=lasting
+        )
+        return x
+
+    def _blocks(self, arch: Architecture, x: Tensor) -> Tensor:
+        if self.whole and self.s.checkpoint_every > 1:
+            return self._some_blocks(arch, x)
+        for indices, count in runs_of_equal_layers(arch, self.s.adaptation):
+            for part, times in ((indices, 1), (tuple(i + len(indices) for i in indices), count - 1)):
+                for index in part if times else ():
+                    x = self._block(arch, index, times, x, self.whole)
+        return x
+
+    def _some_blocks(self, arch: Architecture, x: Tensor) -> Tensor:
+        """One block in `every` is checkpointed (torchtitan's selective option n: the n-th, 2n-th, …).
+
+        They are written in their order, since the gradients grow as the kept tensors go: only neighbours that are equal share a stretch.
+        """
+        every = self.s.checkpoint_every
+        for indices, count in runs_of_equal_layers(arch, self.s.adaptation):
+            period, end = len(indices), indices[0] + len(indices) * count
+            layer = indices[0]
+            while layer < end:
+                checkpointed = (layer + 1) % every == 0
+                alike = period == 1 and layer > indices[0] and not checkpointed
+                times = min(every - 1 - layer % every, end - layer) if alike else 1
+                x = self._block(arch, layer, times, x, checkpointed)
+                layer += times
+        return x
+
+    def _block(self, arch: Architecture, index: int, times: int, x: Tensor, whole: bool) -> Tensor:
+        w = self._writer(arch.at(index))
+        y = block(w, index, x)
+        w.graph.release(x, y, *w.kept)  # the caller refers to the block's input until it returns
+        operations = w.graph.operations
+        self._add(
+            "block",
+            w,
+            x,
+            y,
+            count=times,
+            checkpointed=whole,
+            skipped=last_kept_only_inputs(operations) if whole and self.s.stack.early_stop else 0,
+            held=(*w.graph.cached_casts, *w.held),
+            retained=self._retained(operations) if whole else (),
+        )
+        return y
+
+    def _retained(self, operations: list[Operation]) -> tuple[Operation, ...]:
+        if self.selective:
+            return _retained(operations)
+        return tuple(o for o in operations if o.kind in self.s.checkpoint_keep and o.forward)
+
+    def _tail(self, arch: Architecture, x: Tensor) -> Tensor:
+        """The end of a tower. Its result lives as long as later stacks may use it."""
+        w = self._writer(arch)
+        if arch.tail is not None:
+            y = arch.tail.write(w, x)
+        else:
+            y = w.norm(arch.names.final_norm, x, arch.hidden) if arch.final_norm else x
+        lasting, held = ((y,), w.held) if self.whole else ((), (*w.held, y))
+        self._add("tail", w, x, y, held=(*w.graph.cached_casts, *held), lasting=lasting)
+        return y
+
+    def _head(self, x: Tensor) -> None:
+        w = self._writer(self.s.arch)
+        loss = write_head(w, x)
+        added = [(p, s.count) for s in self.stretches for p in s.parameters if p.adapter]
+        loss = self.s.adaptation.finish(w, loss, added)
+        self._add("head", w, x, loss, held=w.graph.cached_casts)
+
+    def _add(self, name: str, w: Writer, source: Tensor | None, output: Tensor, **more: Any) -> None:
+        passed = {id(t): t for key, t in self._carried.items() if isinstance(key, str)}
+        used = {id(t): passed[id(t)] for o in w.graph.operations for t in o.inputs if id(t) in passed}
+        made = Stretch(
+            name, w.graph.operations, w.graph.parameters, more.pop("count", 1), source, output,
+            borrowed=tuple(used.values()), tower=w.arch.tower, **more,
+        )  # fmt: skip
+        self.stretches.append(made)
+
+
+def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
+    """Trace forward (and what backward needs) of one micro step. checkpointing: none, selective or full."""
+    return Workload(setting, _Tracer(setting, head, checkpointing).run(), head)
 
 
 def _retained(operations: list[Operation]) -> tuple[Operation, ...]:
@@ -142,7 +208,7 @@ def runs_of_equal_layers(arch: Architecture, adaptation: Adaptation) -> list[tup
 
     A repeated period of several layers is returned as one-layer runs when it does not divide the depth.
     """
-    if not adaptation.per_layer and len(arch.windows) <= 1:
+    if not adaptation.per_layer and len(arch.windows) <= 1 and len(arch.variants) <= 1:
         return [((0,), arch.layers)]
     keys = [_decisions(arch, adaptation, i) for i in range(arch.layers)]
     runs = _run_lengths(keys)
@@ -167,12 +233,13 @@ def _run_lengths(keys: list[Hashable]) -> list[tuple[tuple[int, ...], int]]:
 def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashable:
     """Everything by which one layer can differ from another."""
     prefix = arch.names.layer.replace("{i}", str(layer))
-    modules = [path.replace("{i}", str(layer)) for path in linear_modules(arch)]
+    modules = layer_linears(arch, layer)
     weights = [m + end for m in modules for end in (".weight", ".bias")] + [
         f"{prefix}.{n}{end}" for n in (*arch.names.norms, *arch.names.qk_norms) for end in (".weight", ".bias")
     ]
     return (
         arch.window(layer),
+        id(arch.at(layer)),
         tuple(adaptation.trains(w) for w in weights),
         tuple(adaptation.adapts(m) for m in modules),
         tuple(adaptation.copies(w.rsplit(".", 1)[0]) for w in weights),

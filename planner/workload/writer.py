@@ -7,18 +7,25 @@ arXiv:2410.10989).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
+from planner.run import Batch
 from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
 from planner.workload.precision import QUANTIZED, Formats
+from planner.workload.scaled import scaled_linear
 from planner.workload.stacks import Stack
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything that the layers need to know beside the graph they write to."""
+    """Everything that the layers need to know beside the graph they write to.
+
+    arch: the main stack · batch, seq: sequences of a micro step and the user's tokens of each · given: the run's batch,
+    for stacks that count in other units · checkpoint_every, checkpoint_keep: which blocks are checkpointed, which kinds of operations they keep.
+    """
 
     arch: Architecture
     adaptation: Adaptation
@@ -29,6 +36,9 @@ class Setting:
     attention: str
     recompute_attention: bool = False
     sharded: bool = False
+    given: Batch = field(default_factory=Batch)
+    checkpoint_every: int = 1
+    checkpoint_keep: tuple[str, ...] = ()
 
     @property
     def eager(self) -> bool:
@@ -40,15 +50,23 @@ class Setting:
 
 
 class Writer:
-    """Writes the layers of one stretch of the model; `path` prefixes come from the architecture's names."""
+    """Writes the layers of one part of a stack; `path` prefixes come from the stack's names."""
 
-    def __init__(self, setting: Setting, graph: Graph, shared: dict[str, Parameter]) -> None:
+    def __init__(
+        self, setting: Setting, graph: Graph, shared: dict[str, Parameter], arch: Architecture | None = None
+    ) -> None:
         self.s, self.graph, self.shared = setting, graph, shared
-        self.arch, self.names = setting.arch, setting.arch.names
-        self.b, self.t = setting.batch, setting.seq + setting.adaptation.virtual_tokens
-        self.keys = self.t + setting.adaptation.prefix_tokens
-        self.carried: dict[int, Tensor] = {}
-        """What the first stretch made for each layer: the prefix."""
+        self.arch = setting.arch if arch is None else arch
+        self.names, front = self.arch.names, self.arch.front
+        main = not self.arch.tower
+        self.b = setting.batch if front is None else front.sequences(setting.given)
+        self.t = setting.seq if front is None else front.tokens(setting.given)
+        self.t += setting.adaptation.virtual_tokens if main else 0
+        self.keys = self.t + (setting.adaptation.prefix_tokens if main else 0)
+        self.carried: dict[Hashable, Tensor] = {}
+        """What an earlier part made for later ones: the prefix of each layer (by its number), a tower's output (by its name)."""
+        self.quantised: dict[int, tuple[Tensor, Tensor]] = {}
+        """Low-precision copies of a tensor that several layers read, by storage: by rows and by columns."""
         self.head_kind = "causal-lm"
         self.kept: tuple[Tensor, ...] = ()
         """Local variables of the block's forward."""
@@ -89,6 +107,9 @@ class Writer:
             offset = self.weight(path + ".bias", (out,)) if bias else None
             if w.parameter is not None and w.parameter.dtype in QUANTIZED:
                 return self._quantized(v, w, offset)
+            scaled = self.s.formats.scaled
+            if scaled is not None and base and scaled.takes(w) and w.parameter is not None and not w.parameter.adapter:
+                return scaled_linear(self, v, w, offset)
             return self.graph.linear(v, w, offset)
 
         if adaptation.beside is None or not adaptation.adapts(path):

@@ -95,7 +95,7 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
 
     def config() -> Any:
         return getattr(peft, config_class)(
-            task_type=TASKS[head or "causal-lm"], **arguments, **CONSTANTS.get(method["name"], {})
+            task_type=TASKS.get(head or "causal-lm"), **arguments, **CONSTANTS.get(method["name"], {})
         )
 
     with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation):

@@ -58,15 +58,15 @@ def galore(model: nn.Module, method: Mapping[str, Any]) -> torch.optim.Optimizer
     from galore_torch.adamw import AdamW
 
     targets = method.get("targets", "")
-    linear = [
-        module.weight
+    linear = {
+        f"{name}.weight"
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and (not targets or any(target in name for target in targets))
-    ]
-    projected = {id(weight) for weight in linear}
-    rest = [p for p in model.parameters() if id(p) not in projected]
+    }
+    projected = [p for name, p in model.named_parameters() if name in linear]  # a tied head goes by its embedding's name
+    rest = [p for name, p in model.named_parameters() if name not in linear]
     group = {"rank": method["rank"], "update_proj_gap": 1, "scale": 0.25, "proj_type": "std"}
-    return AdamW([{"params": rest}, {"params": list({id(w): w for w in linear}.values()), **group}], lr=1e-4, no_deprecation_warning=True)
+    return AdamW([{"params": rest}, {"params": projected, **group}], lr=1e-4, no_deprecation_warning=True)
 
 
 def measure(

@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, flops, memory, methods_cases, parameters, sequence_cases
+from tests.oracles import (
+    cases,
+    checkpoints,
+    float8,
+    flops,
+    memory,
+    methods_cases,
+    optimizers,
+    parameters,
+    sequence_cases,
+)
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -22,6 +32,11 @@ DATA = Path(__file__).parent / "data"
 def load(kind: str) -> dict[str, Any]:
     """The recorded truths of `kind`: ``versions``, ``configs`` and ``cases`` (``id``, ``arguments``, ``truth``)."""
     return json.loads((DATA / f"{kind}.json").read_text())  # type: ignore[no-any-return]
+
+
+def recorded() -> list[str]:
+    """Names of all files of truths."""
+    return sorted(path.stem for path in DATA.glob("*.json"))
 
 
 def _parameters(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, int]:
@@ -41,6 +56,9 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "memory": (cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
     "sequence-parameters": (sequence_cases.parameter_cases, _parameters),
     "sequence-flops": (sequence_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "optimizers": (optimizers.cases, lambda config, arguments: optimizers.measure(config, **arguments)),
+    "float8-memory": (float8.cases, lambda config, arguments: float8.measure(config, **arguments)),
+    "checkpoint-memory": (checkpoints.cases, lambda config, arguments: checkpoints.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
     "methods-parameters": (methods_cases.parameter_cases, _parameters),
     "methods-flops": (methods_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
@@ -74,7 +92,9 @@ def record(kind: str, only: str | None = None) -> int:
         taken += 1
         rows[name] = {"id": name, "config": case["config"], "arguments": arguments, "truth": truth}
     document = {
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
+        "versions": optimizers.versions()
+        if kind in ("optimizers", "float8-memory")
+        else {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
         "configs": configs,
         "cases": list(rows.values()),
     }

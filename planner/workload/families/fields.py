@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from planner.errors import PlanError
+from planner.workload import structure
 from planner.workload.architecture import Architecture
 
 Config = Mapping[str, Any]
@@ -129,10 +130,12 @@ def read_config(config: Config) -> Architecture:
             "Give the model_type of the Hugging Face config, for example llama.",
         )
     if model_type not in FAMILIES:
+        if structure.available():
+            return structure.import_architecture(config)
         raise PlanError(
             "model.model_type",
             model_type,
             "is not covered",
-            f"Covered: {', '.join(sorted(FAMILIES))}. Give a config of one of these types.",
+            f"Covered: {', '.join(sorted(FAMILIES))}. Give a config of one of these types, or install torch and transformers to import its modules.",
         )
     return FAMILIES[model_type](Fields(config)).check()

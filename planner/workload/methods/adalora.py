@@ -8,6 +8,7 @@ calls `update_and_allocate` after every step, as peft asks, which keeps three nu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from planner.errors import PlanError
@@ -17,7 +18,7 @@ from planner.workload.graph import Kernel, Parameter, Tensor, matmul_kernel
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.pieces import add_in_place, made, uncached
 from planner.workload.methods.targets import COMMON, DEFAULT_TARGETS, SELECTION, adapted
-from planner.workload.optimizers import Optimizer, Sized, Step
+from planner.workload.optimizers import Optimizer, Step, Task
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -100,13 +101,16 @@ def orthogonality(w: Writer, loss: Tensor, added: list[tuple[Parameter, int]]) -
     return total
 
 
-def allocate(optimizer: Optimizer, trained: Sized, working: str) -> Step:
+def allocate(optimizer: Optimizer, task: Task) -> Step:
     """The optimizer's step and peft's RankAllocator.update_ipt: sensitivity, its mean and its uncertainty, in each parameter's type."""
-    step = optimizer.step(trained, working)
-    size = sum(4.0 * p.numel * n for p, n in trained)
-    tensors = sum(n for _, n in trained)
-    states = {**step.states, "importance": 3 * size}
-    return Step(states, step.temporaries, step.moved + 20 * size, step.kernels + 12 * tensors)
+    step = optimizer.step(task)
+    size = sum(4.0 * t.parameter.numel * t.times for t in task.trained)
+    return replace(
+        step,
+        states={**step.states, "importance": 3 * size},
+        moved=step.moved + 20 * size,
+        kernels=step.kernels + 12 * task.tensors,
+    )
 
 
 register(

@@ -12,7 +12,7 @@ from planner.workload.architecture import Architecture
 
 if TYPE_CHECKING:
     from planner.workload.graph import Parameter, Tensor
-    from planner.workload.optimizers import Optimizer, Sized, Step
+    from planner.workload.optimizers import Optimizer, Step, Task
     from planner.workload.writer import Writer
 
     Beside = Callable[[Writer, str, Tensor, float, Callable[[Tensor], Tensor]], Tensor]
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Join = Callable[[Writer, int, Tensor, Tensor], tuple[Tensor, Tensor]]
     Merge = Callable[[Writer, str, Tensor], Tensor]
     Finish = Callable[[Writer, Tensor, list[tuple[Parameter, int]]], Tensor]
-    Stepped = Callable[[Optimizer, Sized, str], Step]
+    Stepped = Callable[[Optimizer, Task], Step]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Adaptation:
     loaded: adapters in memory, of which one is active.
     tokens: token embeddings that are trained beside the frozen table.
     finish: writes what follows the loss: (writer, loss, added parameters with how often each occurs) to the loss.
-    stepped: what the optimizer does with the trained parameters: (optimizer, parameters, type in which it works) to its step.
+    stepped: what the optimizer does with the trained parameters: (optimizer, task) to its step.
     sharding: does the method work when weights or optimizer states are sharded?
     notes: assumptions to show.
     formula: how many parameters the method adds, in words of the ledger.
@@ -74,7 +74,7 @@ class Adaptation:
     sharding: bool = True
     notes: tuple[str, ...] = ()
     finish: Finish = field(default=lambda w, loss, added: loss)
-    stepped: Stepped = field(default=lambda optimizer, trained, working: optimizer.step(trained, working))
+    stepped: Stepped = field(default=lambda optimizer, task: optimizer.step(task))
 
 
 @dataclass(frozen=True)

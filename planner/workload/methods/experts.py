@@ -14,7 +14,8 @@ from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
-from planner.workload.methods.targets import ends, expression, linear_modules, ranks
+from planner.workload.methods.targets import ends, expression, ranks
+from planner.workload.modules import linear_kinds
 
 if TYPE_CHECKING:
     from planner.workload.methods.base import Merge
@@ -36,7 +37,7 @@ def wrap(method: Method, arch: Architecture, default_rank: int) -> tuple[Method,
         return method, unchanged
     every: tuple[str, ...] = (ROUTER, *names)
     if isinstance(targets, str):
-        wanted = every
+        wanted: tuple[str, ...] = every
         if targets != "all-linear":
             # a regular expression counts by the last names that it matches, in whichever layer
             found = _matched(targets, arch, every)
@@ -87,7 +88,7 @@ def wrap(method: Method, arch: Architecture, default_rank: int) -> tuple[Method,
 def _matched(targets: str, arch: Architecture, every: tuple[str, ...]) -> tuple[str, ...]:
     compiled = expression("targets", targets)
     n = arch.names
-    modules = [*linear_modules(arch), f"{n.layer}.{n.router}", *(f"{n.layer}.{n.experts}.{name}" for name in every[1:])]
+    modules = [*linear_kinds(arch), f"{n.layer}.{n.router}", *(f"{n.layer}.{n.experts}.{name}" for name in every[1:])]
     paths = [path.replace("{i}", str(i)) for path in modules for i in range(arch.layers)]
     return tuple(dict.fromkeys(path.rsplit(".", 1)[-1] for path in paths if compiled.fullmatch(path)))
 

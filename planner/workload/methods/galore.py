@@ -1,25 +1,26 @@
-"""GaLore: every weight is trained, but the optimizer works on a low-rank projection of each linear layer's gradient.
+"""GaLore: every weight is trained, but the optimizer sees a low-rank projection of each linear layer's gradient.
 
-Zhao et al. 2024, arXiv:2403.03507 (algorithm 2), as galore_torch 1.0 and transformers' `optim="galore_adamw"` run it: the projector of a [m, n] weight
-has r · min(m, n) values and comes from a singular value decomposition of the gradient every `period` steps; moments have r · max(m, n) values. Every
-linear layer is projected unless `targets` names parts of module paths.
+Zhao et al. 2024, arXiv:2403.03507 (algorithm 2), as galore_torch 1.0 and transformers' `optim="galore_adamw"` run it: the projector comes from a
+singular value decomposition of the gradient every `period` steps. Every nn.Linear (the output head too, as transformers' `all-linear` has it) is
+projected unless `targets` names parts of module paths. The optimizer is planned in the step that renews the projectors.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Parameter
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.targets import expression, linear_modules
-from planner.workload.optimizers import Optimizer, Sized, Step
+from planner.workload.methods.targets import expression
+from planner.workload.modules import linear_kinds
+from planner.workload.optimizers import Optimizer, Step, Task, Trained, find_optimizer
 
 DEFAULT_RANK, DEFAULT_PERIOD = 128, 200
 """transformers' optim_args."""
-OPTIMIZERS = ("adamw", "adamw-fused", "adamw8bit", "adafactor")
 
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
@@ -31,44 +32,40 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             "Use lora, or full with adafactor.",
         )
     rank, period = method.rank or DEFAULT_RANK, method.period or DEFAULT_PERIOD
-    n = arch.names
-    layers = {re.sub(r"\.\d+\.", ".{i}.", path) for path in linear_modules(arch)}
-    outside = {n.classifier, f"{n.classifier}.dense", f"{n.classifier}.out_proj", "bert.pooler.dense", "lm_head.dense"}
+    n, names = arch.names, method.targets
     head = n.head + ".decoder" if arch.head_transform else n.head
-    outside |= {n.embedding} if arch.tied else {head}
+    outside = {n.classifier, f"{n.classifier}.dense", f"{n.classifier}.out_proj", "bert.pooler.dense", "lm_head.dense"}
     outside |= {"cls.predictions.transform.dense", "model.decoder.project_in", "model.decoder.project_out"}
-    names = method.targets
+    if not arch.tied:  # a tied head has the embedding's name among the parameters, which names no linear layer
+        outside.add(head)
+    known = {*linear_kinds(arch), *outside}
     compiled = expression("targets", names) if isinstance(names, str) and names != "all-linear" else None
 
-    def chosen(parameter: Parameter) -> bool:
-        path, _, end = parameter.name.rpartition(".")
-        if end != "weight" or len(parameter.shape) != 2:
+    def wanted(path: str) -> bool:
+        if re.sub(r"\.\d+\.", ".{i}.", path) not in known:
             return False
-        if re.sub(r"\.\d+\.", ".{i}.", path) not in layers and path not in outside:
-            return False
-        path = head if arch.tied and path == n.embedding else path
         if compiled is not None:
             return compiled.fullmatch(path) is not None
         return names in (None, "all-linear") or any(name in path for name in names or ())
 
-    if names not in (None, "all-linear"):
-        every = [
-            Parameter(path.replace("{i}", str(i)) + ".weight", (1, 1), "fp32", True)
-            for path in (*layers, *outside)
-            for i in range(arch.layers)
-        ]
-        if not any(chosen(p) for p in every):
-            raise PlanError(
-                "method.targets", names, "matches no linear layer", f"Use parts of paths such as {sorted(layers)[0]}."
-            )
+    if not any(wanted(path.replace("{i}", str(i))) for path in known for i in range(arch.layers)):
+        raise PlanError(
+            "method.targets", names, "matches no linear layer", f"Use parts of paths such as {linear_kinds(arch)[0]}."
+        )
 
-    def stepped(optimizer: Optimizer, trained: Sized, working: str) -> Step:
-        if optimizer.name not in OPTIMIZERS:
-            raise PlanError("optimizer", optimizer.name, "has no GaLore form", "Use adamw, adamw8bit or adafactor.")
-        # a tied table is projected as the language head's weight, which a classifier does not have
-        classifies = any(p.name.startswith(n.classifier + ".") for p, _ in trained)
-        projected = {p.name for p, _ in trained if chosen(p) and not (classifies and p.name == n.embedding + ".weight")}
-        return project(optimizer, trained, working, projected, float(rank))
+    def projected(parameter: Parameter) -> bool:
+        path, _, end = parameter.name.rpartition(".")
+        return end == "weight" and len(parameter.shape) == 2 and wanted(path)
+
+    def stepped(optimizer: Optimizer, task: Task) -> Step:
+        if optimizer.name not in ("adamw", "adamw-fused", "galore"):
+            raise PlanError("optimizer", optimizer.name, "has no GaLore form that is planned", "Use adamw.")
+        parts = [(t, projected(t.parameter)) for t in task.trained]
+        # the optimizer projects what stands in blocks
+        placed = [Trained(t.parameter, t.times, "block" if low else "head") for t, low in parts]
+        step = find_optimizer("galore").step(replace(task, trained=placed, rank=rank, every=period))
+        scratch = max((_renewal(t.parameter, task, float(rank)) for t, low in parts if low), default=0.0)
+        return replace(step, temporaries=max(step.temporaries, scratch))
 
     return Adaptation(
         "galore",
@@ -76,42 +73,20 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         resolved={"rank": rank, "period": period},
         stepped=stepped,
         sharding=False,
-        notes=(
-            f"The singular value decompositions of every {period}th step count in memory, not in the mean step time.",
-        ),
+        notes=(f"The optimizer's memory is that of every {period}th step, which renews the projectors.",),
         formula="none; all weights are trained",
     )
 
 
-def project(optimizer: Optimizer, trained: Sized, working: str, projected: set[str], rank: float) -> Step:
-    """The step over projected gradients, one tensor after the other (galore_torch.adamw.AdamW.step), in the step that renews the projectors."""
-    low: list[tuple[Parameter, float]] = []
-    projector = scratch = moved = kernels = 0.0
-    for parameter, count in trained:
-        size = BYTES[working] if working else BYTES[parameter.dtype]
-        whole = parameter.numel * size
-        if parameter.name not in projected:
-            low.append((parameter, count))
-            scratch = max(scratch, 2 * whole)
-            continue
-        m, n = parameter.shape
-        small, r = min(m, n), min(rank, m, n)
-        shape = (m, r) if m >= n else (r, n)
-        low.append((Parameter(parameter.name, shape, parameter.dtype, True), count))
-        # in fp32 the projector is a view of all singular vectors of its side
-        kept = (small if size == 4 else r) * small * size
-        projector += count * kept
-        vectors = 4.0 * (m * small + small * n + small)
-        back = 2 * whole + 3 * max(m, n) * r * size
-        copy = 0.0 if size == 4 else 4.0 * parameter.numel
-        scratch = max(scratch, back, vectors + copy + 4.0 * r * (r + max(m, n)))
-        moved += count * (6 * whole + 2 * kept)
-        kernels += 6 * count
-    step = optimizer.step(low, working)
-    tensors = sum(n for _, n in trained)
-    return Step(
-        {**step.states, "projector": projector}, scratch, step.moved + moved, step.kernels + kernels + 12 * tensors
-    )
+def _renewal(p: Parameter, task: Task, rank: float) -> float:
+    """Scratch of one projector's renewal [bytes] (galore_torch.GaLoreProjector): singular vectors of both sides in fp32, a cast of the gradient,
+    and the factor that is not used; or the update projected back and scaled, beside its low-rank form."""
+    (m, n), small = p.shape, min(p.shape)
+    element = BYTES[task.dtype(p)]
+    copy = 0.0 if element == 4 else 4.0 * p.numel
+    r = min(rank, small)
+    renewal = 4.0 * (m * small + small * n + small) + copy + 4.0 * r * (r + max(m, n))
+    return max(renewal, element * (2 * p.numel + 3 * max(m, n) * r))
 
 
 register(

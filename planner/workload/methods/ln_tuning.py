@@ -9,7 +9,8 @@ from planner.errors import PlanError, shorten
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.targets import Match, ends, expression, linear_modules, saved_whole
+from planner.workload.methods.targets import Match, ends, expression, saved_whole
+from planner.workload.modules import linear_kinds
 
 _TWO = ("input_layernorm", "post_attention_layernorm", "norm")
 _FOUR = (
@@ -42,7 +43,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             f"is needed: peft names no norms of {arch.model_type}",
             f"Its norms are {', '.join(dict.fromkeys(path.rsplit('.', 1)[-1] for path in (*inside, *once)))}.",
         )
-    known = [*once, *(p.replace("{i}", str(i)) for p in (*inside, *linear_modules(arch)) for i in range(arch.layers))]
+    known = [*once, *(p.replace("{i}", str(i)) for p in (*inside, *linear_kinds(arch)) for i in range(arch.layers))]
     if isinstance(targets, str):
         compiled = expression("targets", targets)
         if not any(compiled.fullmatch(path) for path in known):
@@ -52,12 +53,12 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         return _adaptation(method, lambda path: compiled.fullmatch(path) is not None)
     missing = [name for name in targets if not any(ends(path, (name,)) for path in known)]
     if missing:
-        norms = dict.fromkeys(path.rsplit(".", 1)[-1] for path in (*inside, *once))
+        names = dict.fromkeys(path.rsplit(".", 1)[-1] for path in (*inside, *once))
         raise PlanError(
-            "method.targets", shorten(missing[0]), "is no norm of this model", f"Its norms are {', '.join(norms)}."
+            "method.targets", shorten(missing[0]), "is no norm of this model", f"Its norms are {', '.join(names)}."
         )
-    names = tuple(targets)
-    return _adaptation(method, lambda path: ends(path, names))
+    wanted = tuple(targets)
+    return _adaptation(method, lambda path: ends(path, wanted))
 
 
 def _adaptation(method: Method, copies: Match) -> Adaptation:

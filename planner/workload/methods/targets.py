@@ -14,6 +14,7 @@ from planner.errors import PlanError, shorten
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation
+from planner.workload.modules import all_linears, linear_kinds
 
 if TYPE_CHECKING:
     from planner.workload.methods.base import Beside
@@ -36,37 +37,6 @@ SELECTION = ("targets", "exclude", "layers", "layers_pattern")
 COMMON = ("adapter_dtype", "modules_to_save", "adapters")
 """Fields of every method at linear layers, beside its own."""
 _NUMBERED = re.compile(r".*?\.[^.]*\.(\d+)\.")
-
-
-def linear_modules(arch: Architecture) -> tuple[str, ...]:
-    """Paths of the linear layers of one block, with `{i}` for the layer."""
-    n = arch.names
-    attention = (n.fused,) if arch.fused_qkv else (n.query, n.key, n.value)
-    mlp: tuple[str, ...] = (n.gate, n.up, n.down) if arch.gated and not arch.fused_gate_up else (n.up, n.down)
-    if arch.experts is not None:  # routers and stacked experts are parameters, not linear layers
-        shared = ("gate_proj", "up_proj", "down_proj") if arch.experts.shared else ()
-        mlp = tuple(f"{n.shared_expert}{end}" for end in (*(f".{s}" for s in shared), *(("_gate",) if shared else ())))
-    return tuple(f"{n.layer}.{part}" for part in (*attention, n.out, *mlp))
-
-
-def widths(arch: Architecture, path: str) -> tuple[int, int]:
-    """(out, in) of a linear layer."""
-    n, h = arch.names, arch.hidden
-    q, kv = arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
-    ffn = arch.experts.shared if arch.experts is not None else arch.ffn
-    table = {
-        n.query: (q, h),
-        n.key: (kv, h),
-        n.value: (kv, h),
-        n.fused: (q + 2 * kv, h),
-        n.out: (h, q),
-        n.gate: (ffn, h),
-    }
-    table |= {n.up: (ffn * (2 if arch.fused_gate_up else 1), h), n.down: (h, ffn), f"{n.shared_expert}_gate": (1, h)}
-    table |= {f"{n.shared_expert}.{name}": (ffn, h) for name in ("gate_proj", "up_proj")} | {
-        f"{n.shared_expert}.down_proj": (h, ffn)
-    }
-    return next((size for name, size in table.items() if name and path.endswith("." + name)), (h, h))
 
 
 def expression(field: str, text: str) -> re.Pattern[str]:
@@ -114,7 +84,7 @@ def select(
                 "Give a list of module names, or say the layers in the expression.",
             )
         if targets == "all-linear":
-            wanted: Match = _but(head, arch.names.classifier)
+            wanted = _all_but(head, arch.names.classifier)
         else:
             wanted = _matching(targets, arch, extra)
     else:
@@ -128,13 +98,13 @@ def select(
     )
 
 
-def _but(head: str, classifier: str) -> Match:
+def _all_but(head: str, classifier: str) -> Match:
     return lambda path: path != head and not path.startswith(classifier)
 
 
 def _matching(targets: str, arch: Architecture, extra: tuple[str, ...]) -> Match:
     compiled = expression("targets", targets)
-    layers = [path.replace("{i}", str(i)) for path in (*linear_modules(arch), *extra) for i in range(arch.layers)]
+    layers = [*all_linears(arch), *(path.replace("{i}", str(i)) for path in extra for i in range(arch.layers))]
     if not any(compiled.fullmatch(path) for path in layers):
         raise PlanError(
             "method.targets",
@@ -146,7 +116,7 @@ def _matching(targets: str, arch: Architecture, extra: tuple[str, ...]) -> Match
 
 
 def _check_names(targets: tuple[str, ...], arch: Architecture, outside: tuple[str, ...]) -> None:
-    known = [path.replace("{i}", "0") for path in linear_modules(arch)]
+    known = [path.replace("{i}", "0") for path in linear_kinds(arch)]
     every = [*known, arch.names.classifier, "bert.pooler.dense", *(path.replace("{i}", "0") for path in outside)]
     for name in targets:
         # a name may spell out a layer other than the first
@@ -185,7 +155,7 @@ def _in_layers(method: Method, arch: Architecture, wanted: Match) -> Match:
             for name in ((given,) if isinstance(given, str) else given)
         ]
     )
-    if not any(p.match(path.replace("{i}", "0")) for p in patterns for path in linear_modules(arch)):
+    if not any(p.match(path.replace("{i}", "0")) for p in patterns for path in linear_kinds(arch)):
         name = arch.names.layer.split(".{i}")[0].rsplit(".", 1)[-1]
         raise PlanError("method.layers_pattern", given, "names no list of layers", f"This model's is {name}.")
 

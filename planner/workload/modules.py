@@ -1,0 +1,49 @@
+"""Paths of the model's linear layers, for target selection and for telling equal layers from different ones."""
+
+from __future__ import annotations
+
+from planner.workload.architecture import Architecture
+
+
+def block_linears(arch: Architecture) -> tuple[str, ...]:
+    """Linear layers of one block, relative to it. arch: the traits of that block."""
+    n = arch.names
+    if arch.layout is not None:
+        return arch.layout.linears
+    attention: tuple[str, ...] = (n.fused, n.out) if arch.fused_qkv else (n.query, n.key, n.value, n.out)
+    if arch.mixer is not None:
+        attention = arch.mixer.linears
+    if arch.feed_forward is not None:
+        return (*attention, *arch.feed_forward.linears)
+    mlp: tuple[str, ...] = (n.gate, n.up, n.down) if arch.gated and not arch.fused_gate_up else (n.up, n.down)
+    if arch.experts is not None:  # routers and stacked experts are parameters, not linear layers
+        shared = ("gate_proj", "up_proj", "down_proj") if arch.experts.shared else ()
+        mlp = tuple(f"{n.shared_expert}{end}" for end in (*(f".{s}" for s in shared), *(("_gate",) if shared else ())))
+    return (*attention, *mlp)
+
+
+def layer_linears(arch: Architecture, layer: int) -> tuple[str, ...]:
+    """Linear layers of one layer of a stack, whole paths."""
+    prefix = arch.names.layer.replace("{i}", str(layer))
+    return tuple(f"{prefix}.{part}" for part in block_linears(arch.at(layer)))
+
+
+def linear_kinds(arch: Architecture) -> tuple[str, ...]:
+    """Linear layers of all stacks, with `{i}` for the layer, each once."""
+    found: dict[str, None] = {}
+    for stack in arch.stacks:
+        for kind in stack.kinds:
+            found.update(dict.fromkeys(f"{stack.names.layer}.{part}" for part in block_linears(kind)))
+        for end in (stack.tail, *stack.outputs):
+            if end is not None:
+                found.update(dict.fromkeys(end.linears))
+    return tuple(found)
+
+
+def all_linears(arch: Architecture) -> tuple[str, ...]:
+    """Linear layers of every layer of every stack, whole paths."""
+    paths = [path for stack in arch.stacks for layer in range(stack.layers) for path in layer_linears(stack, layer)]
+    return (
+        *paths,
+        *(path for s in arch.stacks for end in (s.tail, *s.outputs) if end is not None for path in end.linears),
+    )
