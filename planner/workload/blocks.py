@@ -21,9 +21,9 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
         x = g.add(x, scaled(w, g.dropout(attention(w, layer, index, w.norm(norms[0], x, h)), p)), name="residual")
         return g.add(x, scaled(w, g.dropout(mlp(w, layer, w.norm(norms[1], x, h)), p)), name="residual")
     if arch.placement == "post":
-        x = w.norm(norms[0], g.add(g.dropout(attention(w, layer, index, x), p), x, name="residual"), h)
+        x = after_sum(w, norms[0], g.dropout(attention(w, layer, index, x), p), x)
         w.kept = (*w.kept, x)  # `attention_output`
-        return w.norm(norms[1], g.add(g.dropout(mlp(w, layer, x), p), x, name="residual"), h)
+        return after_sum(w, norms[1], g.dropout(mlp(w, layer, x), p), x)
     if arch.placement == "sandwich":
         x = g.add(x, w.norm(norms[1], attention(w, layer, index, w.norm(norms[0], x, h)), h), name="residual")
         return g.add(x, w.norm(norms[3], mlp(w, layer, w.norm(norms[2], x, h)), h), name="residual")
@@ -34,6 +34,13 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
     attended = g.dropout(attention(w, layer, index, first), p)
     second = w.norm(norms[1], x, h) if arch.parallel_norms == 2 else first
     return g.add(g.add(g.dropout(mlp(w, layer, second), p), attended, name="residual"), x, name="residual")
+
+
+def after_sum(w: Writer, norm: str, branch: Tensor, x: Tensor) -> Tensor:
+    """`norm(branch + x)`; the variable that holds the branch lives until the norm is done."""
+    y = w.norm(norm, w.graph.add(branch, x, name="residual"), w.arch.hidden)
+    w.graph.release(branch)
+    return y
 
 
 def scaled(w: Writer, branch: Tensor) -> Tensor:
