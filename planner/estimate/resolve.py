@@ -78,6 +78,13 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     sharding = run.parallel.sharding or ("none" if run.dp == 1 else "ddp")
     sharded = sharding in ("zero3", "hsdp") and run.dp > 1
     notes.extend(adaptation.notes)
+    if precision.weights in QUANTIZED and precision.weights not in adaptation.bases:
+        raise PlanError(
+            "precision.weights",
+            precision.weights,
+            f"is no base that {run.method.name} works on",
+            f"Use {' or '.join((*adaptation.bases, 'bf16'))}.",
+        )
     if sharding not in ("none", "ddp") and run.dp > 1 and not adaptation.sharding:
         raise PlanError(
             "parallel.sharding", sharding, f"does not work with {run.method.name}, which needs whole gradients", "Use ddp."

@@ -15,7 +15,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.pieces import buffer, made, needs_linear, product, without_bias
-from planner.workload.methods.targets import COMMON, SELECTION, adapted, has_bias
+from planner.workload.methods.targets import ANY_BASE, COMMON, SELECTION, adapted, has_bias
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -74,6 +74,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         {"block_size": size},
         only="boft_only",
         formula="sum over targets of in · n + out with blocks of n",
+        bases=ANY_BASE,
     )
 
 

@@ -15,7 +15,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.pieces import add_in_place, buffer, made, needs_linear, product
-from planner.workload.methods.targets import COMMON, SELECTION, adapted
+from planner.workload.methods.targets import ANY_BASE, COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -88,6 +88,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         shown,
         only="oft_only",
         formula="sum over targets of (in / n) · n (n − 1) / 2 with blocks of n",
+        bases=ANY_BASE,
     )
 
 

@@ -57,6 +57,12 @@ def ends(path: str, names: tuple[str, ...]) -> bool:
     return any(path == name or path.endswith("." + name) for name in names)
 
 
+BITSANDBYTES = ("nf4", "nf4-dq", "int8")
+"""bitsandbytes' layers are linear layers, which any method of peft can stand beside."""
+ANY_BASE = (*BITSANDBYTES, "int4")
+"""With layers of its own for GPTQ and AWQ."""
+
+
 def saved_whole(path: str, names: tuple[str, ...]) -> bool:
     """Is the module, or one that contains it, in modules_to_save? peft compares plain endings: `norm` means `input_layernorm` too
     (peft.utils.other._set_trainable)."""
@@ -217,7 +223,7 @@ def adapted(
         peft=True,
         adapter_dtype=method.adapter_dtype,
         loaded=method.adapters or 1,
-        **more,
+        **{"bases": BITSANDBYTES, **more},
     )
 
 

@@ -10,7 +10,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.pieces import settle_buffers, shared_buffer
-from planner.workload.methods.targets import COMMON, DEFAULT_TARGETS, SELECTION, adapted
+from planner.workload.methods.targets import ANY_BASE, COMMON, DEFAULT_TARGETS, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -38,7 +38,9 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         g.release(x, taken)
         return result
 
-    return adapted(method, arch, beside, {"rank": rank}, TARGETS, only="vera_only", finish=settle_buffers)
+    return adapted(
+        method, arch, beside, {"rank": rank}, TARGETS, only="vera_only", finish=settle_buffers, bases=ANY_BASE
+    )
 
 
 register(
