@@ -290,13 +290,14 @@ class Walk:
             return
         self._gather(stretch, +1)
         before = dict.fromkeys(self._accumulated)
-        stop = len(stretch.operations)
+        waiting = [operation for operation in reversed(stretch.operations) if operation.grads]
         if stretch.checkpointed and stretch.source is not None:
-            stop -= stretch.skipped
+            while waiting and not waiting[0].saved:  # only a saved tensor makes the checkpoint recompute
+                self._differentiate(waiting.pop(0))
+            stop = len(stretch.operations) - stretch.skipped
             self._operations(stretch, "recompute", keep=True, stop=stop, keeps_output=False)
-        for operation in reversed(stretch.operations):
-            if operation.grads:
-                self._differentiate(operation)
+        for operation in waiting:
+            self._differentiate(operation)
         if stretch.checkpointed and stretch.source is not None:
             self._drop_saved(stretch.source.storage)
             for operation in stretch.retained:
@@ -318,11 +319,12 @@ class Walk:
         if not operation.outputs:
             return
         passed = incoming[0]
+        extra = operation.temporary[1]
         for tensor in operation.inputs:
             if tensor.requires_grad:
-                self._give(tensor, passed if operation.alias else None)
+                extra += self._give(tensor, passed if operation.alias else None)
         if operation.backward:
-            self._note("backward", operation.name, operation.temporary[1])
+            self._note("backward", operation.name, extra)
         for tensor in operation.saved:
             if tensor.parameter is None:
                 self._drop_saved(tensor.storage)
@@ -330,11 +332,11 @@ class Walk:
             self._unuse(buffer)
         self._settle()
 
-    def _give(self, tensor: Tensor, passed: _Buffer | None) -> None:
-        """Add a gradient of `tensor`: its own memory, or the incoming one passed on."""
+    def _give(self, tensor: Tensor, passed: _Buffer | None) -> float:
+        """Add a gradient of `tensor`: its own memory, or the incoming one passed on. Returns what lives only until it is added [bytes]."""
         if tensor.parameter is not None:
             self._give_parameter(tensor, passed)
-            return
+            return 0.0
         size = rounded(tensor.bytes)
         same = passed is not None and passed.size == size
         have = self._gradients.get(id(tensor))
@@ -347,7 +349,7 @@ class Walk:
             else:
                 self.live[category] += size
                 self._gradients[id(tensor)] = _Buffer(size, category)
-            return
+            return 0.0
         # a second consumer: the new gradient is added into the first, in place when nobody else holds it
         temporary = 0.0 if same else size
         self.live[category] += temporary
@@ -358,6 +360,7 @@ class Walk:
         if temporary:
             self._note("backward", "accumulate")
             self.live[category] -= temporary
+        return temporary
 
     def _give_parameter(self, tensor: Tensor, passed: _Buffer | None) -> None:
         parameter = tensor.parameter

@@ -78,6 +78,18 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     precision = _precision(run, adaptation, profile, notes)
     sharding = run.parallel.sharding or ("none" if run.dp * run.parallel.cp == 1 else "ddp")
     sharded = sharding in ("zero3", "hsdp") and run.dp > 1
+    notes.extend(adaptation.notes)
+    if precision.weights in QUANTIZED and precision.weights not in adaptation.bases:
+        raise PlanError(
+            "precision.weights",
+            precision.weights,
+            f"is no base that {run.method.name} works on",
+            f"Use {' or '.join((*adaptation.bases, 'bf16'))}.",
+        )
+    if sharding not in ("none", "ddp") and run.dp > 1 and not adaptation.sharding:
+        raise PlanError(
+            "parallel.sharding", sharding, f"does not work with {run.method.name}, which needs whole gradients", "Use ddp."
+        )
     master = precision.master_weights or (
         stack.master_by_default and precision.weights in ("bf16", "fp16") and run.method.name in ("full", "freeze")
     )

@@ -25,12 +25,13 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
             x = g.add(x, g.dropout(branch, p), name="residual")
         return g.add(x, scaled(w, g.dropout(fed(w, layer, w.norm(norms[1], x, h)), p)), name="residual")
     if arch.placement == "post":
-        x = w.norm(norms[0], g.add(g.dropout(mixed(w, layer, index, x), p), x, name="residual"), h)
+        x = after_sum(w, norms[0], g.dropout(mixed(w, layer, index, x), p), x)
         if arch.cross is not None:
-            branch = cross_attention(w, layer, index, arch.cross, x)
-            x = w.norm(f"{layer}.{arch.cross.norm}", g.add(g.dropout(branch, p), x, name="residual"), h)
+            x = after_sum(
+                w, f"{layer}.{arch.cross.norm}", g.dropout(cross_attention(w, layer, index, arch.cross, x), p), x
+            )
         w.kept = (*w.kept, x)  # `attention_output`
-        return w.norm(norms[1], g.add(g.dropout(fed(w, layer, x), p), x, name="residual"), h)
+        return after_sum(w, norms[1], g.dropout(fed(w, layer, x), p), x)
     if arch.placement == "sandwich":
         x = g.add(x, w.norm(norms[1], mixed(w, layer, index, w.norm(norms[0], x, h)), h), name="residual")
         return g.add(x, w.norm(norms[3], fed(w, layer, w.norm(norms[2], x, h)), h), name="residual")
@@ -53,6 +54,13 @@ def fed(w: Writer, layer: str, x: Tensor) -> Tensor:
     if w.arch.experts is not None and w.s.split.ep > 1 and w.s.split.sequence:
         return mlp(w, layer, x)
     return leave(w, mlp(w, layer, enter(w, x)))
+
+
+def after_sum(w: Writer, norm: str, branch: Tensor, x: Tensor) -> Tensor:
+    """`norm(branch + x)`; the variable that holds the branch lives until the norm is done."""
+    y = w.norm(norm, w.graph.add(branch, x, name="residual"), w.arch.hidden)
+    w.graph.release(branch)
+    return y
 
 
 def scaled(w: Writer, branch: Tensor) -> Tensor:

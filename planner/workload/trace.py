@@ -287,11 +287,12 @@ def decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashabl
 def last_kept_only_inputs(operations: list[Operation]) -> int:
     """How many trailing operations a non-reentrant checkpoint's recomputation skips: it stops once the last saved tensor has been rebuilt.
 
+    Parameters count as saved tensors too.
     A saved input exists before its operation runs, so the operation that saves only inputs need not run either (torch.utils.checkpoint, early stop).
     """
     for position in range(len(operations) - 1, -1, -1):
         operation = operations[position]
-        kept = [t for t in operation.saved if t.parameter is None]
+        kept = operation.saved if operation.grads else ()
         if kept:
             produced = {id(t) for t in operation.outputs}
             return len(operations) - position - (1 if any(id(t) in produced for t in kept) else 0)

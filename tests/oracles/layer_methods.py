@@ -57,7 +57,7 @@ FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "adalora": ("AdaLoraConfig", {"initial_rank": "init_r", "rank": "target_r", "dropout": "lora_dropout"}),
     "loha": ("LoHaConfig", {"rank": "r"}),
     "lokr": ("LoKrConfig", {"rank": "r", "factor": "decompose_factor", "decompose_both": "decompose_both"}),
-    "oft": ("OFTConfig", {"block_size": "oft_block_size"}),
+    "oft": ("OFTConfig", {"block_size": "oft_block_size", "rank": "r"}),
     "boft": ("BOFTConfig", {"block_size": "boft_block_size"}),
     "fourierft": ("FourierFTConfig", {"frequencies": "n_frequency"}),
     "vblora": (
@@ -102,6 +102,8 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
 
     config_class, fields = FIELDS[method["name"]]
     arguments = {theirs: method[ours] for ours, theirs in {**COMMON, **fields}.items() if ours in method}
+    if method["name"] == "oft" and "rank" in method:
+        arguments["oft_block_size"] = 0  # peft wants one of the two
 
     def config() -> Any:
         return getattr(peft, config_class)(

@@ -43,6 +43,32 @@ def _adafactor(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     return Adafactor(parameters, lr=1e-4, scale_parameter=False, relative_step=False)
 
 
+def galore(model: nn.Module, method: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """What Trainer(optim="galore_adamw") builds, renewing the projectors at every step. The package's own imports need bitsandbytes."""
+    import importlib.util
+    import sys
+    import types
+
+    if "galore_torch" not in sys.modules:
+        package = types.ModuleType("galore_torch")
+        spec = importlib.util.find_spec("galore_torch")
+        assert spec is not None and spec.submodule_search_locations is not None
+        package.__path__ = list(spec.submodule_search_locations)
+        sys.modules["galore_torch"] = package
+    from galore_torch.adamw import AdamW
+
+    targets = method.get("targets", "")
+    linear = {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and (not targets or any(target in name for target in targets))
+    }
+    projected = [p for name, p in model.named_parameters() if name in linear]  # a tied head goes by its embedding's name
+    rest = [p for name, p in model.named_parameters() if name not in linear]
+    group = {"rank": method["rank"], "update_proj_gap": 1, "scale": 0.25, "proj_type": "std"}
+    return AdamW([{"params": rest}, {"params": projected, **group}], lr=1e-4, no_deprecation_warning=True)
+
+
 def measure(
     config: Mapping[str, Any],
     *,
@@ -87,7 +113,7 @@ def measure(
         if detail:
             tracker.follow_modules(model)
         trained = [p for p in model.parameters() if p.requires_grad]
-        engine = OPTIMIZERS[optimizer](trained)
+        engine = galore(model, method) if method and method["name"] == "galore" else OPTIMIZERS[optimizer](trained)
         marks: dict[str, int] = {}
         categories: dict[str, int] = {}
         with tracker:

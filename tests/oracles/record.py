@@ -19,6 +19,7 @@ from tests.oracles import (
     float8,
     flops,
     memory,
+    methods_cases,
     optimizers,
     parameters,
     sequence_cases,
@@ -63,6 +64,9 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "vision-flops": (vision_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
     "vision-memory": (vision_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
+    "methods-parameters": (methods_cases.parameter_cases, _parameters),
+    "methods-flops": (methods_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "methods-memory": (methods_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
 
 
@@ -79,6 +83,8 @@ def record(kind: str, only: str | None = None) -> int:
     configs = {**cases.CONFIGS, **(PUBLISHED if kind == "parameters" else {})}
     if kind.startswith("vision-"):
         configs = vision_cases.CONFIGS
+    if kind.startswith("methods"):
+        configs |= methods_cases.CONFIGS
     known = {row["id"]: row for row in load(kind)["cases"]} if only is not None else {}
     rows: dict[str, dict[str, Any]] = {}
     taken = 0

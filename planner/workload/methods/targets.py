@@ -67,6 +67,19 @@ def ends(path: str, names: tuple[str, ...]) -> bool:
     return any(path == name or path.endswith("." + name) for name in names)
 
 
+BITSANDBYTES = ("nf4", "nf4-dq", "int8")
+"""bitsandbytes' layers are linear layers, which any method of peft can stand beside."""
+ANY_BASE = (*BITSANDBYTES, "int4")
+"""With layers of its own for GPTQ and AWQ."""
+
+
+def saved_whole(path: str, names: tuple[str, ...]) -> bool:
+    """Is the module, or one that contains it, in modules_to_save? peft compares plain endings: `norm` means `input_layernorm` too
+    (peft.utils.other._set_trainable)."""
+    parts = path.split(".") if names else []
+    return any(".".join(parts[: i + 1]).endswith(name) for i in range(len(parts)) for name in names)
+
+
 def select(
     method: Method,
     arch: Architecture,
@@ -224,14 +237,14 @@ def adapted(
         method.name,
         trains=biases(method, matches, only),
         adapts=lambda path: (of(path) or 1) if matches(path) else 0,
-        copies=lambda path: ends(path, saved),
+        copies=lambda path: saved_whole(path, saved),
         beside=beside,
         resolved=resolved,
         per_layer=per_layer or bool(method.rank_pattern),
         peft=True,
         adapter_dtype=method.adapter_dtype,
         loaded=method.adapters or 1,
-        **more,
+        **{"bases": BITSANDBYTES, **more},
     )
 
 
