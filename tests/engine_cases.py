@@ -33,6 +33,8 @@ def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[
         "batch": {
             "micro": arguments.get("batch", 1),
             "seq_len": arguments.get("seq"),
+            "images": arguments.get("images"),
+            "image_size": arguments.get("image_size"),
             "accumulation": arguments.get("gradient_accumulation", 1),
         },
     }

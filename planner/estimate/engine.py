@@ -146,7 +146,8 @@ def _memory(
     for stretch in w.stretches:
         for p in stretch.parameters:
             kind = ledger.group_of(stretch, p.adapter)
-            put(f"weights/{kind}", rounded(p.numel * _stored(r, p) * shares.weights) * stretch.count)
+            share = 1.0 if p.buffer else shares.weights  # buffers are whole on every rank
+            put(f"weights/{kind}", rounded(p.numel * _stored(r, p) * share) * stretch.count)
     if r.formats.graph != r.formats.stored and shares.weights == 1.0:
         put(
             "weights/working_copy",

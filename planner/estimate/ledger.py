@@ -43,6 +43,8 @@ def parameter_terms(w: Workload) -> list[Term]:
     counts: dict[str, float] = {}
     for stretch in w.stretches:
         for p in stretch.parameters:
+            if p.buffer:
+                continue
             component = group_of(stretch, p.adapter)
             counts[component] = counts.get(component, 0.0) + p.numel * stretch.count
     arch = w.setting.arch

@@ -372,7 +372,9 @@ class Walk:
     def _gathered_bytes(self, stretch: Stretch) -> float:
         element = self.persistent.gathered
         assert element is not None
-        return rounded(sum(p.numel * min(BYTES.get(p.dtype, element), element) for p in stretch.parameters))
+        return rounded(
+            sum(p.numel * min(BYTES.get(p.dtype, element), element) for p in stretch.parameters if not p.buffer)
+        )
 
     def _gather_root(self, sign: int) -> None:
         """Embeddings and head belong to the outermost unit of FSDP, which stays gathered through forward and backward."""

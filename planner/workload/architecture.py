@@ -142,6 +142,7 @@ class Architecture:
     default_head: HeadName = "causal-lm"
     names: Names = field(default_factory=Names)
     sdpa: bool = True
+    eager: bool = True
     variants: tuple[Mapping[str, Any], ...] = ()
     front: Front | None = None
     mixer: Mixer | None = None

@@ -66,9 +66,9 @@ class Tensor:
 
 
 class Parameter:
-    """A weight: its path in the model, shape, storage type, and whether it is trained."""
+    """A weight: its path in the model, shape, storage type, and whether it is trained. buffer: it takes memory and is no parameter."""
 
-    __slots__ = ("adapter", "dtype", "name", "numel", "shape", "shared", "trainable")
+    __slots__ = ("adapter", "buffer", "dtype", "name", "numel", "shape", "shared", "trainable")
 
     def __init__(
         self,
@@ -79,12 +79,13 @@ class Parameter:
         *,
         adapter: bool = False,
         shared: bool = False,
+        buffer: bool = False,
     ) -> None:
         numel: float = 1
         for size in shape:
             numel *= size
         self.name, self.shape, self.dtype, self.trainable, self.numel = name, shape, dtype, trainable, numel
-        self.adapter, self.shared = adapter, shared
+        self.adapter, self.shared, self.buffer = adapter, shared, buffer
 
 
 class Kernel(NamedTuple):

@@ -64,7 +64,12 @@ class Workload:
     def parameter_count(self, trainable: bool = False) -> int:
         """Number of parameters, of all or of the trained ones; tied ones count once."""
         return round(
-            sum(p.numel * s.count for s in self.stretches for p in s.parameters if p.trainable or not trainable)
+            sum(
+                p.numel * s.count
+                for s in self.stretches
+                for p in s.parameters
+                if not p.buffer and (p.trainable or not trainable)
+            )
         )
 
 

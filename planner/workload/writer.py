@@ -124,6 +124,9 @@ class Writer:
     def adapter(self, path: str, shape: tuple[float, ...], *, trainable: bool = True) -> Tensor:
         """A parameter that a method adds. peft upcasts half-precision adapters to fp32 (autocast_adapter_dtype);
         other stacks keep the model's type."""
+        known = self.shared.get(path)
+        if known is not None:  # a module that runs a second time
+            return self.graph.parameter(known)
         return self.graph.parameter(Parameter(path, shape, self.adapter_type, trainable, adapter=True))
 
     @property

@@ -41,12 +41,14 @@ def measure(
     config: Mapping[str, Any],
     *,
     batch: int,
-    seq: int,
+    seq: int | None = None,
     head: str | None = None,
     method: Mapping[str, Any] | None = None,
     precision: str = "fp32",
     attention: str = "eager",
     checkpointing: bool = False,
+    image_size: int | None = None,
+    images: int | None = None,
 ) -> dict[str, Any]:
     """FLOPs of one micro-batch: ``forward``, ``backward`` (recomputation included) and ``by_op`` (both, by operation)."""
     with fake_cuda():
@@ -59,7 +61,8 @@ def measure(
             checkpointing=checkpointing,
             device="cpu",
         )
-        data = inputs(model, batch=batch, seq=seq, head=head)
+        lengths: Any = {"image_size": image_size, "images": images, "precision": precision}
+        data = inputs(model, batch=batch, seq=seq, head=head, **lengths)
         forward, backward = (FlopCounterMode(display=False, custom_mapping=GROUPED) for _ in range(2))
         with forward, autocast(precision):
             loss = model(**data).loss

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from tests.oracles.cuda_semantics import cuda_semantics
 from tests.oracles.models import PRECISIONS, build, inputs
@@ -47,7 +48,7 @@ def measure(
     config: Mapping[str, Any],
     *,
     batch: int,
-    seq: int,
+    seq: int | None = None,
     head: str | None = None,
     method: Mapping[str, Any] | None = None,
     precision: str = "fp32",
@@ -59,6 +60,8 @@ def measure(
     steps: int = 2,
     gradient_accumulation: int = 1,
     detail: bool = False,
+    image_size: int | None = None,
+    images: int | None = None,
 ) -> dict[str, Any]:
     """Live bytes over the last of `steps` optimizer steps.
 
@@ -81,7 +84,8 @@ def measure(
             checkpointing=checkpointing,
             device="cpu",
         )
-        data = inputs(model, batch=batch, seq=seq, head=head, padding=padding)
+        lengths: Any = {"image_size": image_size, "images": images, "precision": precision}
+        data = inputs(model, batch=batch, seq=seq, head=head, padding=padding, **lengths)
         _register_static(tracker, model, data)
         if detail:
             tracker.follow_modules(model)
@@ -245,7 +249,7 @@ def _register_static(tracker: StorageTracker, model: nn.Module, data: Mapping[st
     for category, tensors in (
         ("parameters", model.parameters()),
         ("buffers", model.buffers()),
-        ("inputs", data.values()),
+        ("inputs", tree_leaves(dict(data))),
     ):
         for tensor in tensors:
             tracker.add(tensor, category, "", "")

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import layer_methods, sequence_methods
+from tests.oracles import denoisers, layer_methods, sequence_methods
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,25 @@ def build(
     """
     import transformers
 
-    values = dict(config)
-    auto_config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
-    auto_class = getattr(transformers, HEADS[head or "causal-lm"])
-    if hasattr(auto_config, "use_cache"):
-        auto_config.use_cache = False
+    values, weights = dict(config), PRECISIONS[precision].weights
     with unset_fake_temporarily(), torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = auto_class.from_config(auto_config, dtype=PRECISIONS[precision].weights, attn_implementation=attention)
+        if "_class_name" in values:
+            model = denoisers.make(values, weights)
+        else:
+            auto_config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+            auto_class = getattr(transformers, HEADS[head or "causal-lm"])
+            if hasattr(auto_config, "use_cache"):
+                auto_config.use_cache = False
+            model = auto_class.from_config(auto_config, dtype=weights, attn_implementation=attention)
         model = apply_method(model, method, head)
     if device is not None:
         _remake(model, device)
         sequence_methods.place_prompt_tokens(model, device)
     model.train()
-    if checkpointing:
+    if checkpointing and "_class_name" in config:
+        model.enable_gradient_checkpointing()
+    elif checkpointing:
         model.activation_checkpointing_enable()  # as the Trainer calls it: no kwargs, hence use_reentrant=False
     return model
 
@@ -146,20 +151,35 @@ def _lora(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
         lora_dropout=method.get("dropout", 0.0),
         target_modules=method["targets"],
         modules_to_save=method.get("modules_to_save"),
-        task_type=method.get("task_type", TASKS.get(head or "causal-lm")),
+        task_type=method.get("task_type", None if head == "denoising" else TASKS.get(head or "causal-lm")),
         use_dora=method.get("dora", False),
     )
     return get_peft_model(model, config)  # type: ignore[arg-type,return-value]
 
 
 def inputs(
-    model: nn.Module, *, batch: int, seq: int, head: str | None = None, padding: bool = False, device: str = "cpu"
+    model: nn.Module,
+    *,
+    batch: int,
+    seq: int | None = None,
+    head: str | None = None,
+    padding: bool = False,
+    device: str = "cpu",
+    image_size: int | None = None,
+    images: int | None = None,
+    precision: str = "fp32",
 ) -> dict[str, torch.Tensor]:
     """One batch: token ids and the labels that the head expects; with `padding` also an attention mask.
 
     Without a mask, or with one full of ones, transformers builds none for sdpa. Fake masks hold no values, so
     transformers takes `padding` as a batch in which something is padded, as variable-length data is.
     """
+    if head == "denoising":
+        assert image_size is not None
+        kind = PRECISIONS[precision]
+        dtype = kind.autocast or kind.weights
+        return denoisers.inputs(model, batch=batch, seq=seq, image_size=image_size, dtype=dtype, device=device)
+    assert seq is not None
     vocab = model.config.get_text_config().vocab_size  # type: ignore[union-attr,operator]
     ids = torch.randint(0, vocab, (batch, seq), device=device)
     data = {"input_ids": ids, "labels": torch.empty_like(ids)}
