@@ -83,8 +83,10 @@ def modulate(w: Writer, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def gated(w: Writer, x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
-    """x + gate · branch."""
-    return w.graph.add(x, w.graph.mul(gate, branch, name="gate"), name="residual")
+    """x + gate · branch; the block's code keeps the product in a variable."""
+    product = w.graph.mul(gate, branch, name="gate")
+    w.kept = (*w.kept, product)
+    return w.graph.add(x, product, name="residual")
 
 
 def feed_forward(w: Writer, path: str, x: Tensor, width: float, dropout: float = 0.0) -> Tensor:

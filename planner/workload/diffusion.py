@@ -52,6 +52,11 @@ class Latents:
         filled = {"image_size": size} | ({"seq_len": batch.seq_len or self.text} if self.text else {})
         return batch.model_copy(update=filled)
 
+    @property
+    def positions(self) -> int:
+        """Rows of the table of positions that comes with the model."""
+        return (self.grid or self.size // (COMPRESSION * self.patch)) ** 2
+
     def sequences(self, batch: Batch) -> int:
         return batch.micro
 

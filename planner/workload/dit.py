@@ -63,11 +63,7 @@ class DiTFront(Latents):
     """Patches with fixed positions; every block embeds time and class itself."""
 
     def write(self, w: Writer, require_grad: bool) -> Tensor:
-        x = self.patches(w, (self.size // (COMPRESSED * self.patch)) ** 2)
-        return w.graph.leaf(x) if require_grad and not x.requires_grad else x
-
-
-COMPRESSED = 8
+        return self.patches(w, self.positions)
 
 
 @dataclass(frozen=True)
@@ -113,6 +109,7 @@ class DiTBlock:
         y = attention(w, f"{layer}.attn1", y, None, arch.heads, arch.head_dim, self.bias)
         x = gated(w, x, gate, y)
         y = modulate(w, bare_norm(w, x), mlp_scale, mlp_shift)
+        w.kept = (*w.kept, y)
         return gated(w, x, mlp_gate, feed_forward(w, f"{layer}.ff", y, h, arch.hidden_dropout))
 
 
@@ -148,7 +145,7 @@ class PixArtFront(Latents):
 
     def write(self, w: Writer, require_grad: bool) -> Tensor:
         g, h = w.graph, w.arch.hidden
-        x = self.patches(w, (self.size // (COMPRESSED * self.patch)) ** 2)
+        x = self.patches(w, self.positions)
         emb = embedder(w, "adaln_single.emb.timestep_embedder", time_features(w, x.dtype), h)
         if self.sized:
             third = h // 3
@@ -164,7 +161,7 @@ class PixArtFront(Latents):
             text = embedder(w, "caption_projection", text, h, "gelu")
         w.carried[CONDITIONING], w.carried["signals"], w.carried[TEXT] = emb, signal, text
         w.arguments = (*w.arguments, emb, signal, text)
-        return g.leaf(x) if require_grad and not x.requires_grad else x
+        return x
 
 
 @dataclass(frozen=True)
@@ -190,6 +187,7 @@ class PixArtBlock:
             seen = attention(w, f"{layer}.attn2", x, w.carried[TEXT], arch.heads, arch.head_dim, self.bias)
             x = g.add(seen, x, name="residual")
         y = modulate(w, bare_norm(w, x), mlp_scale, mlp_shift)
+        w.kept = (*w.kept, y)
         return gated(w, x, mlp_gate, feed_forward(w, f"{layer}.ff", y, h, arch.hidden_dropout))
 
 

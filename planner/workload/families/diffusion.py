@@ -9,7 +9,11 @@ from planner.workload.architecture import Architecture, Names
 from planner.workload.diffusion import COMPRESSION, Denoising
 from planner.workload.dit import ClassConditioning, DiTBlock, DiTFront, DiTOutput, PixArtBlock, PixArtFront, PixArtOutput
 from planner.workload.families.fields import Fields, family
+from planner.workload.joint import Continued, JointAttention, JointBlock, JointFront, SingleBlock
 
+FLUX_PACKING = 2
+"""Latents a side of a token: packed before the model, so that its own patches are of size 1."""
+DOUBLE = "double_stream"
 TEXT_TOKENS = {"pixart": 120, "sd3": 154, "flux": 512}
 """Text tokens of a sample: PixArt-Alpha's T5 states; 77 of CLIP and 77 of T5 (SD3's training script); FLUX.1-dev's T5 states."""
 
@@ -104,4 +108,68 @@ def _(f: Fields) -> Architecture:
     return arch
 
 
-__all__ = ["Denoising"]
+
+@family("SD3Transformer2DModel")
+def _(f: Fields) -> Architecture:
+    norm = {None: "none", "rms_norm": "rms"}
+    _only(f, "qk_norm", "rms_norm")
+    latents = _latents(f, 128, 16)
+    layers = f.layers("num_layers")
+    width, learned = _width(f, latents["channels"], latents["patch"])
+    dual = f.config.get("dual_attention_layers") or []
+    if not isinstance(dual, list) or not all(isinstance(i, int) for i in dual):
+        raise PlanError("model.dual_attention_layers", dual, "is not a list of layers", "List layer numbers, or none.")
+    front = JointFront(
+        **latents,
+        grid=f.size("pos_embed_max_size", default=96),
+        text=TEXT_TOKENS["sd3"],
+        states=f.size("joint_attention_dim", default=4096),
+        pooled=f.size("pooled_projection_dim", default=2048),
+    )
+    kind = norm[f.config.get("qk_norm")]
+    blocks = [JointBlock(JointAttention(kind, last=i == layers - 1), i in dual) for i in range(layers)]
+    arch = _base(
+        f,
+        names=Names(layer="transformer_blocks.{i}"),
+        front=front,
+        variants=tuple({"layout": block} for block in blocks),
+        outputs=(Denoising("norm_out.linear", "proj_out", width, learned),),
+    )
+    projected = f.size("caption_projection_dim", default=1152)
+    if projected != arch.hidden:
+        raise PlanError("model.caption_projection_dim", projected, f"is not the width {arch.hidden}", "Use the width of the model.")
+    return arch
+
+
+@family("FluxTransformer2DModel")
+def _(f: Fields) -> Architecture:
+    _only(f, "patch_size", 1)
+    channels = f.size("in_channels", default=64)
+    front = JointFront(
+        channels=channels,
+        patch=FLUX_PACKING,
+        size=1024,
+        text=TEXT_TOKENS["flux"],
+        states=f.size("joint_attention_dim", default=4096),
+        pooled=f.size("pooled_projection_dim", default=768),
+        guided=f.flag("guidance_embeds", False),
+        packed=True,
+        counts=False,
+    )
+    double = _base(
+        f,
+        names=Names(layer="transformer_blocks.{i}"),
+        front=front,
+        layout=JointBlock(JointAttention("fused", text_first=True, rotary=True)),
+        final_norm=False,
+        tower=DOUBLE,
+    )
+    return _base(
+        f,
+        "num_single_layers",
+        names=Names(layer="single_transformer_blocks.{i}"),
+        front=Continued(front, DOUBLE),
+        layout=SingleBlock(),
+        outputs=(Denoising("norm_out.linear", "proj_out", f.size("out_channels", default=channels), patched=False),),
+        towers=(double,),
+    )
