@@ -7,7 +7,15 @@ from typing import Any
 from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Names
 from planner.workload.diffusion import COMPRESSION, Denoising
-from planner.workload.dit import ClassConditioning, DiTBlock, DiTFront, DiTOutput, PixArtBlock, PixArtFront, PixArtOutput
+from planner.workload.dit import (
+    ClassConditioning,
+    DiTBlock,
+    DiTFront,
+    DiTOutput,
+    PixArtBlock,
+    PixArtFront,
+    PixArtOutput,
+)
 from planner.workload.families.fields import Fields, family
 from planner.workload.joint import Continued, JointAttention, JointBlock, JointFront, SingleBlock
 
