@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from planner.workload.graph import BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
+from planner.workload.graph import BATCH, BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
 from planner.workload.trace import Stretch, Workload
 
 ROUNDING = 512
@@ -102,7 +102,8 @@ class Walk:
             self._repeat(stretch, "backward", self._backward)
         for stretch in stretches:
             for tensor in stretch.lasting:
-                self._drop_saved(tensor.storage)
+                if tensor.storage.name != BATCH:  # the training loop keeps it beyond the optimizer step
+                    self._drop_saved(tensor.storage)
         for buffer in self._gradients.values():  # gradients of leaves that are no parameters go with the graph
             self._unuse(buffer)
         self._gather_root(-1)

@@ -80,6 +80,7 @@ class Experts:
 class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
+    key_bias: whether keys have a bias where queries and values do; None is the same.
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
@@ -108,6 +109,7 @@ class Architecture:
     fused_qkv: bool = False
     fused_gate_up: bool = False
     qkv_bias: bool = False
+    key_bias: bool | None = None
     out_bias: bool = False
     mlp_bias: bool = False
     norm_bias: bool = False
@@ -225,10 +227,10 @@ class Architecture:
             if self.gated
             else self.activation
         )
-        tied = "tied" if self.tied else "untied"
         if self.experts is not None:
             mlp = f"{self.experts.active} of {self.experts.count} experts of {mlp} {self.experts.ffn}"
         else:
             mlp = f"{mlp} {self.ffn}"
         width = f"{self.layers} layers, hidden {self.hidden}, {attention} × {self.head_dim}"
-        return f"{width}, {mlp}, {tied}, vocab {self.vocab}"
+        words = f", {'tied' if self.tied else 'untied'}, vocab {self.vocab}" if self.vocab else ""
+        return f"{width}, {mlp}{words}"

@@ -20,12 +20,13 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         fused = w.linear(f"{layer}.{n.fused}", x, (heads + 2 * kv) * d, bias=arch.qkv_bias)
         q, k, v = g.split(fused, [q_shape, kv_shape, kv_shape])
     else:
+        key_bias = arch.qkv_bias if arch.key_bias is None else arch.key_bias
         q = w.linear(f"{layer}.{n.query}", x, heads * d, bias=arch.qkv_bias)
         if arch.query_scaled:
             q = g.unary("query_scale", q, save="none")
         q = g.view(qk_norm(w, f"{layer}.{n.qk_norms[0]}", q, heads), q_shape)
         k = g.view(
-            qk_norm(w, f"{layer}.{n.qk_norms[1]}", w.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.qkv_bias), kv),
+            qk_norm(w, f"{layer}.{n.qk_norms[1]}", w.linear(f"{layer}.{n.key}", x, kv * d, bias=key_bias), kv),
             kv_shape,
         )
         v = g.view(w.linear(f"{layer}.{n.value}", x, kv * d, bias=arch.qkv_bias), kv_shape)

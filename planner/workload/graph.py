@@ -29,6 +29,8 @@ BYTES: dict[str, float] = {
 
 FUSED_ATTENTION = "attention"
 """Name of the operation whose temporaries are scratch inside one kernel."""
+BATCH = "batch"
+"""Name of the storage of inputs that are large enough to count, such as images."""
 
 
 class Storage:
@@ -424,6 +426,47 @@ class Graph:
                 backward.append(Kernel("reduction", y.bytes))
         forward = (matmul_kernel(rows, out_features, in_features, product),)
         self.add_operation(name, "matmul", inputs, (y,), saved, forward, backward)
+        return y
+
+    def convolution(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        shape: tuple[float, ...],
+        *,
+        groups: float = 1,
+        name: str = "convolution",
+    ) -> Tensor:
+        """`aten.convolution` of x [batch, c_in, …] with weight [c_out, c_in / groups, …]; `shape` is the output's, [batch, c_out, …].
+
+        Keeps x and the weight whenever anything requires a gradient: its derivative is one formula for all three inputs
+        (derivatives.yaml, `convolution_backward`), which forms the gradients that are asked for. Each product is 2 FLOP per
+        output element and element of the filter: as an implicit matrix product per group, or, with one channel a group, a
+        kernel that memory bounds.
+        """
+        x, w = self.lower(x), self.lower(weight)
+        bias = self.lower(bias) if bias is not None else None
+        inputs = [x, w] if bias is None else [x, w, bias]
+        y = self.new(shape, x.dtype, any(t.requires_grad for t in inputs), name)
+        product = self._product_type(x.dtype)
+        rows, columns = y.numel / shape[1], shape[1] / groups
+        inner = weight.numel / shape[1]
+
+        def kernel(m: float, n: float, k: float, layout: str) -> Kernel:
+            if columns == 1 and groups > 1:
+                return Kernel("elementwise", x.bytes + w.bytes + y.bytes, 2.0 * rows * shape[1] * inner)
+            return matmul_kernel(m, n, k, product, batch=groups, layout=layout)
+
+        backward: list[Kernel] = []
+        if x.requires_grad:
+            backward.append(kernel(rows, inner, columns, "dgrad"))
+        if weight.requires_grad:
+            backward.append(kernel(columns, inner, rows, "wgrad"))
+        if bias is not None and bias.requires_grad:
+            backward.append(Kernel("reduction", y.bytes))
+        forward = (kernel(rows, columns, inner, "forward"),)
+        self.add_operation(name, "matmul", inputs, (y,), (x, w) if y.requires_grad else (), forward, backward)
         return y
 
     def batched_matmul(

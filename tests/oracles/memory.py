@@ -60,8 +60,7 @@ def measure(
     steps: int = 2,
     gradient_accumulation: int = 1,
     detail: bool = False,
-    image_size: int | None = None,
-    images: int | None = None,
+    **sizes: Any,
 ) -> dict[str, Any]:
     """Live bytes over the last of `steps` optimizer steps.
 
@@ -84,8 +83,7 @@ def measure(
             checkpointing=checkpointing,
             device="cpu",
         )
-        lengths: Any = {"image_size": image_size, "images": images, "precision": precision}
-        data = inputs(model, batch=batch, seq=seq, head=head, padding=padding, **lengths)
+        data = inputs(model, batch=batch, seq=seq, head=head, padding=padding, **sizes)
         _register_static(tracker, model, data)
         if detail:
             tracker.follow_modules(model)
@@ -145,7 +143,7 @@ def saved(
     config: Mapping[str, Any],
     *,
     batch: int,
-    seq: int,
+    seq: int | None = None,
     head: str | None = None,
     method: Mapping[str, Any] | None = None,
     precision: str = "fp32",
@@ -153,6 +151,7 @@ def saved(
     checkpointing: bool = False,
     padding: bool = False,
     layer_only: bool = True,
+    **sizes: Any,
 ) -> list[dict[str, Any]]:
     """What stays alive after the forward pass, storage by storage, grouped: for one layer, or for the whole model.
 
@@ -169,6 +168,7 @@ def saved(
         "attention": attention,
         "checkpointing": checkpointing,
         "padding": padding,
+        **sizes,
     }
     if not layer_only:
         return _rows(_kept(config, **arguments))
@@ -176,10 +176,14 @@ def saved(
     return _rows(three - two)
 
 
-def _kept(config: Mapping[str, Any], *, batch: int, seq: int, padding: bool, **case: Any) -> Counter[tuple[Any, ...]]:
+_BUILD = ("head", "method", "precision", "attention", "checkpointing")
+
+
+def _kept(config: Mapping[str, Any], **case: Any) -> Counter[tuple[Any, ...]]:
     with fake_cuda() as tracker:
-        model = build(config, **case, device="cpu")
-        data = inputs(model, batch=batch, seq=seq, head=case["head"], padding=padding)
+        model = build(config, **{k: case[k] for k in _BUILD}, device="cpu")
+        sizes = {k: v for k, v in case.items() if k not in _BUILD}
+        data = inputs(model, head=case["head"], **sizes)
         _register_static(tracker, model, data)
         tracker.follow_modules(model)
         with tracker:

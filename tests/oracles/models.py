@@ -9,7 +9,8 @@ A case is described by plain values so that it can be written to JSON:
   "trainable": [regular expressions]}``; ``{"name": "freeze", "first": k}`` (embeddings and the first k layers frozen);
   ``{"name": "freeze", "last": k}`` (only the last k layers trained); ``{"name": "bitfit"}`` (only biases); and the
   methods of `sequence_methods` and `layer_methods`;
-- ``precision``: a name of `PRECISIONS`.
+- ``precision``: a name of `PRECISIONS`;
+- what the batch holds follows from the model's main input (`inputs.py`); its sizes have the names of a run's batch fields.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from tests.oracles import denoisers, layer_methods, sequence_methods
+from tests.oracles.inputs import make
 
 
 @dataclass(frozen=True)
@@ -72,17 +74,17 @@ def build(
     """
     import transformers
 
-    values, weights = dict(config), PRECISIONS[precision].weights
+    values, kind = dict(config), PRECISIONS[precision]
     with unset_fake_temporarily(), torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if "_class_name" in values:
-            model = denoisers.make(values, weights)
+            model = denoisers.make(values, kind.weights, kind.autocast or kind.weights)
         else:
             auto_config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
             auto_class = getattr(transformers, HEADS[head or "causal-lm"])
             if hasattr(auto_config, "use_cache"):
                 auto_config.use_cache = False
-            model = auto_class.from_config(auto_config, dtype=weights, attn_implementation=attention)
+            model = auto_class.from_config(auto_config, dtype=kind.weights, attn_implementation=attention)
         model = apply_method(model, method, head)
     if device is not None:
         _remake(model, device)
@@ -151,7 +153,7 @@ def _lora(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
         lora_dropout=method.get("dropout", 0.0),
         target_modules=method["targets"],
         modules_to_save=method.get("modules_to_save"),
-        task_type=method.get("task_type", None if head == "denoising" else TASKS.get(head or "causal-lm")),
+        task_type=method.get("task_type", TASKS.get(head or "causal-lm")),
         use_dora=method.get("dora", False),
     )
     return get_peft_model(model, config)  # type: ignore[arg-type,return-value]
@@ -164,27 +166,8 @@ def inputs(
     seq: int | None = None,
     head: str | None = None,
     padding: bool = False,
-    device: str = "cpu",
-    image_size: int | None = None,
-    images: int | None = None,
-    precision: str = "fp32",
-) -> dict[str, torch.Tensor]:
-    """One batch: token ids and the labels that the head expects; with `padding` also an attention mask.
-
-    Without a mask, or with one full of ones, transformers builds none for sdpa. Fake masks hold no values, so
-    transformers takes `padding` as a batch in which something is padded, as variable-length data is.
-    """
-    if head == "denoising":
-        assert image_size is not None
-        kind = PRECISIONS[precision]
-        dtype = kind.autocast or kind.weights
-        return denoisers.inputs(model, batch=batch, seq=seq, image_size=image_size, dtype=dtype, device=device)
-    assert seq is not None
-    vocab = model.config.get_text_config().vocab_size  # type: ignore[union-attr,operator]
-    ids = torch.randint(0, vocab, (batch, seq), device=device)
-    data = {"input_ids": ids, "labels": torch.empty_like(ids)}
-    if (head or "causal-lm") == "sequence-classification":
-        data["labels"] = torch.zeros(batch, dtype=torch.long, device=device)
-    if padding:
-        data["attention_mask"] = torch.ones_like(ids)
-    return data
+    **sizes: Any,
+) -> Mapping[str, torch.Tensor]:
+    """One batch of what the model takes, and the labels that the head expects (see `inputs.py`)."""
+    given = {"seq": seq, **sizes} if seq is not None else sizes
+    return make(model, batch=batch, head=head, **given, **({"padding": True} if padding else {}))

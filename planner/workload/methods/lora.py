@@ -50,6 +50,8 @@ def select(
                 f"makes peft adapt the stacked experts of {arch.model_type}, which is not planned",
                 "Name the layers, for example q_proj and v_proj.",
             )
+        if arch.outputs:  # peft keeps only a language model's output layer and a sequence classifier out
+            return lambda path: True, False
         return lambda path: path != head and not path.startswith(arch.names.classifier), False
     if isinstance(targets, str):
         try:
