@@ -59,7 +59,7 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     """
     resolved = resolve(run, profile)
     workload = _workload(resolved)
-    trained = [(p, float(s.count)) for s in workload.stretches for p in s.parameters if p.trainable]
+    trained = [(p, float(s.count)) for s in workload.stretches for p in s.parameters if p.trainable and not p.idle]
     _check_trained_types(trained)
     shares = _shares(resolved)
     step = _optimizer_step(resolved, trained, shares)

@@ -15,7 +15,7 @@ from planner.errors import PlanError
 from planner.run import Batch, HeadName
 
 if TYPE_CHECKING:
-    from planner.workload.components import FeedForward, Front, Layout, Mixer, Output, Tail
+    from planner.workload.components import FeedForward, Front, Layout, Merge, Mixer, Output, Tail
 
 Norm = Literal["layer", "layer-offset", "rms", "rms-offset", "rms-fp32"]
 """layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · rms: Llama's (weight times the value cast back) ·
@@ -85,6 +85,8 @@ class Architecture:
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
     outputs: heads of its own, beside or in place of the usual ones; when there are any, the model offers just these.
+    merge: what puts a tower's output in the place of some tokens · rotary_batched: every sequence has rotary tables of its
+    own · two_way: some tokens see those behind them too, so that every attention gets a mask.
     towers: stacks that run before this one, whose output it takes · tower: this stack's name when it is one of them.
     imported: read from the modules of a built model, without knowing its code.
     """
@@ -123,6 +125,8 @@ class Architecture:
     logits_scaled: bool = False
     rotary_bases: int = 1
     rotary_repeated: bool = False
+    rotary_batched: bool = False
+    two_way: bool = False
     experts: Experts | None = None
     tied: bool = False
     head_bias: bool = False
@@ -152,6 +156,7 @@ class Architecture:
     layout: Layout | None = None
     tail: Tail | None = None
     outputs: tuple[Output, ...] = ()
+    merge: Merge | None = None
     towers: tuple[Architecture, ...] = ()
     tower: str = ""
     imported: bool = False

@@ -107,7 +107,7 @@ def core(w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
     """softmax(q kᵀ) v by the chosen kernel."""
     arch, g = w.arch, w.graph
     window = arch.window(index)
-    if w.s.attention == "sdpa" and w.keys != w.t and not arch.attention_softcap:
+    if w.s.attention == "sdpa" and (w.keys != w.t or arch.two_way) and not arch.attention_softcap:
         return masked(w, q, k, v)
     unfused = w.s.attention == "eager" or (
         w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and arch.heads != arch.kv_heads

@@ -93,7 +93,7 @@ class _Tracer:
     def _writer(self, arch: Architecture) -> Writer:
         formats = self.s.formats
         made = Writer(self.s, Graph(formats.autocast, formats.compute), self._shared, arch)
-        made.head_kind, made.carried = self.head, self._carried
+        made.head_kind, made.carried, made.checkpointed = self.head, self._carried, self.whole
         return made
 
     def _front(self, arch: Architecture) -> Tensor:

@@ -63,6 +63,8 @@ class Writer:
         self.carried: dict[Hashable, Tensor] = {}
         """What an earlier part made for later ones: the prefix of each layer (by its number), a tower's output (by its name)."""
         self.head_kind = "causal-lm"
+        self.checkpointed = False
+        """Whether blocks are recomputed."""
         self.kept: tuple[Tensor, ...] = ()
         """Local variables of the block's forward."""
         self.held: tuple[Tensor, ...] = ()

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import denoisers, layer_methods, sequence_methods
+from tests.oracles import denoisers, layer_methods, pictures, sequence_methods
 from tests.oracles.inputs import make
 
 
@@ -82,10 +82,14 @@ def build(
         else:
             auto_config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
             auto_class = getattr(transformers, HEADS[head or "causal-lm"])
+            if pictures.is_multimodal(config):
+                auto_class = transformers.AutoModelForImageTextToText
             if hasattr(auto_config, "use_cache"):
                 auto_config.use_cache = False
             model = auto_class.from_config(auto_config, dtype=kind.weights, attn_implementation=attention)
         model = apply_method(model, method, head)
+        if pictures.is_multimodal(config):
+            pictures.prepare(model)
     if device is not None:
         _remake(model, device)
         sequence_methods.place_prompt_tokens(model, device)

@@ -1,0 +1,86 @@
+"""Batches of vision-language models, and what fake tensors need to run them: they hold no values, and images are merged by value.
+
+Replaced while the model's forward runs: the check that placeholder tokens and image features are equally many,
+`masked_scatter` (whose backward selects by value; here it gives a gradient of the features' shape), and the index
+helpers of models that pack images of many sizes, which read the grids.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+
+from tests.oracles.inputs import INPUTS, Data
+
+MAIN_INPUT = "pictures"
+BOTH_WAYS = ("paligemma", "gemma3")
+"""Models that see images in both directions, and so are told in training which tokens are images."""
+
+
+def is_multimodal(config: Any) -> bool:
+    """Whether a config mapping is that of a vision-language model."""
+    return "vision_config" in config and config.get("model_type") not in ("clip", "siglip", "siglip2")
+
+
+class _Merge(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, embeddings: torch.Tensor, mask: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(mask)
+        ctx.shape = features.shape
+        return torch.empty_like(embeddings)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        (mask,) = ctx.saved_tensors
+        text, _, image = ctx.needs_input_grad
+        return gradient.masked_fill(mask, 0) if text else None, None, gradient.new_empty(ctx.shape) if image else None
+
+
+def _merge(self: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    return _Merge.apply(self, mask, source)  # type: ignore[no-any-return,no-untyped-call]
+
+
+@contextlib.contextmanager
+def without_values(module: Any) -> Iterator[None]:
+    """Within the block, the modeling file `module` merges images without reading values."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(torch.Tensor, "masked_scatter", _merge))
+        if hasattr(module, "torch_compilable_check"):
+            stack.enter_context(mock.patch.object(module, "torch_compilable_check", lambda *_, **__: None))
+        yield
+
+
+def prepare(model: nn.Module) -> None:
+    """Let a vision-language model run on fake tensors, and take `picture_data`."""
+    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    forward, module = base.forward, sys.modules[type(base).__module__]
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with without_values(module):
+            return forward(*args, **kwargs)
+
+    base.forward, base.main_input_name = run, MAIN_INPUT
+
+
+def picture_data(
+    model: Any, *, batch: int, head: str, seq: int = 0, images: int = 1, image_size: int | None = None, **_: Any
+) -> Data:
+    """Tokens, labels and images of each sequence. Pixels are fp32, as image processors hand them out."""
+    config = model.config
+    vision = config.vision_config
+    ids = torch.randint(0, config.get_text_config().vocab_size, (batch, seq))
+    data: dict[str, Any] = {"input_ids": ids, "labels": torch.empty_like(ids)}
+    if config.model_type in BOTH_WAYS:
+        data["token_type_ids"] = torch.empty_like(ids)
+    size = image_size or vision.image_size
+    data["pixel_values"] = torch.empty((batch * images, 3, size, size))
+    return data
+
+
+INPUTS[MAIN_INPUT] = picture_data
