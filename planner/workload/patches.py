@@ -5,15 +5,13 @@ Source of the orders: transformers 5.24, the embeddings of `modeling_vit.py` and
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from planner.errors import PlanError
 from planner.run import Batch
 from planner.workload.embeddings import positions
-from planner.workload.graph import BATCH, Kernel, Tensor, matmul_kernel
+from planner.workload.graph import BATCH, Kernel, Tensor
 from planner.workload.writer import Writer
 
 Token = tuple[str, int]
@@ -142,7 +140,9 @@ class Patches:
             w.held = (*w.held, x)
         kernel = (*((self.tubelet,) if self.frames else ()), *self.patch)
         grid = (*((self._times(),) if self.frames else ()), *self.grid(given))
-        y = convolve(w, self.path, x, w.arch.hidden, kernel, grid, channels=self.channels, bias=self.bias)
+        h = w.arch.hidden
+        weight = w.weight(self.path + ".weight", (h, self.channels, *kernel))
+        y = g.convolution(x, weight, w.weight(self.path + ".bias", (h,)) if self.bias else None, (w.b, h, *grid))
         return g.view(y, (w.b, self.patches(given), w.arch.hidden))
 
     def _rows(self) -> int:
@@ -181,36 +181,3 @@ def interpolate(w: Writer, table: Tensor, shape: tuple[float, ...], *, wide: boo
     moved = (Kernel("elementwise", table.bytes + 16 * y.bytes),)
     g.add_operation("interpolate", "elementwise", (table,), (y,), (), moved, moved)
     return g.cast(y, dtype, name="positions_cast")
-
-
-def convolve(
-    w: Writer,
-    path: str,
-    x: Tensor,
-    out: int,
-    kernel: Sequence[int],
-    grid: Sequence[int],
-    *,
-    channels: int,
-    bias: bool = True,
-) -> Tensor:
-    """A convolution as the matrix product that it is."""
-    g = w.graph
-    weight = g.lower(w.weight(path + ".weight", (out, channels, *kernel)))
-    offset = g.lower(w.weight(path + ".bias", (out,))) if bias else None
-    x = g.lower(x)
-    inner = channels * math.prod(kernel)
-    rows = w.b * math.prod(grid)
-    needs = x.requires_grad or weight.requires_grad or (offset is not None and offset.requires_grad)
-    y = g.new((w.b, out, *grid), x.dtype, needs, "convolution")
-    backward = []
-    if x.requires_grad:
-        backward.append(matmul_kernel(rows, inner, out, x.dtype, layout="dgrad"))
-    if weight.requires_grad:
-        backward.append(matmul_kernel(out, inner, rows, x.dtype, layout="wgrad"))
-    if offset is not None and offset.requires_grad:
-        backward.append(Kernel("reduction", y.bytes))
-    inputs = [x, weight] + ([offset] if offset is not None else [])
-    forward = (matmul_kernel(rows, out, inner, x.dtype),)
-    g.add_operation("convolution", "matmul", inputs, (y,), (x, weight) if needs else (), forward, backward)
-    return y

@@ -17,13 +17,17 @@ Pooling = Literal["first", "mean", "patches", "first+patches"]
 
 @dataclass(frozen=True)
 class ImageClassifier:
-    """One linear layer on pooled tokens, and cross entropy. skipped: tokens before the patches."""
+    """One linear layer on pooled tokens, and cross entropy.
+
+    skipped: tokens before the patches · norm: path of a norm of the pooled vector · unused: of a norm that takes no part.
+    """
 
     classifier: str
     labels: int
     pooling: Pooling = "first"
     skipped: int = 1
     norm: str = ""
+    unused: str = ""
     kind: str = "image-classification"
 
     @property
@@ -33,6 +37,9 @@ class ImageClassifier:
     def write(self, w: Writer, x: Tensor) -> Tensor:
         if w.arch.final_norm:
             x = w.norm(w.names.final_norm, x, w.arch.hidden)
+        if self.unused:
+            w.weight(self.unused + ".weight", (w.arch.hidden,))
+            w.weight(self.unused + ".bias", (w.arch.hidden,))
         x = pool(w, x, self.pooling, self.skipped)
         if self.norm:
             x = w.norm(self.norm, x, w.arch.hidden)

@@ -212,12 +212,29 @@ class Writer:
             return g.unary(name, x, save="output")
         if name == "relu2" and self.s.eager:  # squared ReLU (So et al. 2021, arXiv:2109.08668)
             return g.unary("pow", g.raise_(g.unary("relu", x, save="output")), scratch=2.0)
+        if name == "quick_gelu" and self.s.eager:
+            gate = g.unary("sigmoid", g.unary("scale", x, save="none"), save="output")
+            y = g.mul(x, gate)
+            g.release(x)
+            return y
         if name not in ("gelu_new", "gelu_fast") or not self.s.eager:
             return g.unary(name, x)
+        if name == "gelu_fast":
+            return self._gelu_fast(x)
         half = g.unary("half", x, save="none")
         cube = g.unary("scale", g.unary("pow", g.raise_(x), scratch=2.0), save="none")
         inner = g.unary("scale", g.add(x, cube), save="none")
         tanh = g.unary("tanh", inner, save="output")
         y = g.mul(half, g.unary("one_plus", tanh, save="none"))
+        g.release(x)
+        return y
+
+    def _gelu_fast(self, x: Tensor) -> Tensor:
+        """`0.5·x·(1 + tanh(0.798·x·(1 + 0.0447·x·x)))`, operator by operator (transformers FastGELUActivation)."""
+        g = self.graph
+        half, scaled = (g.unary("scale", x, save="none") for _ in range(2))
+        square = g.mul(g.unary("scale", x, save="none"), x)
+        inner = g.mul(scaled, g.unary("one_plus", square, save="none"))
+        y = g.mul(half, g.unary("one_plus", g.unary("tanh", inner, save="output"), save="none"))
         g.release(x)
         return y

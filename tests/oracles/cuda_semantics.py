@@ -179,6 +179,8 @@ def _attention(
     """The kernel that CUDA's ``scaled_dot_product_attention`` takes: flash, else memory-efficient."""
     if torch.is_autocast_enabled("cpu"):  # autocast casts the inputs of the attention
         query, key, value = (t.to(torch.get_autocast_dtype("cpu")) for t in (query, key, value))
+        if attn_mask is not None and attn_mask.is_floating_point():
+            attn_mask = attn_mask.to(query.dtype)
     with torch.autocast("cpu", enabled=False):
         if query.dtype != torch.float32 and attn_mask is None and query.shape[-1] <= 256:
             return _flash(query, key, value, dropout_p, is_causal, scale)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tests.oracles.vision_inputs import pixel_data
+
 Data = dict[str, torch.Tensor]
 RATE = 16_000
 """Samples of sound in a second, as every speech model here takes them."""
@@ -63,6 +65,7 @@ INPUTS: dict[str, Callable[..., Data]] = {
     "input_ids": token_data,
     "input_features": mel_data,
     "input_values": wave_data,
+    "pixel_values": pixel_data,
 }
 
 
@@ -72,4 +75,5 @@ def make(
     """One batch of the kind that the model takes."""
     inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     with torch.device(device):
-        return INPUTS[inner.main_input_name](inner, batch=batch, head=head or "causal-lm", **sizes)
+        kind = "pixel_values" if head == "contrastive" else inner.main_input_name
+        return INPUTS[kind](inner, batch=batch, head=head or "causal-lm", **sizes)

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import denoisers, layer_methods, pictures, sequence_methods
+from tests.oracles import denoisers, layer_methods, pictures, sequence_methods, vision_inputs
 from tests.oracles.inputs import make
 
 
@@ -50,6 +50,9 @@ HEADS = {
     "sequence-classification": "AutoModelForSequenceClassification",
     "masked-lm": "AutoModelForMaskedLM",
     "none": "AutoModel",
+    "image-classification": "AutoModelForImageClassification",
+    "object-detection": "AutoModelForObjectDetection",
+    "contrastive": "AutoModel",
 }
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 """peft's task of a head: SEQ_CLS also trains a full copy of the classifier, next to the frozen original."""
@@ -86,7 +89,9 @@ def build(
                 auto_class = transformers.AutoModelForImageTextToText
             if hasattr(auto_config, "use_cache"):
                 auto_config.use_cache = False
-            model = auto_class.from_config(auto_config, dtype=kind.weights, attn_implementation=attention)
+            own = vision_inputs.constructor(auto_config, head)
+            auto_config, make_model = own or (auto_config, auto_class.from_config)
+            model = make_model(auto_config, dtype=kind.weights, attn_implementation=attention)
         model = apply_method(model, method, head)
         if pictures.is_multimodal(config):
             pictures.prepare(model)

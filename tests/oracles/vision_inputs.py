@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 VIDEO = ("videomae", "vivit")
-UNCAST = ("yolos", "videomae")
+UNCAST = ("yolos", "videomae", "vivit")
 """Models that take pixels in the type of their weights only."""
-HEADS = ("image-classification", "object-detection", "contrastive")
+FREE = ("dinov2", "dinov2_with_registers", "dinov3_vit", "yolos", "detr", "beit", "swin")
+"""Models that take images of any size without being asked."""
 
 
 def constructor(config: Any, head: str | None) -> tuple[Any, Callable[..., nn.Module]] | None:
@@ -26,53 +27,47 @@ def constructor(config: Any, head: str | None) -> tuple[Any, Callable[..., nn.Mo
         return config, transformers.AutoModelForVideoClassification.from_config
     if kind == "deit":
         return config, transformers.DeiTForImageClassification._from_config
-    whole = {"clip_vision_model": "CLIP", "siglip_vision_model": "Siglip"}.get(kind)
-    if whole is None:
+    if kind != "clip_vision_model":
         return None
-    outer = getattr(transformers, whole + "Config")(vision_config=config.to_dict(), num_labels=config.num_labels)
-    return outer, getattr(transformers, whole + "ForImageClassification")._from_config
+    outer = transformers.CLIPConfig(vision_config=config.to_dict(), num_labels=config.num_labels)
+    return outer, transformers.CLIPForImageClassification._from_config
 
 
-def images(config: Any, batch: int, size: int | None, weights: torch.dtype, device: str) -> torch.Tensor:
-    """Pixels as an image processor hands them out: fp32."""
-    config = getattr(config, "vision_config", config)
-    sides = size if size is not None else getattr(config, "image_size", 224)
-    height, width = sides if isinstance(sides, list | tuple) else (sides, sides)
-    channels = getattr(config, "num_channels", 3)
-    frames = (config.num_frames,) if config.model_type in VIDEO else ()
-    dtype = weights if config.model_type in UNCAST else torch.float32
-    return torch.empty((batch, *frames, channels, height, width), dtype=dtype, device=device)
-
-
-def vision(
-    model: nn.Module, *, batch: int, seq: int | None, head: str | None, image_size: int | None, device: str
+def pixel_data(
+    model: nn.Module, *, batch: int, head: str, seq: int | None = None, image_size: int | None = None
 ) -> dict[str, torch.Tensor]:
-    """One batch of a vision model, or of a model of images and text."""
-    config: Any = model.config
-    data = {"pixel_values": images(config, batch, image_size, next(model.parameters()).dtype, device)}
-    if head == "image-classification":
-        data["labels"] = torch.zeros(batch, dtype=torch.long, device=device)
-    elif head == "contrastive":
-        assert seq is not None
-        data["input_ids"] = torch.zeros((batch, seq), dtype=torch.long, device=device)
-    return data
+    """Images as an image processor hands them out (fp32), videos too, and what the head expects beside them.
 
-
-def prepare(model: nn.Module, head: str | None, image_size: int | None) -> None:
-    """Make `model(**data).loss` what training would compute, or a mean where matching needs values."""
-    forward = model.forward
+    `model.forward` is made to return the loss that training computes: with `return_loss`, with interpolated positions
+    where `image_size` is not the config's, and as a mean where matching needs values or there is no loss.
+    """
+    outer: Any = model.config
+    config = getattr(outer, "vision_config", outer)
+    own = getattr(config, "image_size", 224)
+    sides = own if image_size is None else image_size
+    height, width = sides if isinstance(sides, list | tuple) else (sides, sides)
+    frames = (config.num_frames,) if config.model_type in VIDEO else ()
+    dtype = next(model.parameters()).dtype if config.model_type in UNCAST else torch.float32
+    shape = (batch, *frames, getattr(config, "num_channels", 3), height, width)
+    data = {"pixel_values": torch.empty(shape, dtype=dtype)}
     extra: dict[str, Any] = {}
-    config: Any = model.config
-    own = getattr(getattr(config, "vision_config", config), "image_size", None)
-    if image_size is not None and image_size != own and "dino" not in config.model_type:
-        extra["interpolate_pos_encoding"] = True
+    if head == "image-classification":
+        data["labels"] = torch.zeros(batch, dtype=torch.long)
     if head == "contrastive":
+        data["input_ids"] = torch.zeros((batch, seq or 0), dtype=torch.long)
         extra["return_loss"] = True
+    if sides != own and config.model_type not in FREE:
+        extra["interpolate_pos_encoding"] = True
+    forward = model.forward
 
     def run(*args: Any, **kwargs: Any) -> Any:
         out = forward(*args, **kwargs, **extra)
         if head == "object-detection":
             return SimpleNamespace(loss=out.logits.float().mean() + out.pred_boxes.float().mean())
+        if head == "none":
+            pooled = getattr(out, "pooler_output", None)
+            return SimpleNamespace(loss=(out.last_hidden_state if pooled is None else pooled).mean())
         return out
 
     model.forward = run
+    return data

@@ -189,6 +189,7 @@ def _(f: Fields) -> Architecture:
     added = replace(made.layout, mid_positions=path)  # type: ignore[type-var]
     return replace(
         made,
+        names=replace(made.names, positions=path),
         front=replace(front, mid_positions=(path, made.layers - 1)),
         variants=({"layout": added},) * (made.layers - 1) + ({"layout": made.layout},),
     )
@@ -219,7 +220,7 @@ def _(f: Fields) -> Architecture:
         raise PlanError("model.tubelet_size", tubelet, "is not a tubelet", "Give frames, height and width.")
     front = replace(
         patches(f, "vivit.embeddings"), patch=(tubelet[1], tubelet[2]), tubelet=tubelet[0],
-        frames=f.size("num_frames", default=32), sizes="fixed",
+        frames=f.size("num_frames", default=32), sizes="fixed", given_cast=True,
     )  # fmt: skip
     outputs = (ImageClassifier("classifier", f.labels()), _pooler(f, "vivit"))
     return plain(f, "vivit", front, outputs, activation=f.text("hidden_act", default="gelu_fast"))

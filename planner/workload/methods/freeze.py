@@ -15,11 +15,12 @@ from planner.workload.methods.base import Adaptation, MethodKind, register
 
 
 def layer_index(path: str, arch: Architecture) -> int | None:
-    """The layer that a parameter path belongs to, None for embeddings and head."""
-    prefix = arch.names.layer.split("{i}")[0]
-    if not path.startswith(prefix):
-        return None
-    return int(path[len(prefix) :].split(".", 1)[0])
+    """The layer that a parameter path belongs to, in whichever stack; None for embeddings and head."""
+    for stack in arch.stacks:
+        prefix = stack.names.layer.split("{i}")[0]
+        if path.startswith(prefix):
+            return int(path[len(prefix) :].split(".", 1)[0])
+    return None
 
 
 def _by_name(patterns: tuple[str, ...]) -> Callable[[str], bool]:
@@ -55,7 +56,10 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         )
     n = arch.names
     embeddings = tuple(
-        name for name in (n.embedding, n.positions, n.token_types, n.embedding_norm, "model.decoder.project_in") if name
+        name
+        for m in (stack.names for stack in arch.stacks)
+        for name in (m.embedding, m.positions, m.token_types, m.embedding_norm, "model.decoder.project_in")
+        if name
     )
 
     def trains(path: str) -> bool:
