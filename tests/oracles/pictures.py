@@ -18,7 +18,7 @@ from torch import nn
 
 from tests.oracles.inputs import INPUTS, Data
 
-MAIN_INPUT = "pictures"
+KIND = "pictures"
 BOTH_WAYS = ("paligemma", "gemma3")
 """Models that see images in both directions, and so are told in training which tokens are images."""
 
@@ -65,7 +65,7 @@ def prepare(model: nn.Module) -> None:
         with without_values(module):
             return forward(*args, **kwargs)
 
-    base.forward, base.main_input_name = run, MAIN_INPUT
+    base.forward, base.batch_kind = run, KIND
 
 
 def picture_data(
@@ -83,4 +83,4 @@ def picture_data(
     return data
 
 
-INPUTS[MAIN_INPUT] = picture_data
+INPUTS[KIND] = picture_data
