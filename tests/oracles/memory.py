@@ -253,7 +253,7 @@ def _register_static(tracker: StorageTracker, model: nn.Module, data: Mapping[st
     for category, tensors in (
         ("parameters", model.parameters()),
         ("buffers", model.buffers()),
-        ("inputs", tree_leaves(dict(data))),
+        ("inputs", (t for t in tree_leaves(dict(data)) if isinstance(t, torch.Tensor))),
     ):
         for tensor in tensors:
             tracker.add(tensor, category, "", "")

@@ -13,12 +13,17 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+import numpy
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from transformers import vision_utils
 
 from tests.oracles.inputs import INPUTS, Data
 
 KIND = "pictures"
+GRIDDED = ("qwen2_vl", "qwen2_5_vl")
+"""Models that take patches of all images in one row, and their grids (numpy arrays here, which hold values)."""
 BOTH_WAYS = ("paligemma", "gemma3")
 """Models that see images in both directions, and so are told in training which tokens are images."""
 
@@ -46,6 +51,37 @@ def _merge(self: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) -> torc
     return _Merge.apply(self, mask, source)  # type: ignore[no-any-return,no-untyped-call]
 
 
+def _outside(name: str, *args: Any, **kwargs: Any) -> Any:
+    """What transformers' own helper answers for real tensors, as arrays."""
+    kwargs.pop("kwargs", None)
+    with unset_fake_temporarily():
+        grids = torch.tensor(args[0].tolist())
+        made = getattr(vision_utils, name)(grids, *args[1:], **kwargs)
+        return tuple(t.numpy().copy() for t in made) if isinstance(made, tuple) else made.numpy().copy()
+
+
+def _lengths(grids: Any, config: Any, *args: Any, **kwargs: Any) -> tuple[Any, None]:
+    return _outside("get_vision_cu_seqlens", grids), None
+
+
+def _windows(grids: Any, **kwargs: Any) -> tuple[torch.Tensor, Any]:
+    index, lengths = _outside("get_vision_window_index", grids, **kwargs)
+    return torch.empty(index.shape, dtype=torch.long), lengths
+
+
+def _positions(grids: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+    real = _outside("get_vision_position_ids", grids, *args, **kwargs)
+    return torch.empty(real.shape, dtype=torch.long)
+
+
+_INDICES: dict[str, Any] = {
+    "get_vision_attention_seqlens": _lengths,
+    "get_vision_window_index": _windows,
+    "get_vision_position_ids": _positions,
+    "get_max_seqlen": lambda *_, **__: None,
+}
+
+
 @contextlib.contextmanager
 def without_values(module: Any) -> Iterator[None]:
     """Within the block, the modeling file `module` merges images without reading values."""
@@ -53,6 +89,9 @@ def without_values(module: Any) -> Iterator[None]:
         stack.enter_context(mock.patch.object(torch.Tensor, "masked_scatter", _merge))
         if hasattr(module, "torch_compilable_check"):
             stack.enter_context(mock.patch.object(module, "torch_compilable_check", lambda *_, **__: None))
+        for name, replaced in _INDICES.items():
+            if hasattr(module, name):
+                stack.enter_context(mock.patch.object(module, name, replaced))
         yield
 
 
@@ -78,6 +117,12 @@ def picture_data(
     data: dict[str, Any] = {"input_ids": ids, "labels": torch.empty_like(ids)}
     if config.model_type in BOTH_WAYS:
         data["token_type_ids"] = torch.empty_like(ids)
+    if config.model_type in GRIDDED:
+        count, side = batch * images, (image_size or 448) // vision.patch_size
+        values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        data["pixel_values"] = torch.empty((count * side * side, values))
+        data["image_grid_thw"] = numpy.array([[1, side, side]] * count)
+        return data
     size = image_size or vision.image_size
     data["pixel_values"] = torch.empty((batch * images, 3, size, size))
     return data

@@ -13,12 +13,15 @@ from planner.workload.components import Tail
 from planner.workload.families.contrastive import _clip_vision, _siglip_vision
 from planner.workload.families.fields import FAMILIES, Fields, family
 from planner.workload.merging import VISION, MergeImages, Pictures
+from planner.workload.packed_vision import PackedAttention, PackedPatches, PatchMerger
 from planner.workload.patches import Patches
 from planner.workload.projector import PooledProjector, Projector, Rest
 
 TOWER, LANGUAGE, PROJECTOR = "model.vision_tower", "model.language_model", "model.multi_modal_projector"
 _WHOLE_PATHS = ("layer", "embedding", "positions", "token_types", "embedding_norm", "final_norm")
 
+TEXT_TYPES = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen2_vl": "qwen2", "qwen2_5_vl": "qwen2"}
+"""Language models that exist only inside of these, and those that they equal but for their rotary positions."""
 TEXT_DEFAULTS: dict[str, dict[str, Any]] = {
     "llama": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 32000},
     "mistral": {
@@ -56,14 +59,14 @@ def beneath(names: Names, prefix: str) -> Names:
 def language_model(f: Fields, default: str, tower: Architecture, **changes: Any) -> Architecture:
     """The language model of `text_config`, with a vision tower before it."""
     text = part(f, "text_config", default)
-    kind = text.config["model_type"]
+    kind = TEXT_TYPES.get(text.config["model_type"], text.config["model_type"])
     if kind not in FAMILIES:
         raise PlanError("model.text_config.model_type", kind, "is not covered", f"Use one of {', '.join(sorted(FAMILIES))}.")
-    made = FAMILIES[kind](text)
+    made = FAMILIES[kind](Fields({**text.config, "model_type": kind}))
     if made.towers or made.outputs or made.layout is not None or not made.causal:
         raise PlanError("model.text_config.model_type", kind, "is not a plain language model", "Use for example llama.")
     front = tower.front
-    assert isinstance(front, Pictures)
+    assert isinstance(front, Pictures | PackedPatches)
     base = replace(
         made,
         model_type=f.config["model_type"],
@@ -152,3 +155,94 @@ def _(f: Fields) -> Architecture:
     tower = vision_tower(f, tail, "siglip_vision_model", pooled=kernel**2)
     made = language_model(f, "gemma3_text", tower, two_way=True, tied=f.flag("tie_word_embeddings", True))
     return replace(made, merge=MergeImages(tower.front, listed=False))  # type: ignore[arg-type]
+
+
+def _packed(f: Fields, vision: Fields, hidden: int, width: int, window: int, **changes: Any) -> Architecture:
+    """A tower of Qwen's: `vision` is its config, `width` that of the language model."""
+    heads, visual = vision.size("num_heads", default=16), "model.visual"
+    head_dim = vision.divided(hidden, heads, "vision_config.num_heads")
+    merge, patch = vision.size("spatial_merge_size", default=2), vision.size("patch_size", default=14)
+    front = PackedPatches(
+        patch=patch,
+        merge=merge,
+        channels=vision.size("in_channels", default=3),
+        frames=vision.size("temporal_patch_size", default=2),
+        head_dim=head_dim,
+        path=f"{visual}.patch_embed.proj",
+        window=window // merge // patch * merge,
+    )
+    base = Architecture(
+        model_type=f.config["model_type"],
+        hidden=hidden,
+        layers=vision.layers("depth") if "depth" in vision.config else 32,
+        heads=heads,
+        kv_heads=heads,
+        head_dim=head_dim,
+        ffn=0,
+        vocab=0,
+        max_positions=None,
+        causal=False,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        final_norm=False,
+        names=Names(layer=f"{visual}.blocks.{{i}}", norms=("norm1", "norm2"), up="mlp.fc1", down="mlp.fc2"),
+        front=front,
+        mixer=PackedAttention(),
+        tail=PatchMerger(f"{visual}.merger", width, merge**2, reorders=window > 0),
+        tower=VISION,
+    )
+    return replace(base, **changes)
+
+
+def _flat(f: Fields) -> Fields:
+    """Published configs have the language model's fields beside `vision_config`, later ones in `text_config`."""
+    if f.config.get("text_config"):
+        return f
+    text = {k: v for k, v in f.config.items() if k not in ("vision_config", "model_type", "quantization_config")}
+    return Fields({**f.config, "text_config": {**text, "model_type": "qwen2"}})
+
+
+def _qwen(f: Fields, tower: Architecture) -> Architecture:
+    inner = f.config["text_config"]
+    tied = f.flag("tie_word_embeddings", False) or bool(inner.get("tie_word_embeddings", False))
+    return language_model(f, "qwen2", tower, rotary_batched=True, tied=tied)
+
+
+@family("qwen2_vl")
+def _(f: Fields) -> Architecture:
+    f, vision = _flat(f), part(f, "vision_config", "qwen2_vl_vision")
+    hidden = vision.size("embed_dim", default=1280)
+    tower = _packed(
+        f,
+        vision,
+        hidden,
+        vision.size("hidden_size", default=3584),
+        0,
+        ffn=hidden * vision.size("mlp_ratio", default=4),
+        gated=False,
+        norm="layer",
+        norm_bias=True,
+        activation=vision.text("hidden_act", default="quick_gelu"),
+    )
+    return _qwen(f, tower)
+
+
+@family("qwen2_5_vl")
+def _(f: Fields) -> Architecture:
+    f, vision = _flat(f), part(f, "vision_config", "qwen2_5_vl_vision")
+    window = vision.size("window_size", default=112)
+    tower = _packed(
+        f,
+        vision,
+        vision.size("hidden_size", default=3584),
+        vision.size("out_hidden_size", default=3584),
+        window,
+        ffn=vision.size("intermediate_size", default=3420),
+        activation=vision.text("hidden_act", default="silu"),
+    )
+    whole = vision.config.get("fullatt_block_indexes", (7, 15, 23, 31))
+    if not isinstance(whole, list | tuple) or not all(isinstance(i, int) for i in whole):
+        raise PlanError("model.vision_config.fullatt_block_indexes", whole, "is not a list of layers", "List layer numbers.")
+    mixers = ({"mixer": PackedAttention(windowed=i not in whole)} for i in range(tower.layers))
+    return _qwen(f, replace(tower, variants=tuple(mixers)))
