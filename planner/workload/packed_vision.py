@@ -13,6 +13,7 @@ from planner.run import Batch
 from planner.workload.attention import core
 from planner.workload.graph import BATCH, FUSED_ATTENTION, Kernel, Tensor
 from planner.workload.merging import with_images
+from planner.workload.modules import layer_linears
 from planner.workload.writer import Writer
 
 DEFAULT_SIZE = 448
@@ -96,8 +97,16 @@ class PackedPatches:
         tables = [g.new((w.t, self.head_dim), "fp32", False, name) for name in ("cosine", "sine")]
         moved = (Kernel("elementwise", 2 * tables[0].bytes),) * (8 if self.window else 6)
         g.add_operation("rotary_tables", "elementwise", (), tables, (), moved, ())
-        w.arguments = (*w.arguments, *tables)
+        if x.requires_grad or trained(w):
+            w.arguments = (*w.arguments, *tables)  # else no block saves them, and they go with the tower's forward
         return x
+
+
+def trained(w: Writer) -> bool:
+    """Whether a block of this stack has a weight that is trained or adapted."""
+    does = w.s.adaptation
+    paths = (path for i in range(w.arch.layers) for path in layer_linears(w.arch, i))
+    return any(does.adapts(path) or does.trains(path + ".weight") for path in paths)
 
 
 def reordered(w: Writer, x: Tensor) -> Tensor:
@@ -132,13 +141,21 @@ class PackedAttention:
         whole, outs = (w.b, w.t, w.keys), []
         for (length, count), piece in zip(spans, pieces, strict=True):
             w.b, w.t, w.keys = count, length, length
-            outs.append(core(w, *piece, index))
+            outs.append(unfused(w, *piece) if w.s.attention == "eager" else core(w, *piece, index))
             if w.s.eager and g.operations[-1].name == FUSED_ATTENTION:
                 one_by_one(w, count)
         w.b, w.t, w.keys = whole
         y = w.linear(f"{layer}.attn.proj", g.cat(outs, (1, w.t, inner)), arch.hidden, bias=True)
         g.release(x, q, k, v)
         return y
+
+
+def unfused(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of one piece as separate operators; a single sequence's heads need no copies, and nothing is handed out."""
+    g, b, a, t, d = w.graph, w.b, w.arch.heads, w.t, w.arch.head_dim
+    scores = g.batched_matmul(q, k, t, t, d, b * a, (b, a, t, t), "scores")
+    weights = g.softmax(g.unary("attention_scale", scores, save="none"), "fp32")
+    return g.copy(g.batched_matmul(g.cast(weights, q.dtype), v, t, d, t, b * a, (b, a, t, d), "context"))
 
 
 def one_by_one(w: Writer, count: int) -> None:

@@ -121,6 +121,7 @@ def picture_data(
         count, side = batch * images, (image_size or 448) // vision.patch_size
         values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
         data["pixel_values"] = torch.empty((count * side * side, values))
+        data["position_ids"] = torch.empty((3, batch, seq), dtype=torch.long)  # the model makes them of the tokens' types
         data["image_grid_thw"] = numpy.array([[1, side, side]] * count)
         return data
     size = image_size or vision.image_size
