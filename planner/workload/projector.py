@@ -145,3 +145,38 @@ def offset_rms_norm(w: Writer, path: str, x: Tensor, width: float) -> Tensor:
     normed = g.mul(x32, g.unary("rsqrt", mean, save="output", kernels=2), name="normalize")
     offset = g.unary("one_plus", g.cast(weight, "fp32"), save="none")
     return g.cast(g.mul(normed, offset, name="norm_weight"), x.dtype, name="norm_downcast")
+
+
+@dataclass(frozen=True)
+class ShuffledProjector:
+    """InternVL's: squares of patches become one wide token (pixel shuffle), then a norm and an MLP of two layers.
+
+    square: patches a side of a square · final_norm: path of the tower's last norm, empty when it has none · bias, norm as in `Projector`.
+    """
+
+    path: str
+    width: int
+    square: int
+    skip: int = 1
+    final_norm: str = ""
+    activation: str = "gelu"
+
+    @property
+    def linears(self) -> tuple[str, ...]:
+        return (f"{self.path}.linear_1", f"{self.path}.linear_2")
+
+    def write(self, w: Writer, x: Tensor) -> Tensor:
+        g, h = w.graph, w.arch.hidden
+        if self.final_norm:
+            bias = w.weight(self.final_norm + ".bias", (h,))
+            x = g.layer_norm(x, w.weight(self.final_norm + ".weight", (h,)), bias)
+        w.held = (*w.held, x)
+        part = Tensor((x.shape[0], x.shape[1] - self.skip, h), x.dtype, x.storage, x.requires_grad)
+        back = (Kernel("elementwise", x.bytes), Kernel("elementwise", 2 * part.bytes)) if self.skip else ()
+        g.add_operation("slice", "elementwise", (x,), (part,), (), (), back)
+        wide = self.square**2 * h
+        y = g.view(g.copy(g.copy(part)), (x.shape[0], part.shape[1] / self.square**2, wide))
+        norm = f"{self.path}.layer_norm"
+        y = g.layer_norm(y, w.weight(norm + ".weight", (wide,)), w.weight(norm + ".bias", (wide,)))
+        y = w.linear(self.linears[0], y, self.width, bias=True, base=False)
+        return w.linear(self.linears[1], g.unary(self.activation, y), self.width, bias=True, base=False)

@@ -125,7 +125,8 @@ def picture_data(
         data["image_grid_thw"] = numpy.array([[1, side, side]] * count)
         return data
     size = image_size or vision.image_size
-    data["pixel_values"] = torch.empty((batch * images, 3, size, size))
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    data["pixel_values"] = torch.empty((batch * images, 3, height, width))
     return data
 
 

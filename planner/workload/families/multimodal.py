@@ -12,10 +12,13 @@ from planner.workload.architecture import Architecture, Names
 from planner.workload.components import Tail
 from planner.workload.families.contrastive import _clip_vision, _siglip_vision
 from planner.workload.families.fields import FAMILIES, Fields, family
+from planner.workload.families.vision import pair, patches, plain
 from planner.workload.merging import VISION, MergeImages, Pictures
 from planner.workload.packed_vision import PackedAttention, PackedPatches, PatchMerger
 from planner.workload.patches import Patches
-from planner.workload.projector import PooledProjector, Projector, Rest
+from planner.workload.projector import PooledProjector, Projector, Rest, ShuffledProjector
+from planner.workload.vision_blocks import VisionBlock
+from planner.workload.vision_heads import Features
 
 TOWER, LANGUAGE, PROJECTOR = "model.vision_tower", "model.language_model", "model.multi_modal_projector"
 _WHOLE_PATHS = ("layer", "embedding", "positions", "token_types", "embedding_norm", "final_norm")
@@ -91,13 +94,16 @@ def vision_tower(f: Fields, tail: Tail, default: str, **changes: Any) -> Archite
             "model.vision_config.model_type", kind, f"is not covered in {f.config['model_type']}",
             "Use clip_vision_model or siglip_vision_model.",
         )  # fmt: skip
+    return as_tower(made, tail, **changes)
+
+
+def as_tower(made: Architecture, tail: Tail, pooled: int = 1, **changes: Any) -> Architecture:
+    """A vision model as the tower of another. pooled: patches that become one token of the language model."""
     front = made.front
     assert isinstance(front, Patches)
     given = {a.name: getattr(front, a.name) for a in attributes(front)}
-    pooled = changes.pop("pooled", 1)
-    skip = getattr(tail, "skip", 0)
-    pictures = Pictures(**{**given, "sizes": "fixed"}, dropped=skip, pooled=pooled)
-    return replace(made, front=pictures, tower=VISION, tail=tail, **changes)
+    pictures = Pictures(**{**given, "sizes": "fixed"}, dropped=getattr(tail, "skip", 0), pooled=pooled)
+    return replace(made, front=pictures, tower=VISION, tail=tail, outputs=(), **changes)
 
 
 def _taken(f: Fields, layers: int, default: int = -2) -> int:
@@ -154,6 +160,40 @@ def _(f: Fields) -> Architecture:
     )
     tower = vision_tower(f, tail, "siglip_vision_model", pooled=kernel**2)
     made = language_model(f, "gemma3_text", tower, two_way=True, tied=f.flag("tie_word_embeddings", True))
+    return replace(made, merge=MergeImages(tower.front, listed=False))  # type: ignore[arg-type]
+
+
+@family("internvl")
+def _(f: Fields) -> Architecture:
+    vision = part(f, "vision_config", "internvl_vision")
+    width = part(f, "text_config", "qwen2").size("hidden_size")
+    for name, only in (("vision_feature_layer", -1), ("vision_feature_select_strategy", "default")):
+        if f.config.get(name, only) != only:
+            raise PlanError(f"model.{name}", f.config[name], "is not covered for internvl", f"Use {only}.")
+    embeddings, hidden = f"{TOWER}.embeddings", vision.size("hidden_size", default=1024)
+    masked = ((f"{embeddings}.mask_token", hidden),) if vision.flag("use_mask_token", False) else ()
+    front = patches(
+        vision, embeddings, 14, image=pair(vision, "image_size", 448), unused=masked, keeps_cast=False,
+        positions="parameter" if vision.flag("use_absolute_position_embeddings", True) else "none",
+    )  # fmt: skip
+    linears = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.projection_layer", "mlp.fc1", "mlp.fc2")
+    defaults = {"num_attention_heads": 16, "num_hidden_layers": 24, "intermediate_size": 4096, "hidden_size": 1024}
+    vision = Fields({**defaults, **vision.config, "qkv_bias": vision.flag("attention_bias", False)})
+    made = plain(vision, TOWER, front, (Features(),), layout=VisionBlock(linears, ("lambda_1", "lambda_2")))
+    names = replace(
+        made.names, layer=f"{TOWER}.encoder.layer.{{i}}", out=linears[3], qk_norms=("attention.q_norm", "attention.k_norm")
+    )
+    rms = vision.text("norm_type", default="layer_norm") == "rms_norm"
+    square = round(1 / f.fraction("downsample_ratio", default=0.5))
+    norm = "" if vision.flag("use_mean_pooling", True) else f"{TOWER}.layernorm"
+    activation = f.text("projector_hidden_act", default="gelu")
+    tail = ShuffledProjector(PROJECTOR, width, square, final_norm=norm, activation=activation)
+    tower = as_tower(
+        made, tail, square**2, names=names, softmax="plain", final_norm=False, norm="rms" if rms else "layer",
+        attention_dropout=vision.fraction("attention_dropout"),
+        qk_norm="full" if vision.flag("use_qk_norm", False) else "none",
+    )  # fmt: skip
+    made = language_model(f, "qwen2", tower, tied=f.flag("tie_word_embeddings", True))
     return replace(made, merge=MergeImages(tower.front, listed=False))  # type: ignore[arg-type]
 
 
