@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from planner.errors import PlanError, shorten
+from planner.method import Method as Method
 from planner.units import parse_count
 
 MAX_RUN_FILE_BYTES = 2 * 2**20
@@ -20,7 +21,7 @@ MAX_RUN_FILE_BYTES = 2 * 2**20
 Positive = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**7, strict=True)]
-DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
+DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "mxfp8", "nvfp4"]
 WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "nf4", "nf4-dq"]
 HeadName = Literal[
     "causal-lm",
@@ -45,6 +46,11 @@ PRECISIONS: dict[str, dict[str, Any]] = {
     "bf16-mixed": {"weights": "fp32", "compute": "bf16", "autocast": True},
     "bf16": {"weights": "bf16", "compute": "bf16"},
     "fp16": {"weights": "fp16", "compute": "fp16"},
+    "fp8": {"weights": "bf16", "compute": "fp8"},
+    "fp8-mixed": {"weights": "fp32", "compute": "fp8", "autocast": True},
+    "fp8-block": {"weights": "bf16", "compute": "fp8", "recipe": "block"},
+    "mxfp8": {"weights": "bf16", "compute": "mxfp8"},
+    "nvfp4": {"weights": "bf16", "compute": "nvfp4"},
 }
 """Precision by name: the storage of the weights, the type of the matrix products, and whether torch autocast casts between the two."""
 
@@ -53,68 +59,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
-class Method(_Part):
-    """Which parameters are trained. Each method file under `workload/methods` says which of these fields it reads."""
-
-    name: str = Field(
-        "full", max_length=64, description="Fine-tuning method; `planner doctor --methods` lists all with their fields."
-    )
-    rank: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
-        None, alias="r", description="Rank of the low-rank update."
-    )
-    alpha: Positive | None = Field(None, alias="lora_alpha", description="Scale of the low-rank update; costs nothing.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None, alias="lora_dropout", description="Dropout on the adapter's input."
-    )
-    targets: str | tuple[str, ...] | None = Field(
-        None,
-        alias="target_modules",
-        description="Adapted linear layers: module names, a regular expression, or all-linear.",
-    )
-    adapter_dtype: Literal["fp32", "bf16", "fp16"] | None = Field(
-        None, description="Storage of the adapters; peft upcasts to fp32."
-    )
-    modules_to_save: tuple[str, ...] | None = Field(None, description="Modules trained in full beside the adapters.")
-    virtual_tokens: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
-        None, alias="num_virtual_tokens", description="Trained tokens put before the input (prompt, prefix)."
-    )
-    bottleneck: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
-        None, description="Width of an adapter's hidden layer."
-    )
-    placement: Literal["houlsby", "pfeiffer", "parallel"] | None = Field(
-        None, description="adapter: behind attention and MLP, behind the MLP only, or beside the MLP."
-    )
-    encoder: Literal["mlp", "lstm"] | None = Field(None, description="p_tuning: what makes the virtual tokens.")
-    encoder_hidden: Annotated[int, Field(ge=1, le=10**6, strict=True)] | None = Field(
-        None, alias="encoder_hidden_size", description="Width of the prompt or prefix encoder's hidden layer."
-    )
-    projection: bool | None = Field(
-        None, alias="prefix_projection", description="prefix: a two-layer MLP makes the keys and values."
-    )
-    adapter_layers: Annotated[int, Field(ge=1, le=10**5, strict=True)] | None = Field(
-        None, description="adaption_prompt: this many last layers get a prompt."
-    )
-    trainable: str | tuple[str, ...] | None = Field(
-        None, description="freeze: name part or regular expression of what is trained, one or several."
-    )
-    first: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(
-        None, description="freeze: keep this many first layers (and the embeddings) frozen."
-    )
-    last: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(
-        None, description="freeze: train only this many last layers (and a classification head)."
-    )
-
-    @field_validator("targets", "modules_to_save", "trainable", mode="before")
-    @classmethod
-    def _lists(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-
 class Precision(_Part):
     """Storage type of the weights and type of the matrix products."""
 
     weights: WeightDtype = Field("bf16", description="How the (frozen or trained) weights are stored.")
     compute: DtypeName = Field("bf16", description="Type of the matrix products.")
+    recipe: Literal["delayed", "current", "row", "block"] | None = Field(
+        None,
+        description="Scales of fp8 products: per tensor from earlier steps (delayed) or its own (current), per row, per block; the stack's own when left out.",
+    )
     autocast: bool = Field(False, description="torch autocast casts inputs of matrix products on the fly.")
     master_weights: bool = Field(
         False, description="An fp32 copy of the trained weights lives beside lower-precision ones."
@@ -133,6 +86,12 @@ class Hardware(_Part):
     )
     network_gbps: Positive | None = Field(
         None, description="Network bandwidth of one machine [Gb/s]; the catalog's typical figure when left out."
+    )
+    host_memory_gib: Positive | None = Field(
+        None, description="Host memory of one machine [GiB]: offloaded states are compared with it when given."
+    )
+    host_memory_gb_per_s: Positive | None = Field(
+        None, description="Bandwidth of one machine's memory [GB/s]; a typical server's when left out (offload only)."
     )
 
 
@@ -208,6 +167,34 @@ class Data(_Part):
         return self
 
 
+class Checkpoints(_Part):
+    """Which blocks are recomputed, and what of them is kept all the same."""
+
+    every: Annotated[int, Field(ge=1, le=1000, strict=True)] = Field(
+        1, description="One block in this many is checkpointed: 2 is every second one."
+    )
+    keep: tuple[Literal["attention", "matmul", "norm", "elementwise"], ...] | None = Field(
+        None, description="Kinds of operations in a checkpointed block whose results are kept instead of recomputed."
+    )
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class OptimizerOptions(_Part):
+    """Numbers that a few optimizers ask for; each says which it reads."""
+
+    rank: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
+        None, description="Rank of the gradient's projection (apollo, galore); the implementation's default when left out."
+    )
+    every: Annotated[int, Field(ge=1, le=10**6, strict=True)] | None = Field(
+        None,
+        description="Steps between renewals of the preconditioner, the projection or the curvature (shampoo, soap, galore, sophia).",
+    )
+
+
 class PriceChoice(_Part):
     """What a GPU-hour costs."""
 
@@ -249,7 +236,10 @@ class Run(_Part):
     optimizer: str = Field(
         "adamw",
         max_length=64,
-        description="Optimizer: adamw, adamw-fused, adamw8bit, sgd, sgd-momentum, adafactor, lamb, lion.",
+        description="Optimizer: adamw, adamw8bit, muon, …; `planner doctor --methods` lists all with what they keep.",
+    )
+    optimizer_options: OptimizerOptions = Field(
+        default_factory=lambda: OptimizerOptions(), description="Numbers that a few optimizers ask for."
     )
     stack: str = Field(
         "hf", max_length=64, description="Training software: it decides what is fused, kept, cast and overlapped."
@@ -258,19 +248,44 @@ class Run(_Part):
     parallel: Parallel = Field(default_factory=lambda: Parallel(), description="How the work is divided.")
     batch: Batch = Field(default_factory=lambda: Batch(), description="Samples in a step.")
     activation_checkpointing: Literal["none", "selective", "full"] = Field(
-        "none", description="Recompute activations in backward to save memory."
+        "none", description="Recompute activations in backward to save memory; a mapping {every: 2, keep: […]} is full with these."
+    )
+    checkpoints: Checkpoints = Field(
+        default_factory=lambda: Checkpoints(), description="Which blocks are checkpointed, and what of them is kept."
     )
     attention: Literal["eager", "sdpa", "flash"] | None = Field(
         None, description="Attention kernel: eager keeps the score matrix, sdpa and flash do not."
     )
     offload: Literal["none", "optimizer", "params", "optimizer+params", "activations"] = Field(
-        "none", description="What lives in host memory."
+        "none",
+        description="What lives in host memory: optimizer states, weights, both, or what is saved for backward.",
     )
     data: Data | None = Field(
         None, description="How much is trained on; without it there is no total time and no cost."
     )
     price: PriceChoice = Field(default_factory=lambda: PriceChoice(), description="What a GPU-hour costs.")
     energy: Energy = Field(default_factory=lambda: Energy(), description="Electricity and its carbon.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _checkpoints_as_mapping(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(given := data.get("activation_checkpointing"), dict):
+            rest = {key: value for key, value in given.items() if key != "mode"}
+            return {**data, "activation_checkpointing": given.get("mode", "full"), "checkpoints": rest}
+        return data
+
+    @model_validator(mode="after")
+    def _checkpoints_are_used(self) -> Run:
+        for name in ("every", "keep"):
+            value = getattr(self.checkpoints, name)
+            if value not in (1, None) and self.activation_checkpointing != "full":
+                raise PlanError(
+                    f"checkpoints.{name}",
+                    value,
+                    f"means nothing with activation_checkpointing: {self.activation_checkpointing}",
+                    "Use activation_checkpointing: full.",
+                )
+        return self
 
     @field_validator("method", mode="before")
     @classmethod

@@ -60,8 +60,6 @@ UNCOVERED: set[str] = set()
 def comparable(case: dict[str, Any]) -> bool:
     """Whether the engine covers the case: its method, and settings that a run can express."""
     arguments, method = case["arguments"], case["arguments"].get("method") or {}
-    if method.get("targets") == "all-linear" and case["config"] in ("mixtral", "qwen3_moe", "olmoe"):
-        return False
     if method.get("name") in UNCOVERED or "dora" in method or "task_type" in method or arguments.get("padding"):
         return False
     # `last` also trains a classification head, which the oracle leaves frozen

@@ -31,7 +31,12 @@ def by_stack(name: str, stack: str) -> float:
 
 def sustained(arch: str, capability: float | None) -> float:
     """Rate that long training holds over that of short kernel benchmarks, by architecture."""
-    entry = _table()["sustained_rate"]
+    return by_architecture("sustained_rate", arch, capability)
+
+
+def by_architecture(name: str, arch: str, capability: float | None) -> float:
+    """Value of a constant that differs between architectures [SI]."""
+    entry = _table()[name]
     values = entry["by_architecture"]
     assert isinstance(values, dict)
     return float(values.get(f"{arch} {capability}", values.get(arch, entry["value"])))

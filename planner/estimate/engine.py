@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast, overload
 
 from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate import ledger, uncertainty
-from planner.estimate.constants import constant, source
+from planner.estimate.constants import by_architecture, constant, source
 from planner.estimate.memory import (
     COMPONENTS,
     OPTIMIZER,
@@ -20,15 +20,18 @@ from planner.estimate.memory import (
     rounded,
 )
 from planner.estimate.money import HOUR, hourly_rate, power
+from planner.estimate.offload import HostBytes, Offload, add_time, host_bytes, offload_of
 from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.result import Estimate, MemoryPoint, Phase, Term
 from planner.estimate.time import Clock, Ranks, StepTime, step_time
+from planner.estimate.update import trained_parameters, update_step
 from planner.run import Run
 from planner.units import format_bytes, format_count, significant
 from planner.workload import Setting, Workload, trace
 from planner.workload.graph import BYTES, Parameter
-from planner.workload.optimizers import Step
+from planner.workload.optimizers import Step, Trained
 from planner.workload.precision import QUANTIZED, STORED_BYTES
+from planner.workload.scaled import cached_weights
 
 NOT_MODELLED = (
     "Data loading, evaluation, checkpoint writing, start-up, compilation and restarts are not in the step time.",
@@ -59,18 +62,25 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     """
     resolved = resolve(run, profile)
     workload = _workload(resolved)
-    trained = [(p, float(s.count)) for s in workload.stretches for p in s.parameters if p.trainable and not p.idle]
+    trained = trained_parameters(workload)
     _check_trained_types(trained)
     shares = _shares(resolved)
-    step = _optimizer_step(resolved, trained, shares)
-    moments, detail = _memory(resolved, workload, trained, step, shares)
+    step = update_step(resolved, trained, shares.optimizer)
+    step = replace(step, moved=step.moved + cached_weights(workload)[1])
+    offload = offload_of(resolved)
+    moments, detail, away = _memory(resolved, workload, trained, step, shares, offload)
     timing = _time(resolved, workload, trained, step, shares)
-    return _assemble(resolved, workload, moments, detail, timing)
+    if offload.any or step.paged:
+        usable = (resolved.usable_memory or math.inf) - detail.context
+        over = max(m.total for m in moments) + sum(step.paged.values()) - usable
+        add_time(timing, resolved, workload, offload, trained, step, shares.optimizer, away, over)
+    host = host_bytes(resolved, workload, offload, trained, step, shares.optimizer, away)
+    return _assemble(resolved, workload, moments, detail, timing, host)
 
 
-def _check_trained_types(trained: list[tuple[Parameter, float]]) -> None:
+def _check_trained_types(trained: Sequence[Trained]) -> None:
     """Weights stored in 8 bits or fewer take no gradient."""
-    for parameter, _ in trained:
+    for parameter, *_ in trained:
         if parameter.dtype in QUANTIZED:
             raise PlanError(
                 "precision.weights",
@@ -89,6 +99,8 @@ def _workload(r: Resolved) -> Workload:
     setting = Setting(
         r.arch, r.adaptation, r.formats, r.stack, batch.micro, seq, r.attention, recompute, sharded, batch
     )
+    checkpoints = r.run.checkpoints
+    setting = replace(setting, checkpoint_every=checkpoints.every, checkpoint_keep=checkpoints.keep or ())
     return trace(setting, r.head, checkpointing)
 
 
@@ -117,14 +129,6 @@ def _gradient_bytes(r: Resolved, p: Parameter) -> float:
     return BYTES[p.dtype] if p.adapter else BYTES[r.formats.gradient]
 
 
-def _optimizer_step(r: Resolved, trained: list[tuple[Parameter, float]], shares: Shares) -> Step:
-    """The optimizer's step on this rank's share; it works on the stored type, or on fp32 masters."""
-    working = "fp32" if r.formats.master or r.formats.stored == "fp32" else ""
-    whole = r.optimizer.step(trained, working)
-    s = shares.optimizer
-    return Step({k: v * s for k, v in whole.states.items()}, whole.temporaries * s, whole.moved * s, whole.kernels)
-
-
 @dataclass(frozen=True)
 class Detail:
     """Persistent bytes by finer name, for the ledger; each component's parts sum to its books."""
@@ -134,9 +138,11 @@ class Detail:
 
 
 def _memory(
-    r: Resolved, w: Workload, trained: list[tuple[Parameter, float]], step: Step, shares: Shares
-) -> tuple[list[Moment], Detail]:
-    """Moments of the whole optimizer step, and the persistent parts behind them."""
+    r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shares: Shares, offload: Offload
+) -> tuple[list[Moment], Detail, float]:
+    """Moments of the whole optimizer step, the persistent parts behind them, and the saved tensors that went to the host [bytes]."""
+    if offload.params:
+        shares = replace(shares, weights=0.0)
     fine: dict[str, float] = {}
 
     def put(name: str, size: float) -> None:
@@ -148,28 +154,35 @@ def _memory(
             kind = ledger.group_of(stretch, p.adapter)
             share = 1.0 if p.buffer else shares.weights  # buffers are whole on every rank
             put(f"weights/{kind}", rounded(p.numel * _stored(r, p) * share) * stretch.count)
-    if r.formats.graph != r.formats.stored and shares.weights == 1.0:
+    if r.formats.graph != r.formats.stored and shares.weights == 1.0 and not offload.params:
         put(
             "weights/working_copy",
             sum(
                 rounded(p.numel * BYTES[p.dtype]) * s.count for s in w.stretches for p in s.parameters if not p.adapter
             ),
         )
-    for name, size in step.states.items():
-        put(f"optimizer/{name}", size)
-    if r.formats.master:
-        put("optimizer/master_weights", sum(4.0 * p.numel * n for p, n in trained if not p.adapter) * shares.optimizer)
+    put("weights/quantized_copies", cached_weights(w)[0])
+    if not offload.optimizer:
+        for name, size in step.states.items():
+            put(f"optimizer/{name}", size)
+    if r.formats.master and not offload.optimizer:
+        put(
+            "optimizer/master_weights",
+            sum(4.0 * p.numel * n for p, n, _ in trained if not p.adapter) * shares.optimizer,
+        )
     sharding, accumulation = r.run.parallel.sharding, r.run.batch.accumulation
     present = accumulation > 1 or (r.stack.fp32_gradients and r.formats.gradient == "fp32")
-    gradients = sum(rounded(p.numel * _gradient_bytes(r, p) * shares.gradients) * n for p, n in trained)
+    gradients = sum(rounded(p.numel * _gradient_bytes(r, p) * shares.gradients) * n for p, n, _ in trained)
+    if offload.frees_gradients:
+        present = False
     if present:
         put("gradients/accumulated", gradients)
     if sharding == "ddp" and r.stack.bucket_copies:
-        put("communication/buckets", sum(p.numel * BYTES[p.dtype] * n for p, n in trained))
+        put("communication/buckets", sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained))
     elif sharding in ("zero1", "zero2"):
         put(
             "communication/buckets",
-            2 * min(r.stack.bucket_bytes, sum(p.numel * BYTES[p.dtype] * n for p, n in trained)),
+            2 * min(r.stack.bucket_bytes, sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained)),
         )
     capability = (r.accelerator.compute_capability if r.accelerator is not None else None) or 0.0
     on_gpu = r.accelerator is not None and r.accelerator.vendor == "NVIDIA"
@@ -183,33 +196,46 @@ def _memory(
         tuple(books),
         gradient_bytes=BYTES[r.formats.gradient],
         present=present,
-        gathered=BYTES[r.formats.compute] if sharding in ("zero3", "hsdp") and r.run.dp > 1 else None,
-        gradient_share=shares.gradients,
-        sharded_gradients=sharding in ("zero2", "zero3", "hsdp") and r.run.dp > 1,
+        gathered=BYTES[r.formats.compute]
+        if (sharding in ("zero3", "hsdp") and r.run.dp > 1) or offload.params
+        else None,
+        gradient_share=0.0 if offload.frees_gradients else shares.gradients,
+        sharded_gradients=(sharding in ("zero2", "zero3", "hsdp") and r.run.dp > 1) or offload.frees_gradients,
+        offloaded=offload.activations,
     )
     walk = Walk(w, persistent)
     moments = walk.run()
     end = list(walk.live)
-    end[OPTIMIZER] += step.temporaries
+    end[OPTIMIZER] += 0.0 if offload.optimizer else step.temporaries
     moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (moments[-1].position + 1)))
     context = (constant("cuda_context_bytes") if on_gpu else 0.0) + (
         constant("nccl_bytes") if on_gpu and r.run.hardware.gpus > 1 else 0.0
     )
-    return moments, Detail(fine, context)
+    return moments, Detail(fine, context), walk.offloaded
 
 
-def _time(r: Resolved, w: Workload, trained: list[tuple[Parameter, float]], step: Step, shares: Shares) -> StepTime:
+def _scaled_rate(r: Resolved) -> float:
+    """Rate of fp8 products with one scale per tensor over that of the profile's, which have one per row."""
+    scaled = r.formats.scaled
+    if scaled is None or scaled.recipe.name not in ("delayed", "current") or r.accelerator is None:
+        return 1.0
+    return by_architecture("tensor_scaled_rate", r.accelerator.arch, r.accelerator.compute_capability)
+
+
+def _time(r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shares: Shares) -> StepTime:
     ranks = Ranks(
         r.run.dp, r.run.parallel.sharding or "none", r.topology, BYTES[r.formats.graph], BYTES[r.formats.gradient]
     )
-    gradients = sum(p.numel * _gradient_bytes(r, p) * n for p, n in trained) * shares.optimizer
-    return step_time(w, Clock(r.profile, r.stack), ranks, r.run.batch.accumulation, step, gradients)
+    gradients = sum(p.numel * _gradient_bytes(r, p) * n for p, n, _ in trained) * shares.optimizer
+    return step_time(w, Clock(r.profile, r.stack, _scaled_rate(r)), ranks, r.run.batch.accumulation, step, gradients)
 
 
 # -- assembling ----------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, timing: StepTime) -> Estimate:
+def _assemble(
+    r: Resolved, w: Workload, moments: list[Moment], detail: Detail, timing: StepTime, host: HostBytes
+) -> Estimate:
     run, batch = r.run, r.run.batch
     sample = r.arch.sample_tokens(batch)
     peak = max(moments, key=lambda m: m.total)
@@ -234,8 +260,8 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
     memory_interval = (reserved * memory_range.low_ratio, reserved * memory_range.high_ratio)
     fits, reason = _verdict(reserved, memory_interval, usable)
     flops = {key: value * run.dp for key, value in timing.flops.items()}
-    model_flops = sum(v for (phase, _), v in flops.items() if phase != "recompute")
-    peak_rate = r.profile.peak_flops.get(r.formats.compute)
+    model_flops = sum(v for (phase, _), v in flops.items() if phase not in ("recompute", "optimizer"))
+    peak_rate = r.profile.peak_flops.get(r.formats.product)
     rate = hourly_rate(r)
     hours = None if total is None else total * run.hardware.gpus / HOUR
     busy = sum(v for (_, kind), v in timing.seconds.items() if kind in ("matmul", "attention")) / seconds
@@ -247,6 +273,7 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
     terms: list[Term] = []
     terms += ledger.parameter_terms(w)
     terms += ledger.memory_terms(r, w, peak, detail.parts)
+    terms += ledger.host_terms(host.parts, r.run.hardware.gpus_per_node or 1)
     terms += ledger.reserved_terms(allocated, reserved, detail.context)
     terms += ledger.flop_terms(r, w, flops)
     terms += ledger.time_terms(r, timing)
@@ -273,7 +300,8 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
         co2e_kg=None if energy is None else energy * watts.intensity,
         basis=r.profile.basis,
         terms=tuple(terms),
-        warnings=_warnings(r, w, rate.source if cost is None and hours is not None else "", hours),
+        warnings=_host_warnings(r, host)
+        + _warnings(r, w, rate.source if cost is None and hours is not None else "", hours),
         run=run,
         memory_curve=_Curve(moments),
         peak_moment=_PHASES[peak.phase]
@@ -313,6 +341,7 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
             "accelerator": None if r.accelerator is None else r.accelerator.name,
             "profile_source": r.profile.source,
             "context_bytes": detail.context,
+            "host_memory_bytes": host.total * min(run.hardware.gpus, run.hardware.gpus_per_node or 1),
             "sticker_memory_bytes": None if r.accelerator is None else r.accelerator.memory_bytes,
             "time_ratios": (time_range.low_ratio, time_range.high_ratio),
             "dp": run.dp,
@@ -401,6 +430,10 @@ _WORDS = {
     "slowdown": "compute slowed by communication beside it",
     "embedding": "embeddings",
     "update": "the optimizer",
+    "host_update": "the optimizer on the host",
+    "host_link": "transfers to and from the host that compute does not hide",
+    "product": "the optimizer's matrix products",
+    "curvature": "the optimizer's curvature estimate",
     "clip": "gradient clipping",
     "loop": "the training loop",
 }
@@ -421,6 +454,8 @@ def _limits(timing: StepTime) -> str:
         "attention": "Compute-bound",
         "launch": "CPU-bound",
         "exposed": "Communication-bound",
+        "host_link": "Host-bound",
+        "host_update": "Host-bound",
     }.get(kind, "Memory-bound")
     return f"{word}: {', '.join(shares)}."
 
@@ -437,6 +472,15 @@ def _assumptions(r: Resolved) -> list[str]:
     if r.run.hardware.gpus > 1:
         lines.append(f"Communication library: {source('nccl_bytes')}")
     return lines
+
+
+def _host_warnings(r: Resolved, host: HostBytes) -> tuple[str, ...]:
+    """Host memory of a machine against what its ranks put there."""
+    given = r.run.hardware.host_memory_gib
+    need = host.total * min(r.run.hardware.gpus, r.run.hardware.gpus_per_node or 1)
+    if given is None or need <= given * 2**30:
+        return ()
+    return (f"Host memory: a machine needs {format_bytes(need)} for what is offloaded and has {given:g} GiB.",)
 
 
 def _warnings(r: Resolved, w: Workload, price_problem: str, hours: float | None) -> tuple[str, ...]:

@@ -27,6 +27,16 @@ _STEP_FORMULAS = {
         "processor time per operator of the profile and the stack",
     ),
     "update": ("max(bytes / (f B), kernels · t_dispatch)", "bytes and kernels of the optimizer's implementation"),
+    "host_update": ("28 · N_trained / (f B_host)", "bandwidth of host memory (assumed server, or as given)"),
+    "host_link": (
+        "sum of max(0, bytes / (f B_link) − t_compute beside it)",
+        "link to the host of the catalog; share of it that copies reach is assumed",
+    ),
+    "product": (
+        "sum of t(m, n, k) + columns · kernels · t_launch of factorisations",
+        "device curve of matrix products; factorisations as chains of small kernels (not measured)",
+    ),
+    "curvature": ("t_model / every", "one more forward and backward of a micro step"),
     "clip": ("3 · gradient bytes / (f B)", "torch.nn.utils.clip_grad_norm_"),
     "exposed": ("sum of max(0, t_collective − t_compute beside it)", "collective curves by message size and group"),
     "slowdown": ("x · min(t_collective, t_compute)", "share of compute lost beside a collective"),
@@ -149,6 +159,13 @@ def _source_of(r: Resolved, name: str) -> str:
     return f"parameters of the model; {r.run.parallel.sharding} over {r.run.dp} ranks (Rajbhandari et al. 2020, arXiv:1910.02054)"
 
 
+def host_terms(parts: dict[str, float], ranks: int) -> list[Term]:
+    """`host/…`: what one rank keeps in host memory."""
+    inputs: dict[str, float | int | str] = {"ranks on a machine": ranks}
+    origin = "Ren et al. 2021, arXiv:2101.06840; Rajbhandari et al. 2021, arXiv:2104.07857; paged states: bitsandbytes"
+    return [_term(f"host/{name}", size, "B", "N · bytes of one rank", inputs, origin) for name, size in parts.items()]
+
+
 def reserved_terms(allocated: float, reserved: float, context: float) -> list[Term]:
     """`reserved/…`: what the allocator holds beyond live tensors. The context of the driver stands apart: it lowers the usable memory."""
     slack = constant("reserved_slack")
@@ -192,7 +209,7 @@ def time_terms(r: Resolved, timing: StepTime) -> list[Term]:
     """`time/<phase>/<kind>`: sums to the step time."""
     profile = r.profile
     inputs: dict[str, float | int | str] = {
-        "P": profile.peak_flops.get(r.formats.compute, 0.0),
+        "P": profile.peak_flops.get(r.formats.product, 0.0),
         "B": profile.memory_bandwidth,
         "accumulation": r.run.batch.accumulation,
         "t_dispatch": profile.dispatch_seconds * by_stack("dispatch", r.stack.name),

@@ -50,7 +50,7 @@ class Persistent:
 
     gradient_bytes: persistent bytes of one trained element's gradient · present: gradients exist before this micro step (accumulation) ·
     gathered: bytes of one element of a gathered weight, None when weights are whole · gradient_share: fraction of
-    the reduced gradient that stays on this rank.
+    the reduced gradient that stays on this rank · offloaded: saved tensors of blocks go to the host, all but those of one block of each kind.
     """
 
     books: tuple[float, ...]
@@ -59,6 +59,7 @@ class Persistent:
     gathered: float | None = None
     gradient_share: float = 1.0
     sharded_gradients: bool = False
+    offloaded: bool = False
 
 
 @dataclass
@@ -84,6 +85,10 @@ class Walk:
     _accumulated: set[str] = field(default_factory=set)
     _last: dict[int, dict[int, int]] = field(default_factory=dict)
     _transient: float = 0.0
+    _once: float = 0.0
+    """Gradients of parameters that all blocks share: later blocks add into the first one's."""
+    offloaded: float = 0.0
+    """Saved tensors that went to the host [bytes]."""
     _walked: float = 0.0
 
     def run(self) -> list[Moment]:
@@ -125,6 +130,7 @@ class Walk:
         if phase == "backward":
             self._sum_gradients(stretch)
         start, before, known = len(self.moments), tuple(self.live), {*self._gradients, id(stretch.source)}
+        once = self._once
         walk(stretch)
         one = self.moments[start:]
         one = [m._replace(position=self._walked + i / len(one)) for i, m in enumerate(one)]
@@ -135,6 +141,10 @@ class Walk:
         for key in self._gradients.keys() - known:  # each of the blocks leaves such a gradient to the first stretch
             self._gradients[key].size *= stretch.count
         change = [a - b for a, b in zip(self.live, before, strict=True)]
+        change[GRADIENTS] -= self._once - once
+        if self.persistent.offloaded and stretch.name == "block":
+            self.offloaded += max(0.0, change[ACTIVATIONS]) * (stretch.count - 1)
+            change[ACTIVATIONS] = 0.0
         for repeat in _sampled(stretch.count):
             shifted = [
                 Moment(phase, place, tuple(v + repeat * c for v, c in zip(parts, change, strict=True)), at + repeat)
@@ -338,9 +348,12 @@ class Walk:
             return
         self._accumulated.add(parameter.name)
         if fresh:
-            same = passed is not None and passed.size == size == kept
-            if not same:
-                self.live[GRADIENTS] += kept
+            self.live[GRADIENTS] += kept
+            if parameter.shared:
+                self._once += kept
+            if passed is not None and passed.users == 1 and passed.size == size == kept:
+                self.live[passed.category] -= passed.size  # autograd keeps the incoming gradient as it is
+                passed.size = 0.0
             if kept != size:
                 self._pending(size)
             return

@@ -16,9 +16,14 @@ from planner.run import PRECISIONS, Batch, Hardware, Precision, Run
 from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
-from planner.workload.precision import QUANTIZED, Formats, formats
+from planner.workload.precision import QUANTIZED, Formats, formats, scaled_products
+from planner.workload.scaled import Scaled
 from planner.workload.stacks import Stack, find_stack
 
+_LIBRARIES = {
+    "transformer-engine": "Transformer Engine, which keeps the quantised inputs for backward",
+    "torchao": "torchao's Float8Linear, which keeps the bf16 inputs and casts them again in backward",
+}
 DEFAULT_GPU = "H100 SXM 80GB"
 DEFAULT_SEQ = 2048
 _FUSED = {"adamw": "adamw-fused"}
@@ -78,8 +83,22 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     if master != precision.master_weights:
         precision = precision.model_copy(update={"master_weights": master})
         notes.append(f"{stack.label} keeps an fp32 master copy of {precision.weights} weights.")
+    if stack.name == "deepspeed" and "optimizer" in run.offload and precision.weights == "fp32":
+        low = precision.compute if precision.compute in ("bf16", "fp16") else None
+        if low is not None:
+            precision = precision.model_copy(update={"weights": low, "autocast": False, "master_weights": True})
+            notes.append(
+                f"DeepSpeed keeps {low} weights on the accelerator and their fp32 masters with the optimizer on the host."
+            )
+    scaled = scaled_products(
+        precision,
+        library=stack.scaled,
+        cached=stack.caches_scaled and not sharded,
+        capability=accelerator.compute_capability if accelerator is not None else None,
+    )
     kinds = formats(
         precision,
+        scaled=scaled,
         cast_on_gather=sharded and stack.cast_on_gather,
         fp32_gradients=stack.fp32_gradients and run.method.name in ("full", "freeze"),
     )
@@ -87,9 +106,15 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         # prepare_model_for_kbit_training leaves norms and embeddings in fp32; FSDP's mixed precision then keeps the residual stream there
         kinds = replace(kinds, graph="fp32", autocast=kinds.compute)
     _check_dtype(kinds.compute, profile)
+    if scaled is not None:
+        _check_scaled(precision, scaled, accelerator, profile)
+        notes.append(
+            f"{precision.compute} products ({scaled.recipe.label}) by {_LIBRARIES[scaled.library]}; head, embeddings and attention stay in bf16."
+        )
     optimizer = find_optimizer(
         _FUSED.get(run.optimizer, run.optimizer) if stack.optimizer == "fused" else run.optimizer
     )
+    _check_options(run, optimizer)
     attention = _attention(run, arch, accelerator, kinds, notes)
     head = run.head or arch.default_head
     if head not in arch.offered:
@@ -107,9 +132,16 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             f"does not work with {run.method.name}: a checkpointed block drops the cache that holds the keys and values",
             "Use none.",
         )
+    if run.activation_checkpointing != "none" and any(stack.nested_checkpoints for stack in arch.stacks):
+        raise PlanError(
+            "activation_checkpointing",
+            run.activation_checkpointing,
+            f"is nested in {arch.model_type} (each stage and each of its layers), which is not planned",
+            "Use none.",
+        )
+    if virtual and any(stack.front is not None for stack in arch.stacks):
+        raise PlanError("method.name", run.method.name, "needs tokens of text before the model", "Use lora or freeze.")
     hardware, topology = _hardware(run, accelerator, profile, notes)
-    if run.offload != "none":
-        raise PlanError("offload", run.offload, "is not planned yet", "Use none.")
     method = run.method.model_copy(update=dict(adaptation.resolved))
     full = run.model_copy(
         update={
@@ -283,6 +315,17 @@ def _precision(run: Run, adaptation: Adaptation, profile: DeviceProfile, notes: 
     return Precision(**PRECISIONS[f"{low}-mixed"])
 
 
+def _check_options(run: Run, optimizer: Optimizer) -> None:
+    for name, value in run.optimizer_options:
+        if value is not None and name not in optimizer.options:
+            raise PlanError(
+                f"optimizer_options.{name}",
+                value,
+                f"means nothing for {optimizer.name}",
+                f"It reads {', '.join(optimizer.options) or 'no option'}.",
+            )
+
+
 def _check_dtype(compute: str, profile: DeviceProfile) -> None:
     if not profile.supports(compute):
         others = [d for d in ("bf16", "fp16", "tf32", "fp32") if profile.supports(d)]
@@ -292,6 +335,27 @@ def _check_dtype(compute: str, profile: DeviceProfile) -> None:
             compute,
             f"is not a matrix type of {profile.accelerator_name}",
             f"Use {' or '.join(named or others)}.",
+        )
+
+
+def _check_scaled(
+    precision: Precision, scaled: Scaled, accelerator: Accelerator | None, profile: DeviceProfile
+) -> None:
+    """8- and 4-bit products need the hardware, and blocks of scales need the hardware that multiplies them."""
+    compute = precision.compute
+    if not profile.supports(scaled.recipe.product):
+        raise PlanError(
+            "precision.compute",
+            compute,
+            f"is not a matrix type of {profile.accelerator_name}",
+            "Use bf16 or bf16-mixed.",
+        )
+    if accelerator is None or compute not in ("mxfp8", "nvfp4"):
+        return
+    capability = accelerator.compute_capability or 0.0
+    if accelerator.vendor == "NVIDIA" and capability < 10.0:
+        raise PlanError(
+            "precision.compute", compute, f"needs Blackwell, {accelerator.name} has {capability}", "Use fp8."
         )
 
 

@@ -16,6 +16,7 @@ from planner.device import DeviceProfile
 from planner.device.collectives import Topology, collective_seconds
 from planner.device.gemm import Layout
 from planner.estimate.constants import by_stack, constant
+from planner.estimate.update import product_seconds
 from planner.workload.graph import BYTES, Kernel, Operation
 from planner.workload.optimizers import Step
 from planner.workload.stacks import Stack
@@ -51,10 +52,14 @@ class Ranks:
 
 
 class Clock:
-    """Times kernels on one device; equal kernels are looked up once."""
+    """Times kernels on one device; equal kernels are looked up once.
 
-    def __init__(self, profile: DeviceProfile, stack: Stack) -> None:
+    scaled_rate: rate of fp8 products over those of the profile, which were measured with a scale per row.
+    """
+
+    def __init__(self, profile: DeviceProfile, stack: Stack, scaled_rate: float = 1.0) -> None:
         self.profile, self.stack = profile, stack
+        self.scaled_rate = scaled_rate
         self._known: dict[tuple[object, ...], float] = {}
         self.dispatch = profile.dispatch_seconds * by_stack("dispatch", stack.name)
         self.unit = by_stack("sharded_unit_seconds", stack.name)
@@ -76,11 +81,12 @@ class Clock:
     def _evaluate(self, kernel: Kernel) -> float:
         profile = self.profile
         if kernel.kind == "matmul":
-            return float(
+            seconds = float(
                 profile.matmul_seconds(
                     kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=cast(Layout, kernel.layout)
                 )
             )
+            return seconds / self.scaled_rate if kernel.dtype == "fp8" else seconds
         if kernel.kind == "attention":
             return (
                 float(
@@ -124,7 +130,7 @@ def step_time(
     for stretch in workload.stretches:
         _stretch(result, stretch, clock, ranks, accumulation)
     _gradient_exchange(result, workload, ranks, accumulation)
-    _optimizer(result, clock, optimizer, trained_bytes, ranks)
+    _optimizer(result, clock, optimizer, trained_bytes, accumulation)
     result.seconds["overhead", "loop"] += constant("fixed_step_seconds")
     return result
 
@@ -221,14 +227,25 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
         result.seconds["communication", "exposed"] += gather
 
 
-def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float, ranks: Ranks) -> None:
-    """Memory-bound update of this rank's share, after clipping by global norm where the stack clips."""
+def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float, accumulation: int) -> None:
+    """The update of this rank's share, after clipping by global norm where the stack clips."""
     if not trained_bytes:
         return
     profile = clock.profile
     passes = max(1.0, step.kernels)
     busy = passes * float(profile.stream_seconds(step.moved / passes, "elementwise"))
     result.seconds["optimizer", "update"] += max(busy, step.kernels * clock.dispatch)
+    if step.products or step.decompositions:
+        seconds, flops = product_seconds(profile, step)
+        result.seconds["optimizer", "product"] += seconds
+        result.flops["optimizer", "product"] += flops
+    if step.gradients:
+        passes_of_model = ("forward", "recompute", "backward")
+        share = step.gradients / accumulation
+        again = sum(v for (phase, _), v in result.seconds.items() if phase in passes_of_model)
+        result.seconds["optimizer", "curvature"] += share * again
+        work = sum(v for (phase, _), v in result.flops.items() if phase in passes_of_model)
+        result.flops["optimizer", "curvature"] += share * work
     if clock.stack.clips:
         clip = float(profile.stream_seconds(trained_bytes, "reduction")) + float(
             profile.stream_seconds(2 * trained_bytes, "elementwise")

@@ -14,7 +14,7 @@ from planner.evidence.rows import Row
 from planner.run import DtypeName, Method, WeightDtype
 from planner.units import GIB
 from planner.workload.methods import METHODS
-from planner.workload.precision import QUANTIZED
+from planner.workload.precision import QUANTIZED, SCALED
 
 __all__ = ["Skip", "to_run"]
 
@@ -91,7 +91,7 @@ def to_run(row: Row, purpose: Purpose = "time") -> dict[str, Any]:
         "activation_checkpointing": _choice(row.act_ckpt, ("none", "selective", "full"), "act_ckpt") or "none",
         "offload": _choice(row.offload, tuple(_OFFLOADS), "offload") or "none",
     }
-    if row.framework:
+    if row.framework or row.compute_dtype in SCALED:
         run["stack"] = _stack(row)
     if precision := _precision(row):
         run["precision"] = precision
@@ -131,6 +131,8 @@ def stack_of(row: Row) -> str | None:
 
 
 def _stack(row: Row) -> str:
+    if not row.framework and row.compute_dtype in SCALED:
+        return "megatron"  # fp8 results that name no software are MLPerf's, which ran NeMo or its like on Transformer Engine
     stack = STACKS.get((row.framework or "").lower())
     if stack is None:
         raise Skip(f"training software {row.framework!r} has no stack")
@@ -191,7 +193,7 @@ def _precision(row: Row) -> dict[str, Any]:
         return {}
     if compute not in get_args(DtypeName):
         raise Skip(f"compute type {compute} is not covered")
-    sixteen_bit = "bf16" if compute == "fp8" else compute
+    sixteen_bit = "bf16" if compute in SCALED else compute
     weights = _WEIGHTS.get(row.weights_dtype or "", row.weights_dtype) or ("fp32" if compute == "tf32" else sixteen_bit)
     if weights not in get_args(WeightDtype):
         raise Skip(f"weights stored as {weights} are not covered")
@@ -200,8 +202,10 @@ def _precision(row: Row) -> dict[str, Any]:
     trains_adapters = (
         row.method or "full"
     ) != "full"  # what trains adapters over a lower-precision base runs under autocast unless it says otherwise
-    casts = (weights == "fp32" or trains_adapters) and compute in ("bf16", "fp16", "fp8")
+    casts = (weights == "fp32" or trains_adapters) and compute in ("bf16", "fp16", *SCALED)
+    recipe = {"recipe": "row"} if compute == "fp8" and "rowwise" in (row.variant or "") else {}
     return {
+        **recipe,
         "weights": weights,
         "compute": compute,
         "autocast": casts if row.autocast is None else row.autocast,

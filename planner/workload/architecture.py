@@ -31,9 +31,11 @@ wide: the scores themselves are computed in fp32 (GPT-J)."""
 
 @dataclass(frozen=True)
 class Names:
-    """Module paths, for target selection as peft and `requires_grad_` users do it. `{i}` is the layer."""
+    """Module paths, for target selection as peft and `requires_grad_` users do it. `{i}` is the layer: its number, or
+    what `numbers` calls it where layers are numbered within stages."""
 
     layer: str = "model.layers.{i}"
+    numbers: tuple[str, ...] = ()
     query: str = "self_attn.q_proj"
     key: str = "self_attn.k_proj"
     value: str = "self_attn.v_proj"
@@ -64,7 +66,7 @@ class Experts:
     (`renormalized`), or a softmax over the chosen scores alone (`chosen`).
     wide: the chosen weights stay in fp32 (Mixtral) instead of taking the router's type.
     shared: width of an expert that every token passes, 0 when there is none.
-    wrapped: peft's all-linear wraps the router and the stacked weights as well.
+    unstacked: names of gate, up and down projection before they were stacked, where peft adapts the router and the stacked weights by them.
     """
 
     count: int
@@ -73,7 +75,7 @@ class Experts:
     routing: Literal["softmax", "renormalized", "chosen"] = "softmax"
     wide: bool = False
     shared: int = 0
-    wrapped: bool = False
+    unstacked: tuple[str, str, str] | tuple[()] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
     key_bias: whether keys have a bias where queries and values do; None is the same.
+    stages: how many the layers are divided into, where their paths count these · nested_checkpoints: transformers
+    checkpoints a stage and each of its layers.
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
@@ -149,6 +153,8 @@ class Architecture:
     names: Names = field(default_factory=Names)
     sdpa: bool = True
     eager: bool = True
+    stages: int = 0
+    nested_checkpoints: bool = False
     variants: tuple[Mapping[str, Any], ...] = ()
     front: Front | None = None
     mixer: Mixer | None = None
@@ -164,6 +170,11 @@ class Architecture:
     def at(self, layer: int) -> Architecture:
         """The traits of one layer: where layers differ, `variants` says in what, layer by layer or by period."""
         return self.kinds[layer % len(self.kinds)]
+
+    def path(self, layer: int) -> str:
+        """Module path of a layer."""
+        n = self.names
+        return n.layer.replace("{i}", n.numbers[layer] if n.numbers else str(layer))
 
     @cached_property
     def kinds(self) -> tuple[Architecture, ...]:

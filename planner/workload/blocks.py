@@ -10,7 +10,7 @@ from planner.workload.writer import Writer
 
 def block(w: Writer, index: int, x: Tensor) -> Tensor:
     """One transformer block."""
-    layer = w.names.layer.replace("{i}", str(index))
+    layer = w.arch.path(index)
     arch, g = w.arch, w.graph
     if arch.layout is not None:
         return arch.layout.write(w, layer, index, x)

@@ -55,6 +55,8 @@ def lookup(w: Writer, path: str, rows: float, width: float, tokens: float, *, ti
     table = w.share(path + ".weight", (rows, width)) if tied else w.weight(path + ".weight", (rows, width))
     if w.s.adaptation.copies(path):
         table = w.copy_of(path + ".weight", (rows, width))
+    if path == w.names.embedding:
+        table = w.with_tokens(table)
     y = g.new((w.b, tokens, width), table.dtype, table.requires_grad, "embedding")
     moved = 2 * y.bytes
     g.add_operation(

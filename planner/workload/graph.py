@@ -19,12 +19,15 @@ BYTES: dict[str, float] = {
     "bf16": 2,
     "fp16": 2,
     "fp8": 1,
+    "fp8-block": 1 + 4 / 128,
+    "mxfp8": 1 + 1 / 32,
+    "nvfp4": 0.5 + 1 / 16,
     "int8": 1,
     "bool": 1,
     "int64": 8,
     "nf4": 0.5,
 }
-"""Bytes of one element. nf4 without its scales, which `precision.py` adds."""
+"""Bytes of one element; fp8-block, mxfp8 and nvfp4 with their scales, nf4 without its scales, which `precision.py` adds."""
 
 
 FUSED_ATTENTION = "attention"
@@ -517,7 +520,7 @@ class Graph:
             head_dim = -(-head_dim // 8) * 8
             q = self.copy(q, (batch, heads, seq, head_dim), name="pad")
             k, v = (self.copy(t, (batch, kv_heads, keys, head_dim), name="pad") for t in (k, v))
-        needs = q.requires_grad or k.requires_grad or v.requires_grad
+        needs = any(t.requires_grad for t in (q, k, v, *(() if bias is None else (bias,))))
         out = self.new((batch, heads, seq, head_dim), q.dtype, needs, "attention_output")
         lse = self.new((batch, heads, seq), "fp32", False, "log_sum_exp")
         square = batch * heads * seq * keys * head_dim

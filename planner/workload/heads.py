@@ -28,7 +28,7 @@ def head(w: Writer, x: Tensor) -> Tensor:
     tied = arch.tied
     g.category = "logits"
     head = w.names.head + (".decoder" if arch.head_transform else "")
-    weight = w.weight(w.names.embedding + ".weight", (arch.vocab, width)) if tied else None
+    weight = w.with_tokens(w.weight(w.names.embedding + ".weight", (arch.vocab, width))) if tied else None
     if w.s.stack.loss == "chunked":
         return chunked_loss(w, x, weight if weight is not None else w.weight(head + ".weight", (arch.vocab, width)))
     logits = w.linear(head, x, arch.vocab, bias=arch.head_bias, base=False, weight=weight)

@@ -24,7 +24,7 @@ def block_linears(arch: Architecture) -> tuple[str, ...]:
 
 def layer_linears(arch: Architecture, layer: int) -> tuple[str, ...]:
     """Linear layers of one layer of a stack, whole paths."""
-    prefix = arch.names.layer.replace("{i}", str(layer))
+    prefix = arch.path(layer)
     return tuple(f"{prefix}.{part}" for part in block_linears(arch.at(layer)))
 
 

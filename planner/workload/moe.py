@@ -40,7 +40,8 @@ def shared_expert(w: Writer, path: str, width: int, x: Tensor) -> Tensor:
 def route(w: Writer, path: str, experts: Experts, x: Tensor) -> tuple[Tensor, Tensor]:
     """Weights and indices of the chosen experts, [T, k] each: softmax and top-k of a linear score."""
     g, tokens = w.graph, x.shape[0]
-    scores = g.linear(x, w.weight(path + ".weight", (experts.count, x.shape[-1])), name="router")
+    weight = w.weight(path + ".weight", (experts.count, x.shape[-1]))
+    scores = g.linear(x, w.s.adaptation.merged(w, path + ".weight", weight), name="router")
     if experts.routing == "chosen":
         values, chosen = top(w, g.cast(scores, "fp32", name="router_upcast"), experts.active)
         return g.cast(g.softmax(values, name="router_softmax"), x.dtype, name="router_downcast"), chosen
@@ -111,6 +112,8 @@ def grouped(w: Writer, path: str, x: Tensor, experts: Experts, out: float) -> Te
     weight = w.weight(path, (experts.count, out, x.shape[-1]), base=w.s.stack.quantizes_experts)
     assert weight.parameter is not None
     quantized = weight.parameter.dtype in QUANTIZED
+    if not quantized:
+        weight = w.s.adaptation.merged(w, path, weight)
     x = g.cast(x, w.s.formats.compute if quantized else weight.dtype, name="expert_input")
     rows, inner = x.shape
     needs = x.requires_grad or weight.requires_grad

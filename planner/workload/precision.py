@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from planner.errors import PlanError
 from planner.run import Precision
+from planner.workload.scaled import RECIPES, Scaled
 
 QUANTIZED = ("nf4", "nf4-dq", "int8", "int4")
 
@@ -15,6 +16,7 @@ STORED_BYTES: dict[str, float] = {
     "fp16": 2.0,
     "fp8": 1.0,
     "int8": 1.0,
+    "int64": 8.0,
     "nf4": 0.5 + 4 / 64,
     "int4": 0.5 + 2.5 / 128,
     "nf4-dq": 0.5 + 1 / 64 + 4 / (64 * 256),
@@ -35,18 +37,60 @@ class Formats:
     compute: str
     autocast: str | None
     master: bool
+    scaled: Scaled | None = None
+
+    @property
+    def product(self) -> str:
+        """Type of the matrix products of the blocks, as the device profile names it."""
+        return self.compute if self.scaled is None else self.scaled.recipe.product
 
 
-def formats(precision: Precision, *, cast_on_gather: bool, fp32_gradients: bool) -> Formats:
+SCALED = ("fp8", "mxfp8", "nvfp4")
+"""Compute types that scale their operands."""
+
+
+def scaled_products(precision: Precision, *, library: str, cached: bool, capability: float | None) -> Scaled | None:
+    """How low-precision products run, None for plain ones. capability: NVIDIA compute capability, None elsewhere.
+
+    Tensor cores before compute capability 10 take 8-bit operands in one layout only (cuBLAS: TN), AMD's in any.
+    Raises `PlanError` for a recipe that contradicts the compute type.
+    """
+    compute, recipe = precision.compute, precision.recipe
+    if compute not in SCALED:
+        if recipe is not None:
+            raise PlanError("precision.recipe", recipe, f"means nothing for {compute} products", "Use compute: fp8.")
+        return None
+    if compute != "fp8" and recipe is not None:
+        raise PlanError("precision.recipe", recipe, f"contradicts compute: {compute}", "Leave it out.")
+    if compute == "fp8" and recipe is None:
+        recipe = "delayed" if library == "transformer-engine" else "current"
+    if recipe == "delayed" and library == "torchao":
+        raise PlanError(
+            "precision.recipe", recipe, "is not offered by torchao", "Use current, or a stack with Transformer Engine."
+        )
+    chosen = RECIPES[recipe or compute]
+    return Scaled(chosen, library, cached and library != "torchao", capability is not None and capability < 10.0)
+
+
+def formats(
+    precision: Precision, *, cast_on_gather: bool, fp32_gradients: bool, scaled: Scaled | None = None
+) -> Formats:
     """Resolve a run's precision.
 
     cast_on_gather: fully sharded weights are stored in `weights` and gathered in `compute` (FSDP MixedPrecision), so that the graph sees `compute`.
     fp32_gradients: the stack accumulates gradients in fp32 beside lower-precision weights (Megatron's main_grad).
+    scaled: how products of fp8 or fp4 run; everything else then computes in bf16.
     Raises `PlanError` for formats that this version does not plan.
     """
     weights, compute = precision.weights, precision.compute
-    if compute == "fp8" or weights == "fp8":
-        raise PlanError("precision", "fp8", "is not planned yet", "Use bf16 or bf16-mixed.")
+    if weights == "fp8":
+        raise PlanError(
+            "precision.weights", "fp8", "is not planned: weights stay in bf16 or fp32 beside fp8 products", "Use bf16."
+        )
+    if scaled is not None:
+        if weights in QUANTIZED:
+            raise PlanError("precision.weights", weights, f"contradicts compute: {compute}", "Use bf16 weights.")
+        compute = "bf16"
     base = weights if weights in QUANTIZED else None
     low = "fp16" if compute == "fp16" else "bf16"
     stored = low if base else weights
@@ -57,4 +101,4 @@ def formats(precision: Precision, *, cast_on_gather: bool, fp32_gradients: bool)
     if stored == "fp32" and compute in ("bf16", "fp16") and (cast_on_gather or not precision.autocast):
         graph = compute  # weights are cast once (on gather, or as the working copy of fp32 masters), not by autocast at each use
     gradient = "fp32" if fp32_gradients or stored == "fp32" else stored
-    return Formats(graph, stored, base, gradient, compute, autocast, precision.master_weights)
+    return Formats(graph, stored, base, gradient, compute, autocast, precision.master_weights, scaled)

@@ -36,6 +36,8 @@ class Stack:
     output_copies: fp32 copies of the logits that stay alive in backward under full sharding (accelerate's convert_outputs_to_fp32).
     requires_input_grad: under checkpointing the embeddings' output requires a gradient even when nothing below is trained.
 
+    wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
+    scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
     quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
@@ -61,9 +63,12 @@ class Stack:
     output_copies: int = 0
     requires_input_grad: bool = False
     quantizes_experts: bool = False
+    wide_embedding_states: bool = False
+    scaled: Literal["transformer-engine", "torchao"] = "torchao"
+    caches_scaled: bool = False
 
 
-_HUGGING_FACE: dict[str, Any] = {"output_copies": 1, "requires_input_grad": True}
+_HUGGING_FACE: dict[str, Any] = {"output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
 
 STACKS: dict[str, Stack] = {
     stack.name: stack
@@ -105,6 +110,7 @@ STACKS: dict[str, Stack] = {
             early_stop=False,
             quantizes_experts=True,
             requires_input_grad=True,
+            wide_embedding_states=True,
         ),
         Stack(
             "hf-compile",
@@ -140,6 +146,8 @@ STACKS: dict[str, Stack] = {
             master_by_default=True,
             bucket_copies=False,
             optimizer="fused",
+            scaled="transformer-engine",
+            caches_scaled=True,
         ),
         Stack(
             "deepspeed",
@@ -152,6 +160,7 @@ STACKS: dict[str, Stack] = {
             bucket_bytes=5e8,
             bucket_copies=False,
             optimizer="fused",
+            scaled="transformer-engine",
         ),
         Stack(
             "composer",
@@ -162,6 +171,7 @@ STACKS: dict[str, Stack] = {
             "upcast",
             early_stop=False,
             dropout=False,
+            scaled="transformer-engine",
         ),
         Stack(
             "litgpt",
@@ -172,6 +182,7 @@ STACKS: dict[str, Stack] = {
             "chunked",
             dropout=False,
             clips=False,
+            scaled="transformer-engine",
         ),
         Stack(
             "torchtune",

@@ -108,14 +108,33 @@ class _Tracer:
         return x
 
     def _blocks(self, arch: Architecture, x: Tensor) -> Tensor:
+        if self.whole and self.s.checkpoint_every > 1:
+            return self._some_blocks(arch, x)
         for indices, count in runs_of_equal_layers(arch, self.s.adaptation):
             for part, times in ((indices, 1), (tuple(i + len(indices) for i in indices), count - 1)):
                 for index in part if times else ():
-                    x = self._block(arch, index, times, x)
+                    x = self._block(arch, index, times, x, self.whole)
         return x
 
-    def _block(self, arch: Architecture, index: int, times: int, x: Tensor) -> Tensor:
-        w, whole = self._writer(arch.at(index)), self.whole
+    def _some_blocks(self, arch: Architecture, x: Tensor) -> Tensor:
+        """One block in `every` is checkpointed (torchtitan's selective option n: the n-th, 2n-th, …).
+
+        They are written in their order, since the gradients grow as the kept tensors go: only neighbours that are equal share a stretch.
+        """
+        every = self.s.checkpoint_every
+        for indices, count in runs_of_equal_layers(arch, self.s.adaptation):
+            period, end = len(indices), indices[0] + len(indices) * count
+            layer = indices[0]
+            while layer < end:
+                checkpointed = (layer + 1) % every == 0
+                alike = period == 1 and layer > indices[0] and not checkpointed
+                times = min(every - 1 - layer % every, end - layer) if alike else 1
+                x = self._block(arch, layer, times, x, checkpointed)
+                layer += times
+        return x
+
+    def _block(self, arch: Architecture, index: int, times: int, x: Tensor, whole: bool) -> Tensor:
+        w = self._writer(arch.at(index))
         y = block(w, index, x)
         w.graph.release(x, y, *w.kept)  # the caller refers to the block's input until it returns
         operations = w.graph.operations
@@ -128,9 +147,14 @@ class _Tracer:
             checkpointed=whole,
             skipped=last_kept_only_inputs(operations) if whole and self.s.stack.early_stop else 0,
             held=(*w.graph.cached_casts, *w.held),
-            retained=_retained(operations) if whole and self.selective else (),
+            retained=self._retained(operations) if whole else (),
         )
         return y
+
+    def _retained(self, operations: list[Operation]) -> tuple[Operation, ...]:
+        if self.selective:
+            return _retained(operations)
+        return tuple(o for o in operations if o.kind in self.s.checkpoint_keep and o.forward)
 
     def _tail(self, arch: Architecture, x: Tensor) -> Tensor:
         """The end of a tower. Its result lives as long as later stacks may use it."""
@@ -146,6 +170,8 @@ class _Tracer:
     def _head(self, x: Tensor) -> None:
         w = self._writer(self.s.arch)
         loss = write_head(w, x)
+        added = [(p, s.count) for s in self.stretches for p in s.parameters if p.adapter]
+        loss = self.s.adaptation.finish(w, loss, added)
         self._add("head", w, x, loss, held=w.graph.cached_casts)
 
     def _add(self, name: str, w: Writer, source: Tensor | None, output: Tensor, **more: Any) -> None:
@@ -206,7 +232,7 @@ def _run_lengths(keys: list[Hashable]) -> list[tuple[tuple[int, ...], int]]:
 
 def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashable:
     """Everything by which one layer can differ from another."""
-    prefix = arch.names.layer.replace("{i}", str(layer))
+    prefix = arch.path(layer)
     modules = layer_linears(arch, layer)
     weights = [m + end for m in modules for end in (".weight", ".bias")] + [
         f"{prefix}.{n}{end}" for n in (*arch.names.norms, *arch.names.qk_norms) for end in (".weight", ".bias")
@@ -216,6 +242,7 @@ def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashab
         id(arch.at(layer)),
         tuple(adaptation.trains(w) for w in weights),
         tuple(adaptation.adapts(m) for m in modules),
+        tuple(adaptation.copies(w.rsplit(".", 1)[0]) for w in weights),
     )
 
 

@@ -15,6 +15,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
 from planner.workload.precision import QUANTIZED, Formats
+from planner.workload.scaled import scaled_linear
 from planner.workload.stacks import Stack
 
 
@@ -23,7 +24,7 @@ class Setting:
     """Everything that the layers need to know beside the graph they write to.
 
     arch: the main stack · batch, seq: sequences of a micro step and the user's tokens of each · given: the run's batch,
-    for stacks that count in other units.
+    for stacks that count in other units · checkpoint_every, checkpoint_keep: which blocks are checkpointed, which kinds of operations they keep.
     """
 
     arch: Architecture
@@ -36,6 +37,8 @@ class Setting:
     recompute_attention: bool = False
     sharded: bool = False
     given: Batch = field(default_factory=Batch)
+    checkpoint_every: int = 1
+    checkpoint_keep: tuple[str, ...] = ()
 
     @property
     def eager(self) -> bool:
@@ -62,6 +65,8 @@ class Writer:
         self.keys = self.t + (setting.adaptation.prefix_tokens if main else 0)
         self.carried: dict[Hashable, Tensor] = {}
         """What an earlier part made for later ones: the prefix of each layer (by its number), a tower's output (by its name)."""
+        self.quantised: dict[int, tuple[Tensor, Tensor]] = {}
+        """Low-precision copies of a tensor that several layers read, by storage: by rows and by columns."""
         self.head_kind = "causal-lm"
         self.checkpointed = False
         """Whether blocks are recomputed."""
@@ -72,14 +77,15 @@ class Writer:
         self.arguments: tuple[Tensor, ...] = ()
         """Tensors that every block receives beside its input: mask, cosine and sine."""
 
-    def weight(self, path: str, shape: tuple[float, ...], *, base: bool = False) -> Tensor:
-        """A parameter of the base model. base: a linear weight of a block, which a quantized base stores in fewer bits."""
+    def weight(self, path: str, shape: tuple[float, ...], *, base: bool = False, replaced: bool = False) -> Tensor:
+        """A parameter of the base model. base: a linear weight of a block, which a quantized base stores in fewer bits ·
+        replaced: a trained copy runs in its place."""
         known = self.shared.get(path) or self.graph.named(path)
         if known is not None:
             return self.graph.parameter(known)
         formats = self.s.formats
         dtype = formats.base if base and formats.base else formats.graph
-        parameter = Parameter(path, shape, dtype, self.s.adaptation.trains(path))
+        parameter = Parameter(path, shape, dtype, not replaced and self.s.adaptation.trains(path))
         return self.graph.parameter(parameter)
 
     def share(self, path: str, shape: tuple[float, ...]) -> Tensor:
@@ -103,6 +109,9 @@ class Writer:
             offset = self.weight(path + ".bias", (out,)) if bias else None
             if w.parameter is not None and w.parameter.dtype in QUANTIZED:
                 return self._quantized(v, w, offset)
+            scaled = self.s.formats.scaled
+            if scaled is not None and base and scaled.takes(w) and w.parameter is not None and not w.parameter.adapter:
+                return scaled_linear(self, v, w, offset)
             return self.graph.linear(v, w, offset)
 
         if adaptation.beside is None or not adaptation.adapts(path):
@@ -112,16 +121,33 @@ class Writer:
     def copied(self, path: str, x: Tensor, out: float, bias: bool) -> Tensor:
         """peft's modules_to_save: a trained copy runs, the frozen original stays in memory."""
         g = self.graph
-        self.weight(path + ".weight", (out, x.shape[-1]))
+        self.weight(path + ".weight", (out, x.shape[-1]), replaced=True)
         if bias:
-            self.weight(path + ".bias", (out,))
+            self.weight(path + ".bias", (out,), replaced=True)
         copied = self.copy_of(path + ".weight", (out, x.shape[-1]))
         offset = self.copy_of(path + ".bias", (out,)) if bias else None
         return g.linear(x, copied, offset)
 
     def copy_of(self, path: str, shape: tuple[float, ...]) -> Tensor:
         """The trained copy of a base parameter; it keeps the base's type, since peft casts only its own layers."""
-        return self.graph.parameter(Parameter(path + ".copy", shape, self.s.formats.graph, True, adapter=True))
+        return self.added(path + ".copy", shape, self.s.formats.graph, True)
+
+    def with_tokens(self, table: Tensor) -> Tensor:
+        """The embedding table with the rows of trained tokens put in (peft.tuners.trainable_tokens): a copy of the whole table at every use."""
+        count, g = self.s.adaptation.tokens, self.graph
+        if not count:
+            return table
+        name = "token_adapter.trainable_tokens_delta"
+        known = self.shared.get(name)
+        rows = g.parameter(known) if known is not None else self.adapter(name, (count, table.shape[-1]))
+        assert rows.parameter is not None
+        if self.arch.tied and known is None:
+            self.shared[name] = Parameter(name, rows.shape, rows.dtype, True, adapter=True, shared=True)
+        cast = g.cast(rows, table.dtype)
+        merged = g.new(table.shape, table.dtype, True, "merged_tokens")
+        moved = (Kernel("elementwise", 2 * merged.bytes),)
+        g.add_operation("merge_tokens", "elementwise", (table, cast), (merged,), (), moved, moved)
+        return merged
 
     def adapter(self, path: str, shape: tuple[float, ...], *, trainable: bool = True) -> Tensor:
         """A parameter that a method adds. peft upcasts half-precision adapters to fp32 (autocast_adapter_dtype);
@@ -129,7 +155,13 @@ class Writer:
         known = self.shared.get(path)
         if known is not None:  # a module that runs a second time
             return self.graph.parameter(known)
-        return self.graph.parameter(Parameter(path, shape, self.adapter_type, trainable, adapter=True))
+        return self.added(path, shape, self.adapter_type, trainable)
+
+    def added(self, path: str, shape: tuple[float, ...], dtype: str, trainable: bool) -> Tensor:
+        """A parameter of the active adapter; the others in memory have a frozen one like it."""
+        for i in range(1, self.s.adaptation.loaded):
+            self.graph.parameter(Parameter(f"{path}.{i}", shape, dtype, False, adapter=True))
+        return self.graph.parameter(Parameter(path, shape, dtype, trainable, adapter=True))
 
     @property
     def adapter_type(self) -> str:
@@ -162,13 +194,19 @@ class Writer:
         g.add_operation("quantized_linear", "matmul", inputs, (y,), (), forward, backward, temporary=(full, full))
         return y
 
+    def affine(self, path: str, width: float) -> Tensor:
+        """Weight or bias of a norm, or its trained copy."""
+        copied = self.s.adaptation.copies(path.rsplit(".", 1)[0])
+        original = self.weight(path, (width,), replaced=copied)
+        return self.copy_of(path, (width,)) if copied else original
+
     def norm(self, path: str, x: Tensor, width: float) -> Tensor:
         """A norm over the last `width` features."""
         kind = self.arch.norm
         if kind == "layer":
             affine = self.arch.norm_affine
-            weight = self.weight(path + ".weight", (width,)) if affine else None
-            bias = self.weight(path + ".bias", (width,)) if affine and self.arch.norm_bias else None
+            weight = self.affine(path + ".weight", width) if affine else None
+            bias = self.affine(path + ".bias", width) if affine and self.arch.norm_bias else None
             return self.graph.layer_norm(x, weight, bias, fused_dtype=None if self.s.eager else x.dtype)
         if kind == "layer-offset":
             return self.offset_layer_norm(path, x, width)
@@ -177,7 +215,7 @@ class Writer:
     def offset_layer_norm(self, path: str, x: Tensor, width: float) -> Tensor:
         """LayerNorm with weight 1 + w, which under autocast works in autocast's own type (transformers NemotronLayerNorm1P)."""
         g = self.graph
-        weight, bias = self.weight(path + ".weight", (width,)), self.weight(path + ".bias", (width,))
+        weight, bias = self.affine(path + ".weight", width), self.affine(path + ".bias", width)
         if not self.s.eager:
             return g.layer_norm(x, weight, bias, fused_dtype=x.dtype)
         dtype = g.autocast or x.dtype
@@ -187,7 +225,7 @@ class Writer:
     def rms_norm(self, path: str, x: Tensor, width: float) -> Tensor:
         """RMS norm (Zhang & Sennrich 2019, arXiv:1910.07467), in the three orders of casts that the families use."""
         g, kind = self.graph, self.arch.norm
-        weight = self.weight(path + ".weight", (width,))
+        weight = self.affine(path + ".weight", width)
         if not self.s.eager:
             return g.layer_norm(x, weight, None, fused_dtype=x.dtype, name="rms_norm")
         x32 = g.cast(x, "fp32", name="norm_upcast")

@@ -168,7 +168,7 @@ def test_batch_follows_from_the_global_one(llama_row: Row) -> None:
         ({"micro_batch": None, "global_batch": None}, "micro_batch is blank"),
         ({"heads": None}, "heads is blank"),
         ({"framework": "abacus"}, "no stack"),
-        ({"compute_dtype": "mxfp8"}, "compute type mxfp8"),
+        ({"compute_dtype": "int8"}, "compute type int8"),
         ({"act_ckpt": "sometimes"}, "act_ckpt"),
         ({"method": "full", "weights_dtype": "gptq-int4"}, "cannot be trained in full"),
         ({"arch": "vit"}, "architecture vit"),

@@ -116,6 +116,8 @@ def measure(
                     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
                 tracker.phase = "optimizer"
                 engine.step()
+                if hasattr(model, "update_and_allocate"):
+                    model.update_and_allocate(step)  # what peft asks of an AdaLoRA training loop
                 engine.zero_grad(set_to_none=True)
                 tracker.recategorize(_states(engine), "optimizer")
                 if optimizer != "adamw-fused":  # only fused kernels keep the step count on the device

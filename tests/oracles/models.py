@@ -129,10 +129,10 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
     assert method is not None
     if name in sequence_methods.NAMES:
         return sequence_methods.apply(model, method, head)
+    if name == "lora" and ("task_type" in method or "dora" in method):
+        return _lora(model, method, head)
     if name in layer_methods.NAMES:
         return layer_methods.apply(model, method, head)
-    if name == "lora":
-        return _lora(model, method, head)
     if name not in ("freeze", "bitfit"):
         raise ValueError(f"the oracle knows no method {name!r}")
     layers = 1 + max(int(m.group(1)) for n, _ in model.named_parameters() if (m := LAYER.search(n)))

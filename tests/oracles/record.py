@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, flops, memory, parameters, sequence_cases
+from tests.oracles import cases, checkpoints, float8, flops, memory, optimizers, parameters, sequence_cases, vision_cases
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -46,6 +46,12 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "memory": (cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
     "sequence-parameters": (sequence_cases.parameter_cases, _parameters),
     "sequence-flops": (sequence_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "optimizers": (optimizers.cases, lambda config, arguments: optimizers.measure(config, **arguments)),
+    "float8-memory": (float8.cases, lambda config, arguments: float8.measure(config, **arguments)),
+    "checkpoint-memory": (checkpoints.cases, lambda config, arguments: checkpoints.measure(config, **arguments)),
+    "vision-parameters": (vision_cases.parameter_cases, _parameters),
+    "vision-flops": (vision_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "vision-memory": (vision_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
 
@@ -61,6 +67,8 @@ def record(kind: str, only: str | None = None) -> int:
 
     make, measure = KINDS[kind]
     configs = {**cases.CONFIGS, **(PUBLISHED if kind == "parameters" else {})}
+    if kind.startswith("vision-"):
+        configs = vision_cases.CONFIGS
     known = {row["id"]: row for row in load(kind)["cases"]} if only is not None else {}
     rows: dict[str, dict[str, Any]] = {}
     taken = 0
@@ -74,7 +82,9 @@ def record(kind: str, only: str | None = None) -> int:
         taken += 1
         rows[name] = {"id": name, "config": case["config"], "arguments": arguments, "truth": truth}
     document = {
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
+        "versions": optimizers.versions()
+        if kind in ("optimizers", "float8-memory")
+        else {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
         "configs": configs,
         "cases": list(rows.values()),
     }

@@ -10,6 +10,8 @@ from planner.workload.architecture import Architecture, Names
 from planner.workload.components import Output
 from planner.workload.families.fields import Fields, family
 from planner.workload.patches import Patches
+from planner.workload.swin import SwinBlock
+from planner.workload.vision_attention import BiasedAttention, RotaryPatches
 from planner.workload.vision_blocks import VisionBlock
 from planner.workload.vision_heads import Detector, Features, ImageClassifier
 
@@ -224,3 +226,114 @@ def _(f: Fields) -> Architecture:
     )  # fmt: skip
     outputs = (ImageClassifier("classifier", f.labels()), _pooler(f, "vivit"))
     return plain(f, "vivit", front, outputs, activation=f.text("hidden_act", default="gelu_fast"))
+
+
+@family("beit")
+def _(f: Fields) -> Architecture:
+    own, shared = f.flag("use_relative_position_bias", False), f.flag("use_shared_relative_position_bias", False)
+    absolute, mean = f.flag("use_absolute_position_embeddings", False), f.flag("use_mean_pooling", True)
+    hidden, mask = f.size("hidden_size", default=768), f.flag("use_mask_token", False)
+    front = patches(
+        f, "beit.embeddings", positions="parameter" if absolute else "none", sizes="fixed" if absolute else "free",
+        keeps_cast=False, given_cast=True, unused=((("beit.embeddings.mask_token", hidden),) if mask else ()),
+    )  # fmt: skip
+    window = (front.image[0] // front.patch[0], front.image[1] // front.patch[1])
+    rows = (2 * window[0] - 1) * (2 * window[1] - 1) + 3
+    if shared:
+        front = replace(front, shared_bias=("beit.shared_position_bias.relative_position_bias_table", rows))
+    pooled = ("patches", "beit.pooler.layernorm") if mean else ("first", "")
+    outputs = (
+        ImageClassifier("classifier", f.labels(), pooled[0], norm=pooled[1]),  # type: ignore[arg-type]
+        Features(pooling=pooled[0], norm_pooled=pooled[1]),  # type: ignore[arg-type]
+    )
+    mixer = BiasedAttention(LINEARS[:4], (True, False, True), rows if own else 0, shared=shared)
+    scaled = f.config.get("layer_scale_init_value", 0.1) > 0
+    made = plain(f, "beit", front, outputs, mixer=mixer, final_norm=not mean, key_bias=False, qkv_bias=True)
+    block = VisionBlock(LINEARS, ("lambda_1", "lambda_2") if scaled else None)
+    if not f.fraction("drop_path_rate", default=0.1) or made.layers == 1:
+        return replace(made, layout=block)
+    dropping = {"layout": replace(block, drop_path=True)}  # the rate grows from 0 at the first layer
+    return replace(made, layout=block, variants=({"layout": block},) + (dropping,) * (made.layers - 1))
+
+
+@family("dinov3_vit")
+def _(f: Fields) -> Architecture:
+    hidden, registers = f.size("hidden_size", default=384), f.size("num_register_tokens", default=0, zero=True)
+    front = patches(
+        f, "embeddings", path="embeddings.patch_embeddings", positions="rotary", sizes="free", dropout=0.0,
+        before=(("embeddings.cls_token", 1), *((("embeddings.register_tokens", registers),) if registers else ())),
+        unused=(("embeddings.mask_token", hidden),),
+    )  # fmt: skip
+    gated = f.flag("use_gated_mlp", False)
+    ends = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj") if gated else ("mlp.up_proj", "mlp.down_proj")
+    defaults = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
+    inner = Fields({**defaults, **f.config})
+    biases = (f.flag("query_bias", True), f.flag("key_bias", False), f.flag("value_bias", True))
+    made = plain(
+        inner, "", front, (Features(pooling="first"),), gated=gated, softmax="plain", fresh_rotary=True,
+        mixer=RotaryPatches(LINEARS[:4], biases, 1 + registers), attention_dropout=f.fraction("attention_dropout"),
+        hidden_dropout=0.0, out_bias=f.flag("proj_bias", True), mlp_bias=f.flag("mlp_bias", True),
+    )  # fmt: skip
+    names = replace(
+        made.names, layer="model.layer.{i}", norms=("norm1", "norm2"), up="mlp.up_proj", down="mlp.down_proj",
+        gate="mlp.gate_proj", embedding="embeddings", final_norm="norm",
+    )  # fmt: skip
+    scales = ("layer_scale1.lambda1", "layer_scale2.lambda1")
+    block = VisionBlock((*LINEARS[:4], *ends), scales, f.fraction("drop_path_rate") > 0)
+    return replace(made, names=names, layout=block)
+
+
+def _counts(f: Fields, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """One positive number a stage."""
+    value = f.config.get(name) or default
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= 16:
+        raise PlanError(f"model.{name}", value, "is not one number a stage", f"Write a list such as {list(default)}.")
+    if not all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 1000 for n in value):
+        raise PlanError(f"model.{name}", value, "holds something other than counts", "Give positive whole numbers.")
+    return tuple(value)
+
+
+@family("swin")
+def _(f: Fields) -> Architecture:
+    depths, heads = _counts(f, "depths", (2, 2, 6, 2)), _counts(f, "num_heads", (3, 6, 12, 24))
+    if len(depths) != len(heads):
+        raise PlanError("model.num_heads", heads, f"are not {len(depths)} stages as depths has", "Give one a stage.")
+    width, window = f.size("embed_dim", default=96), f.size("window_size", default=7)
+    ratio = f.config.get("mlp_ratio", 4.0)
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 64:
+        raise PlanError("model.mlp_ratio", ratio, "is not a usable ratio", "Give a number such as 4.")
+    bias, last = f.flag("qkv_bias", True), len(depths) - 1
+    e = "swin.embeddings"
+    front = patches(
+        f, e, 4, before=(), positions="none", sizes="free", keeps_cast=False, given_cast=True, padded=True,
+        width=width, norm=f"{e}.norm", norm_first=True, buffers=(8 * window**4,) * sum(depths),
+    )  # fmt: skip
+    if f.flag("use_absolute_embeddings", False):
+        front = replace(front, positions="parameter", sizes="asked")
+    features = width * 2**last
+    sizes = {"hidden_size": features, "num_attention_heads": heads[-1], "num_hidden_layers": sum(depths)}
+    made = plain(
+        Fields({**f.config, **sizes}), "swin", front,
+        (ImageClassifier("classifier", f.labels(), "mean", skipped=0), Features(pooling="mean")),
+        out_bias=True, qkv_bias=bias, stages=len(depths), nested_checkpoints=True,
+    )  # fmt: skip
+    numbers, variants = [], []
+    dropped = f.fraction("drop_path_rate", default=0.1) > 0
+    for stage, depth in enumerate(depths):
+        dim = width * 2**stage
+        for i in range(depth):
+            merge = "downsample" if i == depth - 1 and stage < last else ""
+            block = SwinBlock(
+                LINEARS, stage, window, window // 2 if i % 2 else 0, bias,
+                dropped and bool(variants), merge,
+                "" if i < depth - 1 else "kept" if stage == last - 1 else "passing",
+            )  # fmt: skip
+            numbers.append(f"{stage}.blocks.{i}")
+            variants.append(
+                {
+                    "hidden": dim, "heads": heads[stage], "kv_heads": heads[stage], "layout": block,
+                    "head_dim": f.divided(dim, heads[stage], "num_heads"), "ffn": int(ratio * dim),
+                }
+            )  # fmt: skip
+    names = replace(made.names, layer="swin.encoder.layers.{i}", numbers=tuple(numbers))
+    return replace(made, names=names, variants=tuple(variants))

@@ -50,9 +50,10 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         return Adaptation("freeze", trains=_by_name(patterns), per_layer=True)
     count = method.first if method.first is not None else method.last
     assert count is not None
-    if count > arch.layers:
+    depth, word = (arch.stages, "stages") if arch.stages else (arch.layers, "layers")
+    if count > depth:
         raise PlanError(
-            f"method.{given[0]}", count, f"is more than the model's {arch.layers} layers", f"Use 0 to {arch.layers}."
+            f"method.{given[0]}", count, f"is more than the model's {depth} {word}", f"Use 0 to {depth}."
         )
     n = arch.names
     embeddings = tuple(
@@ -65,7 +66,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
     def trains(path: str) -> bool:
         layer = layer_index(path, arch)
         if layer is not None:
-            return layer >= count if method.first is not None else layer >= arch.layers - count
+            return layer >= count if method.first is not None else layer >= depth - count
         if method.first is not None:
             return not path.startswith(embeddings)
         return path.startswith(
