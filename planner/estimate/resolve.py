@@ -195,7 +195,7 @@ def _model(model: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
             return _edited(model)
         config = load_config(model)
         given = config.get("_name_or_path")
-        return (given if isinstance(given, str) and given else f"custom {config['model_type']}"), config
+        return (given if isinstance(given, str) and given else f"custom {config.get('model_type', config.get('_class_name'))}"), config
     text = model.strip()
     if text.startswith("{") or text.endswith(".json") or (len(text) < 4096 and "\0" not in text and _is_folder(text)):
         return shorten(Path(text).parent.name or Path(text).stem, 80) if not text.startswith(
@@ -408,6 +408,8 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
         raise PlanError(
             "attention", "sdpa", f"is not offered by transformers for {arch.model_type}", "Use eager or flash."
         )
+    if run.attention == "eager" and not arch.eager:
+        raise PlanError("attention", "eager", f"is not offered for {arch.model_type}", "Use sdpa or flash.")
     capability = accelerator.compute_capability if accelerator is not None else None
     if run.attention == "flash" and capability is not None and capability < 8.0:
         raise PlanError(
@@ -442,6 +444,8 @@ def _batch(run: Run, arch: Architecture, virtual: int, notes: list[str]) -> Batc
         batch = batch.model_copy(update={"seq_len": _sequence(run, arch, virtual, notes)})
     for front in fronts:
         batch = front.resolve(batch)
+    if arch.merge is not None:
+        arch.merge.check(batch)
     return batch
 
 

@@ -15,7 +15,7 @@ from planner.errors import PlanError
 from planner.run import Batch, HeadName
 
 if TYPE_CHECKING:
-    from planner.workload.components import FeedForward, Front, Layout, Mixer, Output, Tail
+    from planner.workload.components import FeedForward, Front, Layout, Merge, Mixer, Output, Tail
     from planner.workload.seq2seq import Cross, RelativeBias
 
 Norm = Literal["layer", "layer-offset", "rms", "rms-offset", "rms-fp32", "rms-own"]
@@ -106,6 +106,8 @@ class Architecture:
     final_dropout: behind the final norm · output_scaled: the head's input is scaled · logit_offset: a bias that is a buffer
     is added to the logits · plain_loss: the loss takes the logits as they are, without a copy in fp32.
     fixed_positions: sinusoidal positions as a frozen parameter (`parameter`), a buffer (`buffer`), or learned ones.
+    merge: what puts a tower's output in the place of some tokens · rotary_batched: every sequence has rotary tables of its
+    own · two_way: some tokens see those behind them too, so that every attention gets a mask.
     towers: stacks that run before this one, whose output it takes · tower: this stack's name when it is one of them.
     imported: read from the modules of a built model, without knowing its code.
     """
@@ -144,6 +146,8 @@ class Architecture:
     logits_scaled: bool = False
     rotary_bases: int = 1
     rotary_repeated: bool = False
+    rotary_batched: bool = False
+    two_way: bool = False
     experts: Experts | None = None
     tied: bool = False
     head_bias: bool = False
@@ -174,6 +178,7 @@ class Architecture:
     default_head: HeadName = "causal-lm"
     names: Names = field(default_factory=Names)
     sdpa: bool = True
+    eager: bool = True
     stages: int = 0
     nested_checkpoints: bool = False
     masked: bool = True
@@ -186,6 +191,7 @@ class Architecture:
     layout: Layout | None = None
     tail: Tail | None = None
     outputs: tuple[Output, ...] = ()
+    merge: Merge | None = None
     towers: tuple[Architecture, ...] = ()
     tower: str = ""
     imported: bool = False

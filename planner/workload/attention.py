@@ -127,7 +127,8 @@ def core(
     arch, g = w.arch, w.graph
     window = None if cross else arch.window(index)
     causal, keys = arch.causal and not cross, k.shape[2] if cross else w.keys
-    if not cross and w.s.attention == "sdpa" and w.keys != w.t and not arch.attention_softcap:
+    given = w.keys != w.t or arch.two_way
+    if not cross and w.s.attention == "sdpa" and given and not arch.attention_softcap:
         return masked(w, q, k, v)
     unfused = w.s.attention == "eager" or (
         w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and arch.heads != arch.kv_heads

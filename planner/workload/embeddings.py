@@ -19,18 +19,22 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     if require_grad and not x.requires_grad:
         x = g.leaf(x)
     x = w.s.adaptation.prompt(w, x)
+    if arch.merge is not None:
+        x = arch.merge.write(w, x)
     if not n.embedding_norm and w.s.eager:
         w.held = (*w.held, x)  # `inputs_embeds`
     if arch.embeddings_reread:
         copied = w.carried["embeddings"] = g.copy(x, name="embeddings")
         w.arguments = (copied,)
-    if arch.masked and arch.causal and (w.s.attention == "eager" or (w.s.attention == "sdpa" and w.keys != w.t)):
+    given = w.s.attention == "sdpa" and (w.keys != w.t or arch.two_way)
+    if arch.masked and arch.causal and (w.s.attention == "eager" or given):
         mask = g.new((w.b, 1, w.t, w.keys), x.dtype if w.s.attention == "eager" else "bool", False, "mask")
         g.add_operation("mask", "elementwise", (x,), (mask,), (), (Kernel("elementwise", mask.bytes),), ())
         w.arguments = (*w.arguments, mask)
     if arch.rotary_dim:
         tables = [
-            g.new((1, w.t, arch.rotary_dim), x.dtype, False, name) for name in ("cosine", "sine") * arch.rotary_bases
+            g.new((w.b if arch.rotary_batched else 1, w.t, arch.rotary_dim), x.dtype, False, name)
+            for name in ("cosine", "sine") * arch.rotary_bases
         ]
         moved = sum(t.bytes for t in tables)
         g.add_operation("rotary_tables", "elementwise", (), tables, (), (Kernel("elementwise", moved),), ())

@@ -75,9 +75,10 @@ class Tensor:
 
 
 class Parameter:
-    """A weight: its path in the model, shape, storage type, and whether it is trained. buffer: it takes memory and is no parameter."""
+    """A weight: its path in the model, shape, storage type, and whether it is trained. buffer: it takes memory and is no parameter ·
+    idle: nothing that depends on it reaches the loss, so it gets neither gradient nor optimizer state."""
 
-    __slots__ = ("adapter", "buffer", "dtype", "name", "numel", "shape", "shared", "trainable")
+    __slots__ = ("adapter", "buffer", "dtype", "idle", "name", "numel", "shape", "shared", "trainable")
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class Parameter:
             numel *= size
         self.name, self.shape, self.dtype, self.trainable, self.numel = name, shape, dtype, trainable, numel
         self.adapter, self.shared, self.buffer = adapter, shared, buffer
+        self.idle = False
 
     @property
     def expert(self) -> bool:

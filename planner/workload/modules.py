@@ -36,16 +36,13 @@ def linear_kinds(arch: Architecture) -> tuple[str, ...]:
     for stack in arch.stacks:
         for kind in stack.kinds:
             found.update(dict.fromkeys(f"{stack.names.layer}.{part}" for part in block_linears(kind)))
-        for end in (stack.tail, *stack.outputs):
-            if end is not None:
-                found.update(dict.fromkeys(end.linears))
+        for end in (stack.front, stack.tail, *stack.outputs):
+            found.update(dict.fromkeys(getattr(end, "linears", ())))
     return tuple(found)
 
 
 def all_linears(arch: Architecture) -> tuple[str, ...]:
     """Linear layers of every layer of every stack, whole paths."""
     paths = [path for stack in arch.stacks for layer in range(stack.layers) for path in layer_linears(stack, layer)]
-    return (
-        *paths,
-        *(path for s in arch.stacks for end in (s.tail, *s.outputs) if end is not None for path in end.linears),
-    )
+    ends = (end for stack in arch.stacks for end in (stack.front, stack.tail, *stack.outputs))
+    return (*paths, *(path for end in ends for path in getattr(end, "linears", ())))

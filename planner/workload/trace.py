@@ -117,7 +117,7 @@ class _Tracer:
     def _writer(self, arch: Architecture) -> Writer:
         formats = self.s.formats
         made = Writer(self.s, Graph(formats.autocast, formats.compute), self._shared, arch)
-        made.head_kind, made.carried = self.head, self._carried
+        made.head_kind, made.carried, made.checkpointed = self.head, self._carried, self.whole
         return made
 
     def _front(self, arch: Architecture) -> Tensor:
@@ -292,7 +292,7 @@ def last_kept_only_inputs(operations: list[Operation]) -> int:
     """
     for position in range(len(operations) - 1, -1, -1):
         operation = operations[position]
-        kept = operation.saved if operation.grads else ()
+        kept = operation.saved if operation.grads else ()  # weights too: the checkpoint counts whatever autograd saves
         if kept:
             produced = {id(t) for t in operation.outputs}
             return len(operations) - position - (1 if any(id(t) in produced for t in kept) else 0)

@@ -74,6 +74,8 @@ class Writer:
         self.quantised: dict[int, tuple[Tensor, Tensor]] = {}
         """Low-precision copies of a tensor that several layers read, by storage: by rows and by columns."""
         self.head_kind = "causal-lm"
+        self.checkpointed = False
+        """Whether blocks are recomputed."""
         self.kept: tuple[Tensor, ...] = ()
         """Local variables of the block's forward."""
         self.held: tuple[Tensor, ...] = ()
@@ -166,6 +168,9 @@ class Writer:
     def adapter(self, path: str, shape: tuple[float, ...], *, trainable: bool = True) -> Tensor:
         """A parameter that a method adds. peft upcasts half-precision adapters to fp32 (autocast_adapter_dtype);
         other stacks keep the model's type."""
+        known = self.shared.get(path)
+        if known is not None:  # a module that runs a second time
+            return self.graph.parameter(known)
         return self.added(path, shape, self.adapter_type, trainable)
 
     def added(self, path: str, shape: tuple[float, ...], dtype: str, trainable: bool) -> Tensor:

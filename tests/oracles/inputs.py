@@ -75,5 +75,5 @@ def make(
     """One batch of the kind that the model takes."""
     inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     with torch.device(device):
-        kind = "pixel_values" if head == "contrastive" else inner.main_input_name
+        kind = "pixel_values" if head == "contrastive" else getattr(inner, "batch_kind", inner.main_input_name)
         return INPUTS[kind](inner, batch=batch, head=head or "causal-lm", **sizes)

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from tests.oracles.cuda_semantics import cuda_semantics
 from tests.oracles.models import PRECISIONS, build, inputs
@@ -280,7 +281,7 @@ def _register_static(tracker: StorageTracker, model: nn.Module, data: Mapping[st
     for category, tensors in (
         ("parameters", model.parameters()),
         ("buffers", model.buffers()),
-        ("inputs", data.values()),
+        ("inputs", (t for t in tree_leaves(dict(data)) if isinstance(t, torch.Tensor))),
     ):
         for tensor in tensors:
             tracker.add(tensor, category, "", "")

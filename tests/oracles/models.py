@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import layer_methods, sequence_methods, vision_inputs
+from tests.oracles import denoisers, layer_methods, pictures, sequence_methods, vision_inputs
 from tests.oracles.inputs import make
 
 
@@ -81,24 +81,34 @@ def build(
     """
     import transformers
 
-    values = dict(config)
-    auto_config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
-    auto_class = getattr(transformers, HEADS[head or "causal-lm"])
-    if (head or "causal-lm") == "causal-lm" and auto_config.is_encoder_decoder:
-        speech = hasattr(auto_config, "max_source_positions")
-        auto_class = getattr(transformers, DECODERS["input_features" if speech else "input_ids"])
-    if hasattr(auto_config, "use_cache"):
-        auto_config.use_cache = False
+    values, kind = dict(config), PRECISIONS[precision]
     with unset_fake_temporarily(), torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        auto_config, make_model = vision_inputs.constructor(auto_config, head) or (auto_config, auto_class.from_config)
-        model = make_model(auto_config, dtype=PRECISIONS[precision].weights, attn_implementation=attention)
+        if "_class_name" in values:
+            model = denoisers.make(values, kind.weights, kind.autocast or kind.weights)
+        else:
+            auto_config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+            auto_class = getattr(transformers, HEADS[head or "causal-lm"])
+            if (head or "causal-lm") == "causal-lm" and auto_config.is_encoder_decoder:
+                speech = hasattr(auto_config, "max_source_positions")
+                auto_class = getattr(transformers, DECODERS["input_features" if speech else "input_ids"])
+            if pictures.is_multimodal(config):
+                auto_class = transformers.AutoModelForImageTextToText
+            if hasattr(auto_config, "use_cache"):
+                auto_config.use_cache = False
+            own = vision_inputs.constructor(auto_config, head)
+            auto_config, make_model = own or (auto_config, auto_class.from_config)
+            model = make_model(auto_config, dtype=kind.weights, attn_implementation=attention)
         model = apply_method(model, method, head)
+        if pictures.is_multimodal(config):
+            pictures.prepare(model)
     if device is not None:
         _remake(model, device)
         sequence_methods.place_prompt_tokens(model, device)
     model.train()
-    if checkpointing:
+    if checkpointing and "_class_name" in config:
+        model.enable_gradient_checkpointing()
+    elif checkpointing:
         model.activation_checkpointing_enable()  # as the Trainer calls it: no kwargs, hence use_reentrant=False
     return model
 

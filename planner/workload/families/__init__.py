@@ -1,33 +1,11 @@
-"""From a Hugging Face `config.json` to an `Architecture`: readers by `model_type`, registered by the modules imported here."""
+"""From a Hugging Face `config.json` to an `Architecture`: readers by `model_type`, registered by the modules of this package."""
 
-from planner.workload.families import (
-    contrastive,
-    encoders,
-    gated,
-    hybrids,
-    linear_attention,
-    plain,
-    seq2seq,
-    sparse,
-    statespace,
-    variants,
-    vision,
-)
+import pkgutil
+from importlib import import_module
+
 from planner.workload.families.fields import FAMILIES, family, read_config
 
-__all__ = [
-    "FAMILIES",
-    "contrastive",
-    "encoders",
-    "family",
-    "gated",
-    "hybrids",
-    "linear_attention",
-    "plain",
-    "read_config",
-    "seq2seq",
-    "sparse",
-    "statespace",
-    "variants",
-    "vision",
-]
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["FAMILIES", "family", "read_config"]
