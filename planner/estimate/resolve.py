@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from planner.catalog import Accelerator, Network, customise, default_network, find_accelerator, find_model, load_config
 from planner.device import DeviceProfile, default_profile
 from planner.device.collectives import Topology
 from planner.errors import PlanError, shorten
 from planner.estimate.constants import sustained
-from planner.run import PRECISIONS, Batch, Hardware, Precision, Run
+from planner.run import PRECISIONS, Batch, Hardware, NetworkKind, Precision, Run
 from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
@@ -510,6 +510,7 @@ def _hardware(
             "gpu": hardware.gpu or accelerator.name,
             "gpus_per_node": per_node,
             "network_gbps": gbps or (inter * 8 / 1e9 if inter else None),
+            "network": _network_kind(hardware, network, inter) if hardware.gpus > per_node else hardware.network,
         }
     )
     if hardware.gpus == 1:
@@ -527,16 +528,23 @@ def _hardware(
         intra_bandwidth=intra or 1.0,
         intra_kind=network.intra_kind if per_node > 1 else "none",
         inter_bandwidth=inter,
-        inter_kind=network.inter_kind or ("ethernet" if (inter or 0) < 12.5e9 else "infiniband"),
+        inter_kind=_network_kind(hardware, network, inter),
     )
     if hardware.gpus > 1:
         notes.append(_connection(filled, network))
     return filled, topology
 
 
+def _network_kind(hardware: Hardware, network: Network, inter: float | None) -> NetworkKind:
+    """Kind of the network between machines: said by the run, typical for the accelerator, or guessed from its rate."""
+    if hardware.network is not None:
+        return hardware.network
+    return cast(NetworkKind, network.inter_kind or ("ethernet" if (inter or 0) < 12.5e9 else "infiniband"))
+
+
 def _connection(hardware: Hardware, network: Network) -> str:
     """How the accelerators are taken to be connected, in a sentence."""
     words = f"Machines of {hardware.gpus_per_node} accelerators over {network.intra_kind}"
     if hardware.gpus > (hardware.gpus_per_node or 1):
-        words += f", {hardware.network_gbps:.0f} Gb/s {network.inter_kind or 'network'} between them"
+        words += f", {hardware.network_gbps:.0f} Gb/s {hardware.network} between them"
     return f"{words}: the catalog's typical machine where the run does not say otherwise."
