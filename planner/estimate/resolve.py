@@ -488,7 +488,7 @@ def _hardware(
             )
         return hardware.model_copy(update={"gpu": profile.accelerator_name, "gpus_per_node": 1}), None
     network = default_network(accelerator)
-    per_node = hardware.gpus_per_node or min(network.gpus_per_node, hardware.gpus)
+    per_node = hardware.gpus_per_node or _machine(network.link_domain, hardware.gpus)
     if hardware.gpus > per_node and hardware.gpus % per_node:
         raise PlanError(
             "hardware.gpus",
@@ -498,6 +498,8 @@ def _hardware(
         )
     gbps = hardware.network_gbps
     inter = gbps * 1e9 / 8 if gbps else network.inter_bandwidth
+    if inter is not None and hardware.gpus_per_node is None:
+        inter *= max(1.0, per_node / network.gpus_per_node)  # trays of a rack each bring their own network
     if hardware.gpus > per_node and inter is None:
         raise PlanError(
             "hardware.network_gbps",
@@ -509,7 +511,7 @@ def _hardware(
         update={
             "gpu": hardware.gpu or accelerator.name,
             "gpus_per_node": per_node,
-            "network_gbps": gbps or (inter * 8 / 1e9 if inter else None),
+            "network_gbps": inter * 8 / 1e9 if inter else None,
             "network": _network_kind(hardware, network, inter) if hardware.gpus > per_node else hardware.network,
         }
     )
@@ -533,6 +535,17 @@ def _hardware(
     if hardware.gpus > 1:
         notes.append(_connection(filled, network))
     return filled, topology
+
+
+LARGEST_BOX = 8
+"""More accelerators than these in one fast domain are a rack, of which jobs take an even part."""
+
+
+def _machine(largest: int, gpus: int) -> int:
+    """Accelerators of one fast domain that a job uses: all of them, or of a rack the most that divide the job evenly."""
+    if largest <= LARGEST_BOX or gpus <= largest:
+        return min(largest, gpus)
+    return next(size for size in range(largest, 0, -1) if gpus % size == 0)
 
 
 def _network_kind(hardware: Hardware, network: Network, inter: float | None) -> NetworkKind:
