@@ -136,7 +136,9 @@ class _Tracer:
     def _block(self, arch: Architecture, index: int, times: int, x: Tensor, whole: bool) -> Tensor:
         w = self._writer(arch.at(index))
         y = block(w, index, x)
-        w.graph.release(x, y, *w.kept)  # the caller refers to the block's input until it returns
+        w.graph.release(*w.kept)
+        y = w.s.adaptation.follow(w, w.names.layer.replace("{i}", str(index)), y)
+        w.graph.release(x, y)  # the caller refers to the block's input until it returns
         operations = w.graph.operations
         self._add(
             "block",

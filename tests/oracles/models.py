@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import layer_methods, sequence_methods
+from tests.oracles import layer_methods, reft, sequence_methods
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,8 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
         return _lora(model, method, head)
     if name in layer_methods.NAMES:
         return layer_methods.apply(model, method, head)
+    if name == "reft":
+        return reft.apply(model, method)
     if name == "galore":  # the optimizer does everything
         return model
     if name == "lisa":
