@@ -137,21 +137,24 @@ class _Tracer:
         w = self._writer(arch.at(index))
         y = block(w, index, x)
         w.graph.release(*w.kept)
-        y = w.s.adaptation.follow(w, w.names.layer.replace("{i}", str(index)), y)
-        w.graph.release(x, y)  # the caller refers to the block's input until it returns
+        behind = self._writer(arch.at(index)) if whole else w  # what follows a block stands outside its checkpoint
+        z = w.s.adaptation.follow(behind, w.names.layer.replace("{i}", str(index)), y)
+        w.graph.release(x, y if whole else z)  # the caller refers to the block's input until it returns
         operations = w.graph.operations
         self._add(
             "block",
             w,
             x,
-            y,
+            y if whole else z,
             count=times,
             checkpointed=whole,
             skipped=last_kept_only_inputs(operations) if whole and self.s.stack.early_stop else 0,
             held=(*w.graph.cached_casts, *w.held),
             retained=self._retained(operations) if whole else (),
         )
-        return y
+        if whole and z is not y:
+            self._add("block", behind, y, z, count=times, held=behind.graph.cached_casts)
+        return z
 
     def _retained(self, operations: list[Operation]) -> tuple[Operation, ...]:
         if self.selective:
