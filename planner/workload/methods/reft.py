@@ -32,17 +32,26 @@ def positions(text: str) -> int:
     ends = [part.group(1) for part in parts if part is not None]
     count = sum(int(part.group(2)) for part in parts if part is not None)
     if None in parts or len(set(ends)) != len(ends) or not count:
-        raise PlanError("method.positions", text, "does not name first and last tokens", "Write for example f7+l7, f1 or l1.")
+        raise PlanError(
+            "method.positions", text, "does not name first and last tokens", "Write for example f7+l7, f1 or l1."
+        )
     return count
 
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     rank, where = method.rank or DEFAULT_RANK, method.positions or DEFAULT_POSITIONS
     count = positions(where)
-    chosen = None if method.layers is None else {method.layers} if isinstance(method.layers, int) else set(method.layers)
+    chosen = (
+        None if method.layers is None else {method.layers} if isinstance(method.layers, int) else set(method.layers)
+    )
     for layer in chosen or ():
         if layer >= arch.layers:
-            raise PlanError("method.layers", layer, f"is not one of the model's {arch.layers} layers", f"Use 0 to {arch.layers - 1}.")
+            raise PlanError(
+                "method.layers",
+                layer,
+                f"is not one of the model's {arch.layers} layers",
+                f"Use 0 to {arch.layers - 1}.",
+            )
     if rank >= arch.hidden:
         raise PlanError("method.rank", rank, f"is not less than the width {arch.hidden}", "Use a small rank such as 8.")
 
@@ -92,12 +101,17 @@ def edit(w: Writer, layer: str, y: Tensor, rank: float, count: int) -> Tensor:
         each = [matmul_kernel(width, width - i, 1, "fp32", layout="wgrad") for i in range(int(rank))]
         undo = [matmul_kernel(width, width, rank, "fp32", layout="dgrad"), *each * 4][:-1]
         scratch = (0.0, 2 * square.bytes)
-        g.add_operation("householder", "matmul", (lower,), (reflected,), (lower, reflected), moved, undo, temporary=scratch)
+        g.add_operation(
+            "householder", "matmul", (lower,), (reflected,), (lower, reflected), moved, undo, temporary=scratch
+        )
         signed = made(w, "householder_sign", (reflected,), x.shape, "fp32")
         kind = g.autocast or "fp32"
         left, right = g.cast(square, kind), g.cast(signed, kind)
         r = g.new(x.shape, kind, True, "rotation")
-        forward, backward = matmul_kernel(width, rank, width, kind), matmul_kernel(width, rank, width, kind, layout="wgrad")
+        forward, backward = (
+            matmul_kernel(width, rank, width, kind),
+            matmul_kernel(width, rank, width, kind, layout="wgrad"),
+        )
         g.add_operation("rotation", "matmul", (left, right), (r,), (left,), (forward,) * runs, (backward,))
         return r
 
