@@ -15,6 +15,18 @@ import torch
 from torch import nn
 
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
+
+
+def task_of(model: nn.Module, head: str | None) -> str | None:
+    """peft's task for a head; a speech model has none, since peft's wrappers pass token ids."""
+    config: Any = model.config
+    if model.main_input_name != "input_ids":
+        return None
+    if config.is_encoder_decoder and (head or "causal-lm") == "causal-lm":
+        return "SEQ_2_SEQ_LM"
+    return TASKS.get(head or "causal-lm")
+
+
 COMMON = {
     "targets": "target_modules",
     "modules_to_save": "modules_to_save",
@@ -95,7 +107,7 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
 
     def config() -> Any:
         return getattr(peft, config_class)(
-            task_type=TASKS.get(head or "causal-lm"), **arguments, **CONSTANTS.get(method["name"], {})
+            task_type=task_of(model, head), **arguments, **CONSTANTS.get(method["name"], {})
         )
 
     with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation):

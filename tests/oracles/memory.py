@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from tests.oracles.cuda_semantics import cuda_semantics
 from tests.oracles.models import PRECISIONS, build, inputs
@@ -73,7 +74,7 @@ def measure(
     config: Mapping[str, Any],
     *,
     batch: int,
-    seq: int,
+    seq: int | None = None,
     head: str | None = None,
     method: Mapping[str, Any] | None = None,
     precision: str = "fp32",
@@ -85,6 +86,7 @@ def measure(
     steps: int = 2,
     gradient_accumulation: int = 1,
     detail: bool = False,
+    **sizes: Any,
 ) -> dict[str, Any]:
     """Live bytes over the last of `steps` optimizer steps.
 
@@ -107,7 +109,7 @@ def measure(
             checkpointing=checkpointing,
             device="cpu",
         )
-        data = inputs(model, batch=batch, seq=seq, head=head, padding=padding)
+        data = inputs(model, batch=batch, seq=seq, head=head, padding=padding, **sizes)
         _register_static(tracker, model, data)
         if detail:
             tracker.follow_modules(model)
@@ -169,7 +171,7 @@ def saved(
     config: Mapping[str, Any],
     *,
     batch: int,
-    seq: int,
+    seq: int | None = None,
     head: str | None = None,
     method: Mapping[str, Any] | None = None,
     precision: str = "fp32",
@@ -177,6 +179,7 @@ def saved(
     checkpointing: bool = False,
     padding: bool = False,
     layer_only: bool = True,
+    **sizes: Any,
 ) -> list[dict[str, Any]]:
     """What stays alive after the forward pass, storage by storage, grouped: for one layer, or for the whole model.
 
@@ -193,6 +196,7 @@ def saved(
         "attention": attention,
         "checkpointing": checkpointing,
         "padding": padding,
+        **sizes,
     }
     if not layer_only:
         return _rows(_kept(config, **arguments))
@@ -200,10 +204,14 @@ def saved(
     return _rows(three - two)
 
 
-def _kept(config: Mapping[str, Any], *, batch: int, seq: int, padding: bool, **case: Any) -> Counter[tuple[Any, ...]]:
+_BUILD = ("head", "method", "precision", "attention", "checkpointing")
+
+
+def _kept(config: Mapping[str, Any], **case: Any) -> Counter[tuple[Any, ...]]:
     with fake_cuda() as tracker:
-        model = build(config, **case, device="cpu")
-        data = inputs(model, batch=batch, seq=seq, head=case["head"], padding=padding)
+        model = build(config, **{k: case[k] for k in _BUILD}, device="cpu")
+        sizes = {k: v for k, v in case.items() if k not in _BUILD}
+        data = inputs(model, head=case["head"], **sizes)
         _register_static(tracker, model, data)
         tracker.follow_modules(model)
         with tracker:
@@ -273,7 +281,7 @@ def _register_static(tracker: StorageTracker, model: nn.Module, data: Mapping[st
     for category, tensors in (
         ("parameters", model.parameters()),
         ("buffers", model.buffers()),
-        ("inputs", data.values()),
+        ("inputs", (t for t in tree_leaves(dict(data)) if isinstance(t, torch.Tensor))),
     ):
         for tensor in tensors:
             tracker.add(tensor, category, "", "")

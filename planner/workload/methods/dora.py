@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def bind(method: Method, arch: Architecture) -> Adaptation:
+    """DoRA bound to a model; also what `lora` with `use_dora` is."""
     dropout = method.dropout or 0.0
 
     def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:

@@ -45,6 +45,8 @@ def wrap(method: Method, arch: Architecture, default_rank: int) -> tuple[Method,
             if not wanted and not others:
                 return method, unchanged
             method = method.model_copy(update={"targets": others})
+        elif not isinstance(method.exclude, str):  # the names now mean the stacks: a shared expert's layers of these names are left out
+            method = method.model_copy(update={"exclude": (*(method.exclude or ()), *names)})
     else:
         wanted = tuple(name for name in every if any(ends(target, (name,)) for target in targets))
         method = method.model_copy(

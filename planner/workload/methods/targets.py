@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Match = Callable[[str], bool]
 
 DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
+    "t5": ("q", "v"),
+    "mt5": ("q", "v"),
+    "umt5": ("q", "v"),
     "gpt2": ("c_attn",),
     "gpt_bigcode": ("c_attn",),
     "gpt_neox": ("query_key_value",),
@@ -31,8 +34,15 @@ DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
     "camembert": ("query", "value"),
     "phi": ("q_proj", "v_proj", "fc1", "fc2"),
     "phi3": ("qkv_proj",),
+    "yolos": ("query", "value"),
+    "videomae": ("query", "value"),
 }
 """What peft adapts when no target is given (peft.utils.constants); q_proj and v_proj for the others."""
+REFUSED: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"), ("out_proj", "conv1d")
+)
+"""Modules that peft refuses to give LoRA-like adapters, since fused kernels read their weights (peft.tuners.tuners_utils)."""
+REFUSING = ("lora", "qlora", "dora", "rslora", "pissa", "olora", "loftq", "adalora", "randlora")
 SELECTION = ("targets", "exclude", "layers", "layers_pattern")
 COMMON = ("adapter_dtype", "modules_to_save", "adapters")
 """Fields of every method at linear layers, beside its own."""
@@ -90,13 +100,24 @@ def select(
                 "Give a list of module names, or say the layers in the expression.",
             )
         if targets == "all-linear":
-            wanted = _all_but(head, arch.names.classifier)
+            # with heads of their own, peft keeps none out: it knows only language models' and sequence classifiers'
+            wanted = (lambda path: True) if arch.outputs and not arch.imported else _all_but(head, arch.names.classifier)
         else:
             wanted = _matching(targets, arch, extra)
     else:
         _check_names(targets, arch, (head, *extra))
         wanted = _in_layers(method, arch, lambda path: ends(path, targets))
     excluded = _excluded(method)
+    refused = REFUSED.get(arch.model_type, ()) if method.name in REFUSING else ()
+    for path in linear_kinds(arch) if refused else ():
+        first = path.replace("{i}", "0")
+        if ends(first, refused) and wanted(first) and not excluded(first):
+            raise PlanError(
+                "method.targets",
+                first.rsplit(".", 1)[-1],
+                f"is refused by peft for {arch.model_type}, whose kernels read its weight",
+                "Name other layers, for example in_proj.",
+            )
     return (lambda path: wanted(path) and not excluded(path)), layered or (
         isinstance(targets, str) and targets != "all-linear"
     ) or isinstance(method.exclude, str) or bool(
