@@ -145,10 +145,10 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
     if name == "galore":  # the optimizer does everything
         return model
     if name == "lisa":
-        layers = 1 + max(int(m.group(1)) for n, _ in model.named_parameters() if (m := LAYER.search(n)))
+        layers = 1 + max(int(m.group(2)) for n, _ in model.named_parameters() if (m := LAYER.search(n)))
         for parameter_name, parameter in model.named_parameters():
             found = LAYER.search(parameter_name)
-            parameter.requires_grad_(found is None or int(found.group(1)) >= layers - method["active_layers"])
+            parameter.requires_grad_(found is None or int(found.group(2)) >= layers - method["active_layers"])
         return model
     if name not in ("freeze", "bitfit"):
         raise ValueError(f"the oracle knows no method {name!r}")
