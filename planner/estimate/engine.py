@@ -23,6 +23,7 @@ from planner.estimate.money import HOUR, hourly_rate, power
 from planner.estimate.offload import HostBytes, Offload, add_time, host_bytes, offload_of
 from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.result import Estimate, MemoryPoint, Phase, Term
+from planner.estimate.shape import Shape, shape_of
 from planner.estimate.time import Clock, Ranks, StepTime, step_time
 from planner.estimate.update import trained_parameters, update_step
 from planner.run import Run
@@ -61,7 +62,9 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     Raises `PlanError` for input that cannot be planned; not fitting is an answer.
     """
     resolved = resolve(run, profile)
-    workload = _workload(resolved)
+    shape = shape_of(resolved.run, resolved.arch.sample_tokens(resolved.run.batch))
+    workload = _workload(resolved, shape.longest)
+    timed = workload if shape.packed else _workload(resolved, shape.timed)
     trained = trained_parameters(workload)
     _check_trained_types(trained)
     shares = _shares(resolved)
@@ -69,13 +72,13 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     step = replace(step, moved=step.moved + cached_weights(workload)[1])
     offload = offload_of(resolved)
     moments, detail, away = _memory(resolved, workload, trained, step, shares, offload)
-    timing = _time(resolved, workload, trained, step, shares)
+    timing = _time(resolved, timed, trained, step, shares)
     if offload.any or step.paged:
         usable = (resolved.usable_memory or math.inf) - detail.context
         over = max(m.total for m in moments) + sum(step.paged.values()) - usable
-        add_time(timing, resolved, workload, offload, trained, step, shares.optimizer, away, over)
+        add_time(timing, resolved, timed, offload, trained, step, shares.optimizer, away, over)
     host = host_bytes(resolved, workload, offload, trained, step, shares.optimizer, away)
-    return _assemble(resolved, workload, moments, detail, timing, host)
+    return _assemble(resolved, workload, moments, detail, timing, host, shape)
 
 
 def _check_trained_types(trained: Sequence[Trained]) -> None:
@@ -90,9 +93,10 @@ def _check_trained_types(trained: Sequence[Trained]) -> None:
             )
 
 
-def _workload(r: Resolved) -> Workload:
+def _workload(r: Resolved, length: int) -> Workload:
+    """The micro step; length: tokens of its sequences, for stacks that take text."""
     checkpointing = r.run.activation_checkpointing
-    seq = r.run.batch.seq_len or 0  # 0 where no stack takes text
+    seq = length if r.run.batch.seq_len is not None else 0  # 0 where no stack takes text
     sharded = r.run.parallel.sharding in ("zero3", "hsdp") and r.run.dp > 1
     recompute = checkpointing == "selective" and r.stack.selective == "attention"
     batch = r.run.batch
@@ -233,10 +237,9 @@ def _time(r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shar
 
 
 def _assemble(
-    r: Resolved, w: Workload, moments: list[Moment], detail: Detail, timing: StepTime, host: HostBytes
+    r: Resolved, w: Workload, moments: list[Moment], detail: Detail, timing: StepTime, host: HostBytes, shape: Shape
 ) -> Estimate:
     run, batch = r.run, r.run.batch
-    sample = r.arch.sample_tokens(batch)
     peak = max(moments, key=lambda m: m.total)
     allocated = peak.total
     reserved = _reserved(allocated)
@@ -246,14 +249,15 @@ def _assemble(
         "stack": r.stack.name,
         "gpus": run.hardware.gpus,
         "nodes": math.ceil(run.hardware.gpus / (run.hardware.gpus_per_node or 1)),
-        "tokens": batch.micro * sample,
+        "tokens": batch.micro * shape.timed,
         "encoder": not r.arch.causal,
         "mixture": r.arch.experts is not None,
     }
     time_range, memory_range = uncertainty.interval("time", facts), uncertainty.interval("memory", facts)
     seconds = timing.total
-    tokens = batch.micro * sample * batch.accumulation * run.dp
-    steps = _steps(run, sample, tokens)
+    samples = batch.micro * batch.accumulation * run.dp
+    tokens = round(samples * shape.real)
+    steps = _steps(run, shape, samples, tokens)
     total = None if steps is None else steps * seconds
     low, high = seconds * time_range.low_ratio, seconds * time_range.high_ratio
     memory_interval = (reserved * memory_range.low_ratio, reserved * memory_range.high_ratio)
@@ -307,7 +311,7 @@ def _assemble(
         if peak.phase == "optimizer"
         else f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}",
         limited_by=_limits(timing),
-        assumptions=(*r.notes, *_assumptions(r), *NOT_MODELLED),
+        assumptions=(*r.notes, *_assumptions(r, shape), *NOT_MODELLED),
         interval_note=f"Time: {time_range.note}. Memory: {memory_range.note}.",
         details={
             "model": {
@@ -381,12 +385,15 @@ def _verdict(reserved: float, interval: tuple[float, float], usable: float | Non
     )
 
 
-def _steps(run: Run, seq: int, tokens_per_step: int) -> int | None:
-    """Optimizer steps of the whole run, rounded up; samples are packed to full sequences of `seq` tokens."""
+def _steps(run: Run, shape: Shape, samples_per_step: int, tokens_per_step: int) -> int | None:
+    """Optimizer steps of the whole run, rounded up: by tokens where samples are packed to full sequences, else by samples."""
     data = run.data
     if data is None:
         return None
-    tokens = data.tokens if data.tokens is not None else (data.samples or 0) * (data.mean_tokens or seq)
+    if not shape.packed:
+        samples = data.samples if data.samples is not None else (data.tokens or 0) / shape.mean
+        return max(1, math.ceil(samples * data.epochs / samples_per_step))
+    tokens = data.tokens if data.tokens is not None else (data.samples or 0) * shape.mean
     return max(1, math.ceil(tokens * data.epochs / tokens_per_step))
 
 
@@ -459,14 +466,19 @@ def _limits(timing: StepTime) -> str:
     return f"{word}: {', '.join(shares)}."
 
 
-def _assumptions(r: Resolved) -> list[str]:
+def _assumptions(r: Resolved, shape: Shape) -> list[str]:
     lines = [
         f"Device curves: {r.profile.basis} ({r.profile.source})",
         f"Driver context: {source('cuda_context_bytes')}",
     ]
+    if not shape.packed:
+        lines.append(
+            f"{(r.run.data.packing if r.run.data else '').capitalize()} samples: a batch takes the time of {shape.timed} tokens a sample, "
+            f"{shape.waste:.0%} of them padding; the longest, of {shape.longest}, sets the peak memory. Tokens per second count real tokens."
+        )
     data, seq = r.run.data, r.arch.sample_tokens(r.run.batch)
-    if data is not None and data.samples is not None and data.mean_tokens is not None and data.mean_tokens < seq:
-        ratio = significant(seq / data.mean_tokens, 2)
+    if shape.packed and data is not None and data.samples is not None and shape.mean < seq:
+        ratio = significant(seq / shape.mean, 2)
         lines.append(f"Samples are packed to {seq} tokens; padded one by one they take {ratio} times as many steps.")
     if r.run.hardware.gpus > 1:
         lines.append(f"Communication library: {source('nccl_bytes')}")
