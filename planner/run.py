@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from planner.errors import PlanError, shorten
+from planner.method import Method as Method
 from planner.units import parse_count
 
 MAX_RUN_FILE_BYTES = 2 * 2**20
@@ -56,63 +57,6 @@ PRECISIONS: dict[str, dict[str, Any]] = {
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
-
-
-class Method(_Part):
-    """Which parameters are trained. Each method file under `workload/methods` says which of these fields it reads."""
-
-    name: str = Field(
-        "full", max_length=64, description="Fine-tuning method; `planner doctor --methods` lists all with their fields."
-    )
-    rank: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
-        None, alias="r", description="Rank of the low-rank update."
-    )
-    alpha: Positive | None = Field(None, alias="lora_alpha", description="Scale of the low-rank update; costs nothing.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None, alias="lora_dropout", description="Dropout on the adapter's input."
-    )
-    targets: str | tuple[str, ...] | None = Field(
-        None,
-        alias="target_modules",
-        description="Adapted linear layers: module names, a regular expression, or all-linear.",
-    )
-    adapter_dtype: Literal["fp32", "bf16", "fp16"] | None = Field(
-        None, description="Storage of the adapters; peft upcasts to fp32."
-    )
-    modules_to_save: tuple[str, ...] | None = Field(None, description="Modules trained in full beside the adapters.")
-    virtual_tokens: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
-        None, alias="num_virtual_tokens", description="Trained tokens put before the input (prompt, prefix)."
-    )
-    bottleneck: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
-        None, description="Width of an adapter's hidden layer."
-    )
-    placement: Literal["houlsby", "pfeiffer", "parallel"] | None = Field(
-        None, description="adapter: behind attention and MLP, behind the MLP only, or beside the MLP."
-    )
-    encoder: Literal["mlp", "lstm"] | None = Field(None, description="p_tuning: what makes the virtual tokens.")
-    encoder_hidden: Annotated[int, Field(ge=1, le=10**6, strict=True)] | None = Field(
-        None, alias="encoder_hidden_size", description="Width of the prompt or prefix encoder's hidden layer."
-    )
-    projection: bool | None = Field(
-        None, alias="prefix_projection", description="prefix: a two-layer MLP makes the keys and values."
-    )
-    adapter_layers: Annotated[int, Field(ge=1, le=10**5, strict=True)] | None = Field(
-        None, description="adaption_prompt: this many last layers get a prompt."
-    )
-    trainable: str | tuple[str, ...] | None = Field(
-        None, description="freeze: name part or regular expression of what is trained, one or several."
-    )
-    first: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(
-        None, description="freeze: keep this many first layers (and the embeddings) frozen."
-    )
-    last: Annotated[int, Field(ge=0, le=10**5, strict=True)] | None = Field(
-        None, description="freeze: train only this many last layers (and a classification head)."
-    )
-
-    @field_validator("targets", "modules_to_save", "trainable", mode="before")
-    @classmethod
-    def _lists(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
 
 class Precision(_Part):

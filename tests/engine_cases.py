@@ -16,6 +16,8 @@ PRECISIONS: dict[str, Any] = {
     "fp16-mixed": "fp16-mixed",
     "bf16-autocast": {"weights": "bf16", "compute": "bf16", "autocast": True},
 }
+LENGTHS = ("target_len", "audio_seconds", "images", "image_size")
+"""Sizes of a case that are fields of the run's batch by the same name."""
 
 
 def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[
             "micro": arguments.get("batch", 1),
             "seq_len": arguments.get("seq"),
             "accumulation": arguments.get("gradient_accumulation", 1),
+            **{name: arguments[name] for name in LENGTHS if name in arguments},
         },
     }
     if arguments.get("head") not in (None, "none"):
@@ -57,8 +60,6 @@ UNCOVERED: set[str] = set()
 def comparable(case: dict[str, Any]) -> bool:
     """Whether the engine covers the case: its method, and settings that a run can express."""
     arguments, method = case["arguments"], case["arguments"].get("method") or {}
-    if method.get("targets") == "all-linear" and case["config"] in ("mixtral", "qwen3_moe", "olmoe"):
-        return False
     if method.get("name") in UNCOVERED or "dora" in method or "task_type" in method or arguments.get("padding"):
         return False
     # `last` also trains a classification head, which the oracle leaves frozen

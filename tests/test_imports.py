@@ -20,7 +20,7 @@ LAYERS = (
     {"errors"},
     {"units"},
     {"catalog"},
-    {"run"},
+    {"run", "method"},
     {"workload"},
     {"device"},
     {"estimate"},

@@ -63,6 +63,7 @@ class Resolved:
     topology: Topology | None
     usable_memory: float | None
     notes: tuple[str, ...]
+    fused_mixers: bool = True
 
 
 def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
@@ -75,8 +76,20 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     accelerator, profile = _device(run, profile)
     _check_parallel(run)
     precision = _precision(run, adaptation, profile, notes)
-    sharding = run.parallel.sharding or ("none" if run.dp == 1 else "ddp")
+    sharding = run.parallel.sharding or ("none" if run.dp * run.parallel.cp == 1 else "ddp")
     sharded = sharding in ("zero3", "hsdp") and run.dp > 1
+    notes.extend(adaptation.notes)
+    if precision.weights in QUANTIZED and precision.weights not in adaptation.bases:
+        raise PlanError(
+            "precision.weights",
+            precision.weights,
+            f"is no base that {run.method.name} works on",
+            f"Use {' or '.join((*adaptation.bases, 'bf16'))}.",
+        )
+    if sharding not in ("none", "ddp") and run.dp > 1 and not adaptation.sharding:
+        raise PlanError(
+            "parallel.sharding", sharding, f"does not work with {run.method.name}, which needs whole gradients", "Use ddp."
+        )
     master = precision.master_weights or (
         stack.master_by_default and precision.weights in ("bf16", "fp16") and run.method.name in ("full", "freeze")
     )
@@ -87,7 +100,9 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         low = precision.compute if precision.compute in ("bf16", "fp16") else None
         if low is not None:
             precision = precision.model_copy(update={"weights": low, "autocast": False, "master_weights": True})
-            notes.append(f"DeepSpeed keeps {low} weights on the accelerator and their fp32 masters with the optimizer on the host.")
+            notes.append(
+                f"DeepSpeed keeps {low} weights on the accelerator and their fp32 masters with the optimizer on the host."
+            )
     scaled = scaled_products(
         precision,
         library=stack.scaled,
@@ -114,6 +129,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     )
     _check_options(run, optimizer)
     attention = _attention(run, arch, accelerator, kinds, notes)
+    fused = _fused_mixers(arch, attention, accelerator, notes)
     head = run.head or arch.default_head
     if head not in arch.offered:
         raise PlanError("head", head, f"does not exist for {arch.model_type}", f"Use {' or '.join(arch.offered)}.")
@@ -130,6 +146,15 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             f"does not work with {run.method.name}: a checkpointed block drops the cache that holds the keys and values",
             "Use none.",
         )
+    if run.activation_checkpointing != "none" and any(stack.nested_checkpoints for stack in arch.stacks):
+        raise PlanError(
+            "activation_checkpointing",
+            run.activation_checkpointing,
+            f"is nested in {arch.model_type} (each stage and each of its layers), which is not planned",
+            "Use none.",
+        )
+    if virtual and any(stack.front is not None for stack in arch.stacks):
+        raise PlanError("method.name", run.method.name, "needs tokens of text before the model", "Use lora or freeze.")
     hardware, topology = _hardware(run, accelerator, profile, notes)
     method = run.method.model_copy(update=dict(adaptation.resolved))
     full = run.model_copy(
@@ -159,6 +184,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         topology,
         usable,
         tuple(notes),
+        fused,
     )
 
 
@@ -169,7 +195,7 @@ def _model(model: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
             return _edited(model)
         config = load_config(model)
         given = config.get("_name_or_path")
-        return (given if isinstance(given, str) and given else f"custom {config['model_type']}"), config
+        return (given if isinstance(given, str) and given else f"custom {config.get('model_type', config.get('_class_name'))}"), config
     text = model.strip()
     if text.startswith("{") or text.endswith(".json") or (len(text) < 4096 and "\0" not in text and _is_folder(text)):
         return shorten(Path(text).parent.name or Path(text).stem, 80) if not text.startswith(
@@ -262,16 +288,25 @@ def _gibibytes(value: Any, name: str) -> int:
 
 
 def _check_parallel(run: Run) -> None:
-    for field in ("tp", "pp", "cp", "ep", "virtual_pp"):
-        degree = getattr(run.parallel, field)
-        if degree > 1:
-            raise PlanError(
-                f"parallel.{field}",
-                degree,
-                "is not planned yet",
-                "This version plans data parallelism (ddp, zero1, zero2, zero3, hsdp): use 1.",
-            )
-    if run.parallel.sharding not in (None, "none") and run.dp == 1 and run.parallel.sharding != "ddp":
+    p = run.parallel
+    if p.virtual_pp > 1 and p.pp == 1:
+        raise PlanError(
+            "parallel.virtual_pp", p.virtual_pp, "needs pipeline stages", "Use pp above 1, or virtual_pp: 1."
+        )
+    if p.sequence_parallel and p.tp == 1:
+        raise PlanError("parallel.sequence_parallel", True, "needs tensor parallelism", "Use tp above 1, or false.")
+    if p.ep > 1 and (run.dp * p.cp * (p.tp if p.sequence_parallel else 1)) % p.ep:
+        raise PlanError(
+            "parallel.ep", p.ep, f"does not divide the {run.dp * p.cp} data-parallel ranks", "Use a divisor of them."
+        )
+    if p.pp > 1 and p.virtual_pp > 1 and run.batch.accumulation % p.pp:
+        raise PlanError(
+            "batch.accumulation",
+            run.batch.accumulation,
+            f"is no multiple of the {p.pp} stages, which interleaved chunks need",
+            f"Use a multiple of {p.pp}, or virtual_pp: 1.",
+        )
+    if run.parallel.sharding not in (None, "none") and run.dp * p.cp == 1 and run.parallel.sharding != "ddp":
         raise PlanError(
             "parallel.sharding",
             run.parallel.sharding,
@@ -327,6 +362,20 @@ def _check_dtype(compute: str, profile: DeviceProfile) -> None:
         )
 
 
+def _fused_mixers(arch: Architecture, attention: str, accelerator: Accelerator | None, notes: list[str]) -> bool:
+    """Whether state-space and linear-attention layers run fused kernels: on a GPU, unless the run asks for eager attention."""
+    packages = arch.mixer_kernels
+    if not packages:
+        return True
+    fused = attention != "eager" and accelerator is not None
+    what = f"Layers other than attention run the fused kernels of {packages}"
+    if fused:
+        notes.append(f"{what}, as users train them; attention: eager plans transformers' separate operators instead.")
+    else:
+        notes.append(f"{what} where those are installed; planned here are transformers' separate operators.")
+    return fused
+
+
 def _check_scaled(
     precision: Precision, scaled: Scaled, accelerator: Accelerator | None, profile: DeviceProfile
 ) -> None:
@@ -334,7 +383,10 @@ def _check_scaled(
     compute = precision.compute
     if not profile.supports(scaled.recipe.product):
         raise PlanError(
-            "precision.compute", compute, f"is not a matrix type of {profile.accelerator_name}", "Use bf16 or bf16-mixed."
+            "precision.compute",
+            compute,
+            f"is not a matrix type of {profile.accelerator_name}",
+            "Use bf16 or bf16-mixed.",
         )
     if accelerator is None or compute not in ("mxfp8", "nvfp4"):
         return
@@ -356,6 +408,8 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
         raise PlanError(
             "attention", "sdpa", f"is not offered by transformers for {arch.model_type}", "Use eager or flash."
         )
+    if run.attention == "eager" and not arch.eager:
+        raise PlanError("attention", "eager", f"is not offered for {arch.model_type}", "Use sdpa or flash.")
     capability = accelerator.compute_capability if accelerator is not None else None
     if run.attention == "flash" and capability is not None and capability < 8.0:
         raise PlanError(
@@ -390,6 +444,8 @@ def _batch(run: Run, arch: Architecture, virtual: int, notes: list[str]) -> Batc
         batch = batch.model_copy(update={"seq_len": _sequence(run, arch, virtual, notes)})
     for front in fronts:
         batch = front.resolve(batch)
+    if arch.merge is not None:
+        arch.merge.check(batch)
     return batch
 
 

@@ -75,7 +75,8 @@ def quantiles(data: Data) -> NDArray[np.float64]:
     if data.lengths is not None and data.histogram is not None:
         lengths, weights = data.histogram
         steps = np.searchsorted(np.cumsum(weights) / sum(weights), at).clip(max=len(lengths) - 1)
-        return np.array(lengths, dtype=np.float64)[steps]
+        drawn: NDArray[np.float64] = np.array(lengths, dtype=np.float64)[steps]
+        return drawn
     if data.percentiles is not None:
         probabilities, lengths = data.percentiles
         return np.asarray(np.exp(np.interp(at, probabilities, np.log(lengths))), dtype=np.float64)

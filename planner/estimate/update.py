@@ -22,7 +22,7 @@ def trained_parameters(w: Workload) -> tuple[Trained, ...]:
         Trained(p, float(stretch.count), stretch.name)
         for stretch in w.stretches
         for p in stretch.parameters
-        if p.trainable
+        if p.trainable and not p.idle
     )
 
 
@@ -39,7 +39,7 @@ def update_step(r: Resolved, trained: Iterable[Trained], share: float) -> Step:
         rank=r.run.optimizer_options.rank,
         every=r.run.optimizer_options.every,
     )
-    return r.optimizer.step(task).share(share)
+    return r.adaptation.stepped(r.optimizer, task).share(share)
 
 
 def product_seconds(profile: DeviceProfile, step: Step) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
 from planner.workload.precision import QUANTIZED, Formats
 from planner.workload.scaled import scaled_linear
+from planner.workload.split import Split
 from planner.workload.stacks import Stack
 
 
@@ -24,7 +25,8 @@ class Setting:
     """Everything that the layers need to know beside the graph they write to.
 
     arch: the main stack · batch, seq: sequences of a micro step and the user's tokens of each · given: the run's batch,
-    for stacks that count in other units · checkpoint_every, checkpoint_keep: which blocks are checkpointed, which kinds of operations they keep.
+    for stacks that count in other units · checkpoint_every, checkpoint_keep: which blocks are checkpointed, which kinds of operations they keep ·
+    fused_mixers: state-space and linear-attention layers run their published fused kernels, not separate operators.
     """
 
     arch: Architecture
@@ -37,8 +39,10 @@ class Setting:
     recompute_attention: bool = False
     sharded: bool = False
     given: Batch = field(default_factory=Batch)
+    split: Split = field(default_factory=Split)
     checkpoint_every: int = 1
     checkpoint_keep: tuple[str, ...] = ()
+    fused_mixers: bool = True
 
     @property
     def eager(self) -> bool:
@@ -60,7 +64,9 @@ class Writer:
         self.names, front = self.arch.names, self.arch.front
         main = not self.arch.tower
         self.b = setting.batch if front is None else front.sequences(setting.given)
-        self.t = setting.seq if front is None else front.tokens(setting.given)
+        self.t: float = setting.seq / setting.split.cp if front is None else front.tokens(setting.given)
+        self.alone = bool(self.arch.tower)
+        """Not divided: a tower stands whole on every rank."""
         self.t += setting.adaptation.virtual_tokens if main else 0
         self.keys = self.t + (setting.adaptation.prefix_tokens if main else 0)
         self.carried: dict[Hashable, Tensor] = {}
@@ -68,26 +74,39 @@ class Writer:
         self.quantised: dict[int, tuple[Tensor, Tensor]] = {}
         """Low-precision copies of a tensor that several layers read, by storage: by rows and by columns."""
         self.head_kind = "causal-lm"
+        self.checkpointed = False
+        """Whether blocks are recomputed."""
         self.kept: tuple[Tensor, ...] = ()
         """Local variables of the block's forward."""
         self.held: tuple[Tensor, ...] = ()
         """Local variables of the model's forward."""
+        self.local: tuple[Tensor, ...] = ()
+        """Local variables of the stack's forward, which ends before a later stack or the head begins."""
         self.arguments: tuple[Tensor, ...] = ()
         """Tensors that every block receives beside its input: mask, cosine and sine."""
 
-    def weight(self, path: str, shape: tuple[float, ...], *, base: bool = False) -> Tensor:
-        """A parameter of the base model. base: a linear weight of a block, which a quantized base stores in fewer bits."""
+    def weight(self, path: str, shape: tuple[float, ...], *, base: bool = False, replaced: bool = False) -> Tensor:
+        """A parameter of the base model. base: a linear weight of a block, which a quantized base stores in fewer bits ·
+        replaced: a trained copy runs in its place."""
         known = self.shared.get(path) or self.graph.named(path)
         if known is not None:
             return self.graph.parameter(known)
         formats = self.s.formats
         dtype = formats.base if base and formats.base else formats.graph
-        parameter = Parameter(path, shape, dtype, self.s.adaptation.trains(path))
+        parameter = Parameter(path, shape, dtype, not replaced and self.s.adaptation.trains(path))
         return self.graph.parameter(parameter)
 
-    def share(self, path: str, shape: tuple[float, ...]) -> Tensor:
-        """A parameter that a later stretch uses too (tied embeddings)."""
-        tensor = self.weight(path, shape)
+    def fixed(self, path: str, shape: tuple[float, ...]) -> Tensor:
+        """A parameter that no method trains (sinusoidal positions)."""
+        return self.graph.parameter(Parameter(path, shape, self.s.formats.graph, False))
+
+    def buffer(self, path: str, shape: tuple[float, ...]) -> Tensor:
+        """A tensor of the model that is stored beside the parameters."""
+        return self.graph.parameter(Parameter(path, shape, self.s.formats.graph, False, buffer=True))
+
+    def share(self, path: str, shape: tuple[float, ...], *, base: bool = False) -> Tensor:
+        """A parameter that a later stretch uses too (tied embeddings, blocks that share weights)."""
+        tensor = self.weight(path, shape, base=base)
         if path not in self.shared and tensor.parameter is not None:
             original = tensor.parameter
             self.shared[path] = Parameter(path, shape, original.dtype, original.trainable, shared=True)
@@ -118,21 +137,47 @@ class Writer:
     def copied(self, path: str, x: Tensor, out: float, bias: bool) -> Tensor:
         """peft's modules_to_save: a trained copy runs, the frozen original stays in memory."""
         g = self.graph
-        self.weight(path + ".weight", (out, x.shape[-1]))
+        self.weight(path + ".weight", (out, x.shape[-1]), replaced=True)
         if bias:
-            self.weight(path + ".bias", (out,))
+            self.weight(path + ".bias", (out,), replaced=True)
         copied = self.copy_of(path + ".weight", (out, x.shape[-1]))
         offset = self.copy_of(path + ".bias", (out,)) if bias else None
         return g.linear(x, copied, offset)
 
     def copy_of(self, path: str, shape: tuple[float, ...]) -> Tensor:
         """The trained copy of a base parameter; it keeps the base's type, since peft casts only its own layers."""
-        return self.graph.parameter(Parameter(path + ".copy", shape, self.s.formats.graph, True, adapter=True))
+        return self.added(path + ".copy", shape, self.s.formats.graph, True)
+
+    def with_tokens(self, table: Tensor) -> Tensor:
+        """The embedding table with the rows of trained tokens put in (peft.tuners.trainable_tokens): a copy of the whole table at every use."""
+        count, g = self.s.adaptation.tokens, self.graph
+        if not count:
+            return table
+        name = "token_adapter.trainable_tokens_delta"
+        known = self.shared.get(name)
+        rows = g.parameter(known) if known is not None else self.adapter(name, (count, table.shape[-1]))
+        assert rows.parameter is not None
+        if self.arch.tied and known is None:
+            self.shared[name] = Parameter(name, rows.shape, rows.dtype, True, adapter=True, shared=True)
+        cast = g.cast(rows, table.dtype)
+        merged = g.new(table.shape, table.dtype, True, "merged_tokens")
+        moved = (Kernel("elementwise", 2 * merged.bytes),)
+        g.add_operation("merge_tokens", "elementwise", (table, cast), (merged,), (), moved, moved)
+        return merged
 
     def adapter(self, path: str, shape: tuple[float, ...], *, trainable: bool = True) -> Tensor:
         """A parameter that a method adds. peft upcasts half-precision adapters to fp32 (autocast_adapter_dtype);
         other stacks keep the model's type."""
-        return self.graph.parameter(Parameter(path, shape, self.adapter_type, trainable, adapter=True))
+        known = self.shared.get(path)
+        if known is not None:  # a module that runs a second time
+            return self.graph.parameter(known)
+        return self.added(path, shape, self.adapter_type, trainable)
+
+    def added(self, path: str, shape: tuple[float, ...], dtype: str, trainable: bool) -> Tensor:
+        """A parameter of the active adapter; the others in memory have a frozen one like it."""
+        for i in range(1, self.s.adaptation.loaded):
+            self.graph.parameter(Parameter(f"{path}.{i}", shape, dtype, False, adapter=True))
+        return self.graph.parameter(Parameter(path, shape, dtype, trainable, adapter=True))
 
     @property
     def adapter_type(self) -> str:
@@ -165,13 +210,19 @@ class Writer:
         g.add_operation("quantized_linear", "matmul", inputs, (y,), (), forward, backward, temporary=(full, full))
         return y
 
+    def affine(self, path: str, width: float) -> Tensor:
+        """Weight or bias of a norm, or its trained copy."""
+        copied = self.s.adaptation.copies(path.rsplit(".", 1)[0])
+        original = self.weight(path, (width,), replaced=copied)
+        return self.copy_of(path, (width,)) if copied else original
+
     def norm(self, path: str, x: Tensor, width: float) -> Tensor:
         """A norm over the last `width` features."""
         kind = self.arch.norm
         if kind == "layer":
             affine = self.arch.norm_affine
-            weight = self.weight(path + ".weight", (width,)) if affine else None
-            bias = self.weight(path + ".bias", (width,)) if affine and self.arch.norm_bias else None
+            weight = self.affine(path + ".weight", width) if affine else None
+            bias = self.affine(path + ".bias", width) if affine and self.arch.norm_bias else None
             return self.graph.layer_norm(x, weight, bias, fused_dtype=None if self.s.eager else x.dtype)
         if kind == "layer-offset":
             return self.offset_layer_norm(path, x, width)
@@ -180,7 +231,7 @@ class Writer:
     def offset_layer_norm(self, path: str, x: Tensor, width: float) -> Tensor:
         """LayerNorm with weight 1 + w, which under autocast works in autocast's own type (transformers NemotronLayerNorm1P)."""
         g = self.graph
-        weight, bias = self.weight(path + ".weight", (width,)), self.weight(path + ".bias", (width,))
+        weight, bias = self.affine(path + ".weight", width), self.affine(path + ".bias", width)
         if not self.s.eager:
             return g.layer_norm(x, weight, bias, fused_dtype=x.dtype)
         dtype = g.autocast or x.dtype
@@ -190,7 +241,7 @@ class Writer:
     def rms_norm(self, path: str, x: Tensor, width: float) -> Tensor:
         """RMS norm (Zhang & Sennrich 2019, arXiv:1910.07467), in the three orders of casts that the families use."""
         g, kind = self.graph, self.arch.norm
-        weight = self.weight(path + ".weight", (width,))
+        weight = self.affine(path + ".weight", width)
         if not self.s.eager:
             return g.layer_norm(x, weight, None, fused_dtype=x.dtype, name="rms_norm")
         x32 = g.cast(x, "fp32", name="norm_upcast")
@@ -200,6 +251,9 @@ class Writer:
         back = Kernel("elementwise", square.bytes)
         g.add_operation("mean", "norm", (square,), (mean,), (), (Kernel("reduction", square.bytes),), (back,))
         inverse = g.unary("rsqrt", mean, save="output", kernels=2)
+        if kind == "rms-own":
+            normed = g.mul(x, inverse, name="normalize")
+            return g.mul(weight, normed if weight.dtype == "fp32" else g.cast(normed, weight.dtype), name="norm_weight")
         normed = g.mul(x32, inverse, name="normalize")
         if kind == "rms":
             return g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
@@ -215,8 +269,15 @@ class Writer:
             return g.unary(name, x, save="output")
         if name == "relu2" and self.s.eager:  # squared ReLU (So et al. 2021, arXiv:2109.08668)
             return g.unary("pow", g.raise_(g.unary("relu", x, save="output")), scratch=2.0)
+        if name == "quick_gelu" and self.s.eager:
+            gate = g.unary("sigmoid", g.unary("scale", x, save="none"), save="output")
+            y = g.mul(x, gate)
+            g.release(x)
+            return y
         if name not in ("gelu_new", "gelu_fast") or not self.s.eager:
             return g.unary(name, x)
+        if name == "gelu_fast":
+            return self._gelu_fast(x)
         half = g.unary("half", x, save="none")
         cube = g.unary("scale", g.unary("pow", g.raise_(x), scratch=2.0), save="none")
         inner = g.unary("scale", g.add(x, cube), save="none")
@@ -224,3 +285,21 @@ class Writer:
         y = g.mul(half, g.unary("one_plus", tanh, save="none"))
         g.release(x)
         return y
+
+    def _gelu_fast(self, x: Tensor) -> Tensor:
+        """`0.5·x·(1 + tanh(0.798·x·(1 + 0.0447·x·x)))`, operator by operator (transformers FastGELUActivation)."""
+        g = self.graph
+        half, scaled = (g.unary("scale", x, save="none") for _ in range(2))
+        square = g.mul(g.unary("scale", x, save="none"), x)
+        inner = g.mul(scaled, g.unary("one_plus", square, save="none"))
+        y = g.mul(half, g.unary("one_plus", g.unary("tanh", inner, save="output"), save="none"))
+        g.release(x)
+        return y
+
+def idle_adapters(w: Writer, path: str, x: Tensor, out: float) -> None:
+    """The adapter of a linear layer that the model holds and does not run: its weights, without operations."""
+    aside = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), dict(w.shared), w.arch)
+    aside.linear(path, x, out)
+    for parameter in aside.graph.parameters:
+        if parameter.adapter:
+            w.graph.parameter(parameter)

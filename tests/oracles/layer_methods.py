@@ -15,16 +15,49 @@ import torch
 from torch import nn
 
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
+
+
+def task_of(model: nn.Module, head: str | None) -> str | None:
+    """peft's task for a head; a speech model has none, since peft's wrappers pass token ids."""
+    config: Any = model.config
+    if model.main_input_name != "input_ids":
+        return None
+    if config.is_encoder_decoder and (head or "causal-lm") == "causal-lm":
+        return "SEQ_2_SEQ_LM"
+    return TASKS.get(head or "causal-lm")
+
+
+COMMON = {
+    "targets": "target_modules",
+    "modules_to_save": "modules_to_save",
+    "exclude": "exclude_modules",
+    "layers": "layers_to_transform",
+    "layers_pattern": "layers_pattern",
+    "rank_pattern": "rank_pattern",
+    "bias": "bias",
+}
+"""Fields that any method may have."""
+LORA = {
+    "rank": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "alpha_pattern": "alpha_pattern",
+    "token_indices": "trainable_token_indices",
+    "use_dora": "use_dora",
+    "use_rslora": "use_rslora",
+    "init_lora_weights": "init_lora_weights",
+}
 FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "ln_tuning": ("LNTuningConfig", {}),
+    "lora": ("LoraConfig", LORA),
     "ia3": ("IA3Config", {"feedforward": "feedforward_modules"}),
-    "dora": ("LoraConfig", {"rank": "r", "dropout": "lora_dropout"}),
-    "rslora": ("LoraConfig", {"rank": "r", "dropout": "lora_dropout"}),
+    "dora": ("LoraConfig", LORA),
+    "rslora": ("LoraConfig", LORA),
     "vera": ("VeraConfig", {"rank": "r", "dropout": "vera_dropout"}),
     "adalora": ("AdaLoraConfig", {"initial_rank": "init_r", "rank": "target_r", "dropout": "lora_dropout"}),
     "loha": ("LoHaConfig", {"rank": "r"}),
     "lokr": ("LoKrConfig", {"rank": "r", "factor": "decompose_factor", "decompose_both": "decompose_both"}),
-    "oft": ("OFTConfig", {"block_size": "oft_block_size"}),
+    "oft": ("OFTConfig", {"block_size": "oft_block_size", "rank": "r"}),
     "boft": ("BOFTConfig", {"block_size": "boft_block_size"}),
     "fourierft": ("FourierFTConfig", {"frequencies": "n_frequency"}),
     "vblora": (
@@ -46,7 +79,7 @@ FIELDS: dict[str, tuple[str, dict[str, str]]] = {
 CONSTANTS: dict[str, dict[str, Any]] = {
     "dora": {"use_dora": True},
     "rslora": {"use_rslora": True},
-    "adalora": {"total_step": 1000},
+    "adalora": {"total_step": 1000, "tinit": 200},
 }
 NAMES = tuple(FIELDS)
 
@@ -68,19 +101,30 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
     import peft
 
     config_class, fields = FIELDS[method["name"]]
-    arguments = {theirs: method[ours] for ours, theirs in fields.items() if ours in method}
-    if "targets" in method:
-        arguments["target_modules"] = method["targets"]
-    config = getattr(peft, config_class)(
-        task_type=TASKS[head or "causal-lm"], **arguments, **CONSTANTS.get(method["name"], {})
-    )
-    adapted = peft.get_peft_model(model, config)  # type: ignore[arg-type]
+    arguments = {theirs: method[ours] for ours, theirs in {**COMMON, **fields}.items() if ours in method}
+    if method["name"] == "oft" and "rank" in method:
+        arguments["oft_block_size"] = 0  # peft wants one of the two
+
+    def config() -> Any:
+        return getattr(peft, config_class)(
+            task_type=task_of(model, head), **arguments, **CONSTANTS.get(method["name"], {})
+        )
+
+    with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation):
+        adapted = peft.get_peft_model(model, config())  # type: ignore[arg-type]
+    for i in range(1, method.get("adapters", 1)):
+        adapted.add_adapter(f"other{i}", config())
     for module in adapted.modules():
         if method["name"] in ("loha", "lokr") and hasattr(module, "module_dropout"):
             module.module_dropout["default"] = _Less()  # type: ignore[operator]
         if method["name"] == "vblora" and hasattr(module, "vblora_logits_A"):
             module._get_lora_matrices = partial(_matrices_of_finite_logits, module)  # type: ignore[assignment]
     return adapted  # type: ignore[return-value]
+
+
+def _permutation(layer: Any, indices: torch.Tensor) -> torch.Tensor:
+    """BOFT's permutation matrix without reading the indices, which meta tensors do not hold."""
+    return torch.zeros(len(indices), len(indices))
 
 
 def _matrices_of_finite_logits(layer: Any, *args: Any, **kwargs: Any) -> Any:

@@ -13,7 +13,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, checkpoints, float8, flops, memory, optimizers, parameters, sequence_cases
+from tests.oracles import (
+    cases,
+    checkpoints,
+    float8,
+    flops,
+    memory,
+    methods_cases,
+    optimizers,
+    parameters,
+    sequence_cases,
+    vision_cases,
+)
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -49,7 +60,13 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "optimizers": (optimizers.cases, lambda config, arguments: optimizers.measure(config, **arguments)),
     "float8-memory": (float8.cases, lambda config, arguments: float8.measure(config, **arguments)),
     "checkpoint-memory": (checkpoints.cases, lambda config, arguments: checkpoints.measure(config, **arguments)),
+    "vision-parameters": (vision_cases.parameter_cases, _parameters),
+    "vision-flops": (vision_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "vision-memory": (vision_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
+    "methods-parameters": (methods_cases.parameter_cases, _parameters),
+    "methods-flops": (methods_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "methods-memory": (methods_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
 
 
@@ -64,6 +81,10 @@ def record(kind: str, only: str | None = None) -> int:
 
     make, measure = KINDS[kind]
     configs = {**cases.CONFIGS, **(PUBLISHED if kind == "parameters" else {})}
+    if kind.startswith("vision-"):
+        configs = vision_cases.CONFIGS
+    if kind.startswith("methods"):
+        configs |= methods_cases.CONFIGS
     known = {row["id"]: row for row in load(kind)["cases"]} if only is not None else {}
     rows: dict[str, dict[str, Any]] = {}
     taken = 0

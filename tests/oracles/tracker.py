@@ -63,18 +63,24 @@ class StorageTracker(TorchDispatchMode):
         self.modules: list[str] = []
         self.peaks: dict[str, Peak] = defaultdict(Peak)
         self.timeline: list[tuple[str, int]] = []
+        self._summed = False
         self.snapshot = False  # keep what is alive at each new peak (slow: only for one step)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if self._summed:  # what CUDA adds in place has freed one of its operands by now
+            self._summed = False
+            self._note_peak("accumulate")
         result = float32_statistics(func, func(*args, **(kwargs or {})))
         made = False
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 made |= self.add(tensor, self.phase, str(func))
         if made:
-            self._note_peak(str(func))
+            self._summed = self.phase == "backward" and _sums_gradients(func, args, kwargs)
+            if not self._summed:
+                self._note_peak(str(func))
         return result
 
     def add(self, tensor: torch.Tensor, category: str, op: str, module: str | None = None) -> bool:
@@ -162,6 +168,15 @@ class StorageTracker(TorchDispatchMode):
             self.timeline.append((label, self.raw))
 
         return hook
+
+
+def _sums_gradients(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bool:
+    """Whether autograd adds two gradients of one tensor. It does so in place, unless a dispatch mode such as this one is active
+    (torch/csrc/autograd/input_buffer.cpp, `accumulate`)."""
+    if func is not torch.ops.aten.add.Tensor or kwargs or len(args) != 2 or torch.is_grad_enabled():
+        return False
+    x, y = args
+    return isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor) and x.shape == y.shape and x.dtype == y.dtype
 
 
 _REST = ("op", "module", "shape", "dtype", "size")

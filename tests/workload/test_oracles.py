@@ -11,9 +11,6 @@ from planner.errors import PlanError
 from tests.engine_cases import comparable, engine_estimate, tensor_peak
 from tests.oracles import memory, parameters, record
 
-WRAPPED = ("mixtral", "qwen3_moe", "olmoe")
-"""Families whose stacked experts peft wraps under all-linear, which the engine refuses."""
-
 
 def cases(kind: str) -> list[Any]:
     recorded = record.load(kind)
@@ -67,13 +64,6 @@ def test_a_config_that_was_never_recorded(precision: str, method: dict[str, Any]
     assert tensor_peak(e) == pytest.approx(memory.measure(LIVE, **arguments)["peak"], rel=0.03)
     counted = parameters.count(LIVE, None, method)
     assert (e.parameters, e.trainable_parameters) == (counted["total"], counted["trainable"])
-
-
-@pytest.mark.parametrize("name", WRAPPED)
-def test_adapters_on_stacked_experts_are_refused(name: str) -> None:
-    method = {"name": "lora", "rank": 8, "targets": "all-linear"}
-    with pytest.raises(PlanError, match="stacked experts"):
-        engine_estimate(record.load("parameters")["configs"][name], {"seq": 8, "method": method})
 
 
 def test_an_unknown_model_type_is_refused() -> None:

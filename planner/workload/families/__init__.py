@@ -1,6 +1,11 @@
-"""From a Hugging Face `config.json` to an `Architecture`: readers by `model_type`, registered by the modules imported here."""
+"""From a Hugging Face `config.json` to an `Architecture`: readers by `model_type`, registered by the modules of this package."""
 
-from planner.workload.families import encoders, gated, plain, sparse, variants
+import pkgutil
+from importlib import import_module
+
 from planner.workload.families.fields import FAMILIES, family, read_config
 
-__all__ = ["FAMILIES", "encoders", "family", "gated", "plain", "read_config", "sparse", "variants"]
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["FAMILIES", "family", "read_config"]

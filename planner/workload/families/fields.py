@@ -68,6 +68,13 @@ class Fields:
             return float(value)
         return default
 
+    def number(self, name: str, default: float) -> float:
+        """A positive number."""
+        value = self.config.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1000:
+            raise PlanError(f"model.{name}", value, "is not a usable factor", "Give a number above 0, at most 1000.")
+        return value
+
     def text(self, *names: str, default: str) -> str:
         for name in names:
             value = self.config.get(name)
@@ -121,7 +128,7 @@ def family(*model_types: str) -> Callable[[Reader], Reader]:
 
 def read_config(config: Config) -> Architecture:
     """`Architecture` of a config mapping. Raises `PlanError` for an unknown type and for any field that cannot be."""
-    model_type = config.get("model_type")
+    model_type = config.get("model_type", config.get("_class_name"))  # diffusers names the class instead
     if not isinstance(model_type, str):
         raise PlanError(
             "model.model_type",
@@ -130,7 +137,7 @@ def read_config(config: Config) -> Architecture:
             "Give the model_type of the Hugging Face config, for example llama.",
         )
     if model_type not in FAMILIES:
-        if structure.available():
+        if structure.available() and "model_type" in config:
             return structure.import_architecture(config)
         raise PlanError(
             "model.model_type",

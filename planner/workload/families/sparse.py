@@ -7,6 +7,9 @@ from planner.workload.architecture import Architecture, Experts, Names
 from planner.workload.families.fields import Fields, family
 from planner.workload.families.gated import layer_windows, llama
 
+UNSTACKED = ("gate_proj", "up_proj", "down_proj")
+"""Names of an expert's projections before transformers 5 stacked them."""
+
 
 def _qwen(f: Fields, count: int, active: int, ffn: int, shared: int) -> Experts:
     if f.size("decoder_sparse_step", default=1) != 1 or f.config.get("mlp_only_layers"):
@@ -22,7 +25,7 @@ def _qwen(f: Fields, count: int, active: int, ffn: int, shared: int) -> Experts:
         ffn=f.size("moe_intermediate_size", default=ffn),
         routing="renormalized" if f.flag("norm_topk_prob", False) else "softmax",
         shared=f.size("shared_expert_intermediate_size", default=shared) if shared else 0,
-        wrapped=not shared,
+        unstacked=() if shared else UNSTACKED,
     )
 
 
@@ -50,7 +53,7 @@ def _(f: Fields) -> Architecture:
         ffn=f.size("intermediate_size"),
         routing="renormalized",
         wide=True,
-        wrapped=True,
+        unstacked=("w1", "w3", "w2"),
     )
     return llama(f, kv_heads=8, windows=(window,) if window else (), experts=experts)
 
@@ -94,7 +97,7 @@ def _(f: Fields) -> Architecture:
         active=f.size("num_experts_per_tok", default=8),
         ffn=f.size("intermediate_size"),
         routing="renormalized" if f.flag("norm_topk_prob", False) else "softmax",
-        wrapped=True,
+        unstacked=UNSTACKED,
     )
     return llama(f, qkv_bias=bias, out_bias=bias, qk_norm="full", experts=experts)
 

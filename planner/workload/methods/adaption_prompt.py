@@ -42,9 +42,9 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             f"Use at most {arch.layers}.",
         )
 
-    def adapted(path: str) -> bool:
+    def adapted(path: str) -> int:
         layer = layer_index(path, arch)
-        return layer is not None and layer >= arch.layers - layers
+        return int(layer is not None and layer >= arch.layers - layers)
 
     def after(w: Writer, layer: str, branch: str, x: Tensor, y: Tensor) -> Tensor:
         if branch != "attention" or not adapted(layer + "."):

@@ -11,12 +11,16 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 
 if TYPE_CHECKING:
-    from planner.workload.graph import Tensor
+    from planner.workload.graph import Parameter, Tensor
+    from planner.workload.optimizers import Optimizer, Step, Task
     from planner.workload.writer import Writer
 
     Beside = Callable[[Writer, str, Tensor, float, Callable[[Tensor], Tensor]], Tensor]
     After = Callable[[Writer, str, str, Tensor, Tensor], Tensor]
     Join = Callable[[Writer, int, Tensor, Tensor], tuple[Tensor, Tensor]]
+    Merge = Callable[[Writer, str, Tensor], Tensor]
+    Finish = Callable[[Writer, Tensor, list[tuple[Parameter, int]]], Tensor]
+    Stepped = Callable[[Optimizer, Task], Step]
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Adaptation:
     """A method bound to one architecture.
 
     trains: is the base parameter of this path trained?
-    adapts: does the linear layer of this path get a low-rank update?
+    adapts: does the linear layer of this path get an update, and of which rank? 0: none; 1 where the method has no rank.
     copies: is the module of this path trained as a copy beside the frozen original (peft's modules_to_save)?
     quantized: the frozen base is stored in 4 bits when the run does not say how.
     resolved: method fields that were left out, with the values used.
@@ -36,12 +40,20 @@ class Adaptation:
     prefix_tokens: keys and values that stand before those of the tokens; begin: writes what makes them, once;
     prefix: joins them: (writer, layer, keys, values) to both.
     checkpointing: does the method work with activation checkpointing?
+    merged: writes a parameter with its update added, where the sum itself is what the model uses: (writer, path, parameter) to the sum.
+    loaded: adapters in memory, of which one is active.
+    tokens: token embeddings that are trained beside the frozen table.
+    finish: writes what follows the loss: (writer, loss, added parameters with how often each occurs) to the loss.
+    stepped: what the optimizer does with the trained parameters: (optimizer, task) to its step.
+    sharding: does the method work when weights or optimizer states are sharded?
+    bases: quantized storages of the base that the method has layers for.
+    notes: assumptions to show.
     formula: how many parameters the method adds, in words of the ledger.
     """
 
     name: str
     trains: Callable[[str], bool]
-    adapts: Callable[[str], bool] = field(default=lambda path: False)
+    adapts: Callable[[str], int] = field(default=lambda path: 0)
     copies: Callable[[str], bool] = field(default=lambda path: False)
     per_layer: bool = False
     peft: bool = False
@@ -57,6 +69,14 @@ class Adaptation:
     begin: Callable[[Writer], None] = field(default=lambda w: None)
     prefix: Join = field(default=lambda w, index, k, v: (k, v))
     checkpointing: bool = True
+    merged: Merge = field(default=lambda w, path, parameter: parameter)
+    loaded: int = 1
+    tokens: int = 0
+    sharding: bool = True
+    bases: tuple[str, ...] = ("nf4", "nf4-dq", "int8", "int4")
+    notes: tuple[str, ...] = ()
+    finish: Finish = field(default=lambda w, loss, added: loss)
+    stepped: Stepped = field(default=lambda optimizer, task: optimizer.step(task))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.lora import adapted
+from planner.workload.methods.targets import COMMON, adapted
 
 if TYPE_CHECKING:
     from planner.workload.graph import Tensor
@@ -53,7 +53,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         vector = w.adapter(path + ".ia3_l", (out,))
         y = layer(x)
         scaled = g.mul(y, g.unary("ones_times", vector, save="none"), name="ia3")
-        y = g.cast(scaled, y.dtype)
+        y = g.cast(scaled, x.dtype)
         g.release(x)
         return y
 
@@ -65,7 +65,7 @@ register(
         "ia3",
         "(IA)3",
         "Trains vectors that scale keys, values and inner activations.",
-        ("targets", "adapter_dtype", "modules_to_save"),
+        ("targets", "exclude", *COMMON),
         "Liu et al. 2022, arXiv:2205.05638",
         _bind,
     )

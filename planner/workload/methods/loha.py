@@ -5,37 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor, matmul_kernel
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.lora import adapted
+from planner.workload.methods.pieces import needs_linear
+from planner.workload.methods.targets import COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
 
 
-def needs_linear(method: Method, arch: Architecture) -> None:
-    """peft refuses GPT-2's transposed layers (Conv1D) for this method."""
-    if arch.model_type == "gpt2":
-        raise PlanError(
-            "method.name",
-            method.name,
-            "is not implemented by peft for GPT-2's Conv1D layers",
-            "Use lora, dora or vera.",
-        )
-
-
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     needs_linear(method, arch)
-    rank = float(method.rank or 8)
 
     def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """peft.tuners.loha.HadaWeight: keeps only the factors; forward and backward each form both products."""
         g = w.graph
         y = layer(x)
-        inner = x.shape[-1]
+        inner, rank = x.shape[-1], float(w.s.adaptation.adapts(path))
         factors = [
             w.adapter(f"{path}.hada_w{i}_{side}", shape)
             for i in (1, 2)
@@ -58,13 +46,13 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             (Kernel("elementwise", 2 * size), product, Kernel("elementwise", 3 * size), *halves) * 2,
             temporary=(2 * size, 3 * size),
         )
-        taken = g.cast(x, delta.dtype if g.autocast is None else factors[0].dtype, name="adapter_input")
+        taken = g.cast(x, delta.dtype, name="adapter_input")
         update = g.linear(taken, delta, name="delta")
         result = g.cast(g.add(y, update, name="adapter_add"), x.dtype, name="adapter_output")
         g.release(x)
         return result
 
-    return adapted(method, arch, beside, {"rank": method.rank or 8})
+    return adapted(method, arch, beside, {"rank": method.rank or 8}, rank=8)
 
 
 register(
@@ -72,7 +60,7 @@ register(
         "loha",
         "LoHa",
         "Trains the elementwise product of two low-rank products.",
-        ("rank", "alpha", "targets", "adapter_dtype", "modules_to_save"),
+        ("rank", "alpha", *SELECTION, "rank_pattern", "alpha_pattern", *COMMON),
         "Hyeon-Woo et al. 2021, arXiv:2108.06098",
         _bind,
     )

@@ -1,138 +1,72 @@
 """LoRA and QLoRA: a frozen linear layer gets a trained low-rank update beside it, `y = W x + B (A x) · alpha / r`.
 
-Hu et al. 2021, arXiv:2106.09685 (eq. 3); Dettmers et al. 2023, arXiv:2305.14314 for the 4-bit base. Target selection as peft does it: a list of module name
-endings, a regular expression that matches the whole path, or `all-linear` (every linear layer but the output head).
+Hu et al. 2021, arXiv:2106.09685 (eq. 3); Dettmers et al. 2023, arXiv:2305.14314 for the 4-bit base. Initialisations and scalings of the same
+shape (rsLoRA, PiSSA, LoftQ, OLoRA, …) cost the same.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from planner.errors import PlanError, shorten
+from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
+from planner.workload.methods import dora
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.modules import all_linears, linear_kinds
+from planner.workload.methods.experts import wrap
+from planner.workload.methods.targets import ANY_BASE, COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.graph import Tensor
-    from planner.workload.methods.base import Beside
     from planner.workload.writer import Writer
 
-DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
-    "gpt2": ("c_attn",),
-    "gpt_neox": ("query_key_value",),
-    "bert": ("query", "value"),
-    "roberta": ("query", "value"),
-    "xlm-roberta": ("query", "value"),
-    "camembert": ("query", "value"),
-    "phi": ("q_proj", "v_proj", "fc1", "fc2"),
-    "phi3": ("qkv_proj",),
-}
-"""What peft adapts when no target is given (peft.utils.constants); q_proj and v_proj for the others."""
-
-
-def select(
-    method: Method, arch: Architecture, defaults: Mapping[str, tuple[str, ...]] = DEFAULT_TARGETS
-) -> tuple[Callable[[str], bool], bool]:
-    """Target selection as peft does it: (does a path match, do the layers differ). defaults: targets by model type."""
-    targets = method.targets or defaults.get(arch.model_type, ("q_proj", "v_proj"))
-    known = {path.replace("{i}", "0") for path in linear_kinds(arch)}
-    head = arch.names.head + ".decoder" if arch.head_transform else arch.names.head
-    outside = {head, arch.names.classifier, "bert.pooler.dense"}
-    if targets == "all-linear":
-        if any(kind.experts is not None and kind.experts.wrapped for stack in arch.stacks for kind in stack.kinds):
-            raise PlanError(
-                "method.targets",
-                targets,
-                f"makes peft adapt the stacked experts of {arch.model_type}, which is not planned",
-                "Name the layers, for example q_proj and v_proj.",
-            )
-        return lambda path: path != head and not path.startswith(arch.names.classifier), False
-    if isinstance(targets, str):
-        try:
-            compiled = re.compile(targets)
-        except re.error as error:
-            raise PlanError(
-                "method.targets",
-                targets,
-                f"is not a regular expression ({error})",
-                "Give module names, an expression, or all-linear.",
-            ) from None
-        layers = all_linears(arch)
-        if not any(compiled.fullmatch(path) for path in layers):
-            raise PlanError(
-                "method.targets",
-                targets,
-                "matches no linear layer",
-                f"The expression must match a whole path such as {layers[0]}.",
-            )
-        return lambda path: compiled.fullmatch(path) is not None, True
-    missing = [
-        name for name in targets if not any(path == name or path.endswith("." + name) for path in known | outside)
-    ]
-    if missing:
-        names = sorted({path.rsplit(".", 1)[-1] for path in known})
-        raise PlanError(
-            "method.targets",
-            shorten(missing[0]),
-            "is not a linear layer of this model",
-            f"Its layers have {', '.join(names)}.",
-        )
-    endings = tuple("." + name for name in targets)
-    return lambda path: path in targets or path.endswith(endings), False
-
-
-def adapted(
-    method: Method,
-    arch: Architecture,
-    beside: Beside,
-    resolved: Mapping[str, Any],
-    defaults: Mapping[str, tuple[str, ...]] = DEFAULT_TARGETS,
-) -> Adaptation:
-    """A frozen base whose selected linear layers are written by `beside`."""
-    adapts, per_layer = select(method, arch, defaults)
-    saved = method.modules_to_save or ()
-
-    def copies(path: str) -> bool:
-        return any(path == name or path.endswith("." + name) for name in saved)
-
-    return Adaptation(
-        method.name,
-        trains=lambda path: False,
-        adapts=adapts,
-        copies=copies,
-        beside=beside,
-        resolved=resolved,
-        per_layer=per_layer,
-        peft=True,
-        adapter_dtype=method.adapter_dtype,
-        quantized=method.name in ("qlora", "loftq"),
-    )
+INITS = ("gaussian", "eva", "olora", "pissa", "corda", "loftq", "orthogonal", "lora_ga", "mica")
 
 
 def bind(method: Method, arch: Architecture) -> Adaptation:
-    """LoRA's update; initialisations and scalings of the same shape (rsLoRA, PiSSA, LoftQ) cost the same."""
-    rank, dropout = method.rank or 8, method.dropout or 0.0
+    """LoRA's update, or DoRA's where the run asks for it."""
+    start = method.init_lora_weights
+    if isinstance(start, str) and start not in INITS and not start.startswith("pissa_niter_"):
+        raise PlanError(
+            "method.init_lora_weights", start, "is not known to peft", f"Use true, false, {', '.join(INITS)}."
+        )
+    if method.use_dora:
+        return dora.bind(method, arch)
+    dropout = method.dropout or 0.0
 
     def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """peft.tuners.lora.Linear.forward: `result + lora_B(lora_A(dropout(x.to(A.dtype)))) * scaling`, cast back."""
         g = w.graph
+        rank = float(w.s.adaptation.adapts(path))
         y = layer(x)
-        a = w.adapter(path + ".lora_A.weight", (float(rank), x.shape[-1]))
-        b = w.adapter(path + ".lora_B.weight", (out, float(rank)))
+        a = w.adapter(path + ".lora_A.weight", (rank, x.shape[-1]))
+        b = w.adapter(path + ".lora_B.weight", (out, rank))
         taken = g.dropout(g.cast(x, a.dtype, name="adapter_input"), dropout)
         update = g.unary("adapter_scale", g.linear(g.linear(taken, a, name="lora_A"), b, name="lora_B"), save="none")
         result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
         g.release(x, taken)  # the module call's argument, and its local variable
         return result
 
-    return adapted(method, arch, beside, {"rank": rank})
+    method, wrapped = wrap(method, arch, default_rank=8)
+    return adapted(
+        method,
+        arch,
+        beside,
+        {"rank": method.rank or 8},
+        rank=8,
+        only="lora_only",
+        quantized=method.name in ("qlora", "loftq"),
+        merged=wrapped,
+        tokens=len(set(method.token_indices or ())),
+        bases=ANY_BASE,
+    )
 
 
-FIELDS = ("rank", "alpha", "dropout", "targets", "adapter_dtype", "modules_to_save")
+FIELDS = (
+    *("rank", "alpha", "dropout", *SELECTION, "rank_pattern", "alpha_pattern", "use_dora", "use_rslora"),
+    *("init_lora_weights", "bias", "token_indices", *COMMON),
+)
 register(
     MethodKind(
         "lora",

@@ -9,8 +9,8 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.loha import needs_linear
-from planner.workload.methods.lora import adapted
+from planner.workload.methods.pieces import needs_linear
+from planner.workload.methods.targets import ANY_BASE, COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     needs_linear(method, arch)
-    rank, dropout = float(method.rank or 64), method.dropout or 0.0
+    dropout = method.dropout or 0.0
 
     def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """peft.tuners.miss.MissLinear.forward: `result + sum(dropout(x) in blocks) @ miss`; the input is padded to whole blocks."""
         g = w.graph
         y = layer(x)
+        rank = float(w.s.adaptation.adapts(path))
         block = w.adapter(path + ".miss_block", (out, rank))
         given, shape = x, x.shape
         if shape[-1] % rank:
@@ -35,11 +36,11 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             "block_sum", "elementwise", (taken,), (summed,), (), (moved,), (Kernel("elementwise", taken.bytes),)
         )
         update = g.linear(summed, block, name="miss")
-        result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
+        result = g.cast(g.add(y, update, name="adapter_add"), x.dtype, name="adapter_output")
         g.release(given, taken)
         return result
 
-    return adapted(method, arch, beside, {"rank": int(rank)})
+    return adapted(method, arch, beside, {"rank": method.rank or 64}, rank=64, bases=ANY_BASE)
 
 
 for _name, _label in (("miss", "MiSS"), ("bone", "Bone (MiSS)")):
@@ -48,7 +49,7 @@ for _name, _label in (("miss", "MiSS"), ("bone", "Bone (MiSS)")):
             _name,
             _label,
             "Trains one matrix on the input summed over blocks.",
-            ("rank", "dropout", "targets", "adapter_dtype", "modules_to_save"),
+            ("rank", "dropout", *SELECTION, "rank_pattern", *COMMON),
             "Kang & Yin 2024, arXiv:2409.15371",
             _bind,
         )

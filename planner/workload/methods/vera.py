@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from planner.run import Method
 from planner.workload.architecture import Architecture
-from planner.workload.graph import Parameter, Tensor
+from planner.workload.graph import Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.lora import DEFAULT_TARGETS, FIELDS, adapted
+from planner.workload.methods.pieces import settle_buffers, shared_buffer
+from planner.workload.methods.targets import ANY_BASE, COMMON, DEFAULT_TARGETS, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -27,18 +28,19 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         y = layer(x)
         scale_d = w.adapter(path + ".vera_lambda_d", (float(rank),))
         scale_b = w.adapter(path + ".vera_lambda_b", (out,))
-        a, b = (
-            g.parameter(Parameter(f"vera_{name}", shape, w.adapter_type, False, adapter=True, shared=True))
-            for name, shape in (("A", (float(rank), x.shape[-1])), ("B", (out, float(rank))))
-        )
+        r, inner = float(rank), x.shape[-1]
+        a = shared_buffer(w, "vera_A", (r, inner), (r, inner))
+        b = shared_buffer(w, "vera_B", (out, r), (out, r))
         taken = g.dropout(g.cast(x, a.dtype, name="adapter_input"), dropout)
         low = g.mul(scale_d, g.linear(taken, a, name="vera_A"), name="vera_d")
         update = g.mul(scale_b, g.linear(low, b, name="vera_B"), name="vera_b")
-        result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
+        result = g.cast(g.add(y, update, name="adapter_add"), x.dtype, name="adapter_output")
         g.release(x, taken)
         return result
 
-    return adapted(method, arch, beside, {"rank": rank}, TARGETS)
+    return adapted(
+        method, arch, beside, {"rank": rank}, TARGETS, only="vera_only", finish=settle_buffers, bases=ANY_BASE
+    )
 
 
 register(
@@ -46,7 +48,7 @@ register(
         "vera",
         "VeRA",
         "Trains scaling vectors around one shared pair of frozen random matrices.",
-        FIELDS,
+        ("rank", "dropout", *SELECTION, "bias", *COMMON),
         "Kopiczko et al. 2023, arXiv:2310.11454",
         _bind,
     )
