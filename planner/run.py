@@ -247,6 +247,20 @@ class Checkpoints(_Part):
         return tuple(value) if isinstance(value, list) else value
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Compression(_Part):
+    """What is taken out of the model before it is trained."""
+
+    pruned: Share = Field(0.0, description="Share of attention heads and of the MLP's width removed in every layer.")
+    heads: Share | None = Field(None, description="Share of attention heads removed, where it is another.")
+    ffn: Share | None = Field(None, description="Share of the MLP's width removed, where it is another.")
+    sparsity: Literal["2:4"] | None = Field(
+        None, description="Two of four neighbours of every linear weight are zero: packed storage, sparse tensor cores."
+    )
+
+
 class OptimizerOptions(_Part):
     """Numbers that a few optimizers ask for; each says which it reads."""
 
@@ -323,6 +337,9 @@ class Run(_Part):
     offload: Literal["none", "optimizer", "params", "optimizer+params", "activations"] = Field(
         "none",
         description="What lives in host memory: optimizer states, weights, both, or what is saved for backward.",
+    )
+    compression: Compression = Field(
+        default_factory=lambda: Compression(), description="Pruned sizes or 2:4 sparse weights."
     )
     data: Data | None = Field(
         None, description="How much is trained on; without it there is no total time and no cost."

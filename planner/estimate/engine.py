@@ -38,6 +38,7 @@ from planner.workload.methods import adapt
 from planner.workload.optimizers import Step, Trained
 from planner.workload.precision import QUANTIZED, STORED_BYTES
 from planner.workload.scaled import cached_weights
+from planner.workload.sparse24 import SUFFIX
 from planner.workload.split import Split, local
 
 NOT_MODELLED = (
@@ -192,7 +193,7 @@ def _shares(r: Resolved) -> Shares:
 
 def _stored(r: Resolved, p: Parameter) -> float:
     """Persistent bytes of one element: quantized and adapter weights as they are, others in the stored type."""
-    if p.adapter or p.dtype in QUANTIZED:
+    if p.adapter or p.dtype in QUANTIZED or p.dtype.endswith(SUFFIX):
         return STORED_BYTES[p.dtype]
     return STORED_BYTES[r.formats.stored]
 
