@@ -154,8 +154,18 @@ class Data(_Part):
     )
     samples: Annotated[int, Field(ge=1, le=10**15)] | None = Field(None, description="Training samples of one epoch.")
     mean_tokens: Positive | None = Field(
+        None, description="Mean tokens in a sample; the sequence length when left out."
+    )
+    std_tokens: Positive | None = Field(
+        None, description="Standard deviation of the tokens in a sample; with the mean it makes a log-normal."
+    )
+    lengths: dict[str, Positive] | None = Field(
         None,
-        description="Mean tokens in a sample; the sequence length when left out. Samples are packed to full sequences.",
+        description="How long samples are: a histogram {256: 0.5, 512: 0.3, …} of tokens and weights, or percentiles {p50: 300, p90: 900, p100: 2048}.",
+    )
+    packing: Literal["packed", "padded", "bucketed"] = Field(
+        "packed",
+        description="Samples fill whole sequences (packed), are padded to the longest of their batch (padded), or are sorted by length first (bucketed).",
     )
     epochs: Positive = Field(1.0, description="Passes over the data.")
 
@@ -163,6 +173,60 @@ class Data(_Part):
     @classmethod
     def _words(cls, value: Any, info: Any) -> Any:
         return parse_count(value, field=f"data.{info.field_name}") if isinstance(value, str) else value
+
+    @field_validator("lengths", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
+    @property
+    def spread(self) -> bool:
+        """Whether the run says how lengths spread."""
+        return self.lengths is not None or (self.mean_tokens is not None and self.std_tokens is not None)
+
+    @property
+    def histogram(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """(lengths [token] ascending, weights), None where lengths are percentiles or left out."""
+        if not self.lengths or any(key.lower().startswith("p") for key in self.lengths):
+            return None
+        pairs = sorted((float(key), weight) for key, weight in self.lengths.items())
+        return tuple(length for length, _ in pairs), tuple(weight for _, weight in pairs)
+
+    @property
+    def percentiles(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """(probabilities ascending, lengths [token]), None where lengths are a histogram or left out."""
+        if not self.lengths or not all(key.lower().startswith("p") for key in self.lengths):
+            return None
+        pairs = sorted((float(key[1:]) / 100, length) for key, length in self.lengths.items())
+        return tuple(p for p, _ in pairs), tuple(length for _, length in pairs)
+
+    @model_validator(mode="after")
+    def _spread_is_one(self) -> Data:
+        if self.lengths is None:
+            if self.std_tokens is not None and self.mean_tokens is None:
+                raise PlanError("data.std_tokens", self.std_tokens, "needs a mean", "Give mean_tokens beside it.")
+            return self
+        if self.mean_tokens is not None or self.std_tokens is not None:
+            raise PlanError("data.lengths", "", "stand beside mean_tokens or std_tokens", "Give only one of both.")
+        keys = [key.lower().removeprefix("p") for key in self.lengths]
+        kinds = {key.lower().startswith("p") for key in self.lengths}
+        if not keys or len(kinds) > 1 or not all(key.replace(".", "", 1).isdigit() and float(key) > 0 for key in keys):
+            raise PlanError(
+                "data.lengths",
+                shorten(", ".join(self.lengths)),
+                "are neither lengths nor percentiles",
+                "Write {256: 0.5, 512: 0.5} (tokens: weight) or {p50: 300, p90: 900} (percentile: tokens).",
+            )
+        if kinds == {True}:
+            probabilities, lengths = self.percentiles or ((), ())
+            if probabilities[-1] > 1 or list(lengths) != sorted(lengths):
+                raise PlanError(
+                    "data.lengths",
+                    shorten(", ".join(self.lengths)),
+                    "are no rising percentiles",
+                    "Percentiles lie between p0 and p100, and their lengths do not fall.",
+                )
+        return self
 
     @model_validator(mode="after")
     def _one_measure(self) -> Data:
@@ -185,6 +249,20 @@ class Checkpoints(_Part):
     @classmethod
     def _lists(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Compression(_Part):
+    """What is taken out of the model before it is trained."""
+
+    pruned: Share = Field(0.0, description="Share of attention heads and of the MLP's width removed in every layer.")
+    heads: Share | None = Field(None, description="Share of attention heads removed, where it is another.")
+    ffn: Share | None = Field(None, description="Share of the MLP's width removed, where it is another.")
+    sparsity: Literal["2:4"] | None = Field(
+        None, description="Two of four neighbours of every linear weight are zero: packed storage, sparse tensor cores."
+    )
 
 
 class OptimizerOptions(_Part):
@@ -263,6 +341,9 @@ class Run(_Part):
     offload: Literal["none", "optimizer", "params", "optimizer+params", "activations"] = Field(
         "none",
         description="What lives in host memory: optimizer states, weights, both, or what is saved for backward.",
+    )
+    compression: Compression = Field(
+        default_factory=lambda: Compression(), description="Pruned sizes or 2:4 sparse weights."
     )
     data: Data | None = Field(
         None, description="How much is trained on; without it there is no total time and no cost."

@@ -26,6 +26,7 @@ from planner.estimate.offload import HostBytes, Offload, add_time, host_bytes, o
 from planner.estimate.pipeline import in_flight
 from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.result import Estimate, MemoryPoint, Phase, Term
+from planner.estimate.shape import Shape, shape_of
 from planner.estimate.stages import Stage, stages_of
 from planner.estimate.time import Clock, Ranks, StepTime, model_flops, pipeline_time, step_time
 from planner.estimate.update import trained_parameters, update_step
@@ -37,6 +38,7 @@ from planner.workload.methods import adapt
 from planner.workload.optimizers import Step, Trained
 from planner.workload.precision import QUANTIZED, STORED_BYTES
 from planner.workload.scaled import cached_weights
+from planner.workload.sparse24 import SUFFIX
 from planner.workload.split import Split, local
 
 NOT_MODELLED = (
@@ -67,23 +69,29 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     Raises `PlanError` for input that cannot be planned; not fitting is an answer.
     """
     resolved = resolve(run, profile)
-    setting = _setting(resolved)
+    shape = shape_of(resolved.run, resolved.arch.sample_tokens(resolved.run.batch))
+    setting = _setting(resolved, shape.longest)
     p = resolved.run.parallel
     stages = stages_of(setting, resolved.head, resolved.run.activation_checkpointing, p.pp, p.virtual_pp)
     offload = offload_of(resolved)
     classes = [_rank_class(resolved, stage, offload) for stage in stages]
-    worst = max(classes, key=lambda c: max(m.total for m in c.moments))
-    whole = worst.workload if len(classes) == 1 and setting.split == Split() else _whole(resolved)
-    timing = _time(resolved, classes, worst)
+    largest = max(range(len(classes)), key=lambda i: max(m.total for m in classes[i].moments))
+    worst, timed = classes[largest], classes
+    if not shape.packed:
+        average = _setting(resolved, shape.timed)
+        again = stages_of(average, resolved.head, resolved.run.activation_checkpointing, p.pp, p.virtual_pp)
+        timed = [replace(c, stage=stage) for c, stage in zip(classes, again, strict=True)]
+    whole = worst.workload if len(classes) == 1 and setting.split == Split() else _whole(resolved, shape.timed)
+    timing = _time(resolved, timed, timed[largest], shape.timed)
     if offload.any or worst.step.paged:
         usable = (resolved.usable_memory or math.inf) - worst.detail.context
         over = max(m.total for m in worst.moments) + sum(worst.step.paged.values()) - usable
         share = _shares(resolved).optimizer
-        add_time(timing, resolved, worst.workload, offload, worst.trained, worst.step, share, worst.away, over)
+        add_time(timing, resolved, timed[largest].workload, offload, worst.trained, worst.step, share, worst.away, over)
     host = host_bytes(
         resolved, worst.workload, offload, worst.trained, worst.step, _shares(resolved).optimizer, worst.away
     )
-    return _assemble(resolved, whole, classes, worst, timing, host)
+    return _assemble(resolved, whole, classes, worst, timing, host, shape)
 
 
 @dataclass(frozen=True)
@@ -125,9 +133,9 @@ def _flying(r: Resolved, stage: Stage) -> float:
     )
 
 
-def _whole(r: Resolved) -> Workload:
+def _whole(r: Resolved, length: int) -> Workload:
     """The undivided model on the micro batch of one replica."""
-    setting = replace(_setting(r), arch=r.arch, adaptation=r.adaptation, split=Split())
+    setting = replace(_setting(r, length), arch=r.arch, adaptation=r.adaptation, split=Split())
     return trace(setting, r.head, r.run.activation_checkpointing)
 
 
@@ -143,9 +151,10 @@ def _check_trained_types(trained: Sequence[Trained]) -> None:
             )
 
 
-def _setting(r: Resolved) -> Setting:
+def _setting(r: Resolved, length: int) -> Setting:
+    """What the layers need to know; length: tokens of a sequence, for stacks that take text."""
     checkpointing = r.run.activation_checkpointing
-    seq = r.run.batch.seq_len or 0  # 0 where no stack takes text
+    seq = length if r.run.batch.seq_len is not None else 0  # 0 where no stack takes text
     sharded = r.run.parallel.sharding in ("zero3", "hsdp") and replicas(r) > 1
     recompute = checkpointing == "selective" and r.stack.selective == "attention"
     batch = r.run.batch
@@ -184,7 +193,7 @@ def _shares(r: Resolved) -> Shares:
 
 def _stored(r: Resolved, p: Parameter) -> float:
     """Persistent bytes of one element: quantized and adapter weights as they are, others in the stored type."""
-    if p.adapter or p.dtype in QUANTIZED:
+    if p.adapter or p.dtype in QUANTIZED or p.dtype.endswith(SUFFIX):
         return STORED_BYTES[p.dtype]
     return STORED_BYTES[r.formats.stored]
 
@@ -303,7 +312,7 @@ def _scaled_rate(r: Resolved) -> float:
     return by_architecture("tensor_scaled_rate", r.accelerator.arch, r.accelerator.compute_capability)
 
 
-def _time(r: Resolved, classes: Sequence[RankClass], worst: RankClass) -> StepTime:
+def _time(r: Resolved, classes: Sequence[RankClass], worst: RankClass, length: int) -> StepTime:
     """Time of the step; the optimizer's part is that of the ranks that update most."""
     p, shares = r.run.parallel, _shares(r)
     outside = p.tp * p.cp
@@ -316,7 +325,7 @@ def _time(r: Resolved, classes: Sequence[RankClass], worst: RankClass) -> StepTi
         BYTES[r.formats.gradient],
         stride=p.tp,
         groups=groups,
-        between=_between(r),
+        between=_between(r, length),
     )
 
     def gradients(c: RankClass) -> float:
@@ -331,13 +340,13 @@ def _time(r: Resolved, classes: Sequence[RankClass], worst: RankClass) -> StepTi
     return timing
 
 
-def _between(r: Resolved) -> float:
+def _between(r: Resolved, length: int) -> float:
     """Time of a micro batch's hidden states from one pipeline stage to the next [s]."""
     p, batch = r.run.parallel, r.run.batch
     if p.pp == 1 or r.topology is None:
         return 0.0
     outside = p.cp * (p.tp if p.sequence_parallel else 1)
-    size = batch.micro * (batch.seq_len or 0) * r.arch.hidden * BYTES[r.formats.compute] / outside
+    size = batch.micro * (length if batch.seq_len is not None else 0) * r.arch.hidden * BYTES[r.formats.compute] / outside
     return collective_seconds("send_recv", size, 2, r.topology, stride=p.tp * p.cp * r.run.dp)
 
 
@@ -351,10 +360,10 @@ def _assemble(
     worst: RankClass,
     timing: StepTime,
     host: HostBytes,
+    shape: Shape,
 ) -> Estimate:
     run, batch = r.run, r.run.batch
     moments, detail = worst.moments, worst.detail
-    sample = r.arch.sample_tokens(batch)
     peak = max(moments, key=lambda m: m.total)
     allocated = peak.total
     reserved = _reserved(allocated)
@@ -364,14 +373,15 @@ def _assemble(
         "stack": r.stack.name,
         "gpus": run.hardware.gpus,
         "nodes": math.ceil(run.hardware.gpus / (run.hardware.gpus_per_node or 1)),
-        "tokens": batch.micro * sample,
+        "tokens": batch.micro * shape.timed,
         "encoder": not r.arch.causal,
         "mixture": r.arch.experts is not None,
     }
     time_range, memory_range = uncertainty.interval("time", facts), uncertainty.interval("memory", facts)
     seconds = timing.total
-    tokens = batch.micro * sample * batch.accumulation * run.dp
-    steps = _steps(run, sample, tokens)
+    samples = batch.micro * batch.accumulation * run.dp
+    tokens = round(samples * shape.real)
+    steps = _steps(run, shape, samples, tokens)
     total = None if steps is None else steps * seconds
     low, high = seconds * time_range.low_ratio, seconds * time_range.high_ratio
     memory_interval = (reserved * memory_range.low_ratio, reserved * memory_range.high_ratio)
@@ -428,7 +438,7 @@ def _assemble(
         if peak.phase == "optimizer"
         else f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}",
         limited_by=_limits(timing),
-        assumptions=(*r.notes, *_assumptions(r), *NOT_MODELLED),
+        assumptions=(*r.notes, *_assumptions(r, shape), *NOT_MODELLED),
         interval_note=f"Time: {time_range.note}. Memory: {memory_range.note}.",
         details={
             "model": {
@@ -502,12 +512,15 @@ def _verdict(reserved: float, interval: tuple[float, float], usable: float | Non
     )
 
 
-def _steps(run: Run, seq: int, tokens_per_step: int) -> int | None:
-    """Optimizer steps of the whole run, rounded up; samples are packed to full sequences of `seq` tokens."""
+def _steps(run: Run, shape: Shape, samples_per_step: int, tokens_per_step: int) -> int | None:
+    """Optimizer steps of the whole run, rounded up: by tokens where samples are packed to full sequences, else by samples."""
     data = run.data
     if data is None:
         return None
-    tokens = data.tokens if data.tokens is not None else (data.samples or 0) * (data.mean_tokens or seq)
+    if not shape.packed:
+        samples = data.samples if data.samples is not None else (data.tokens or 0) / shape.mean
+        return max(1, math.ceil(samples * data.epochs / samples_per_step))
+    tokens = data.tokens if data.tokens is not None else (data.samples or 0) * shape.mean
     return max(1, math.ceil(tokens * data.epochs / tokens_per_step))
 
 
@@ -584,14 +597,19 @@ def _limits(timing: StepTime) -> str:
     return f"{word}: {', '.join(shares)}."
 
 
-def _assumptions(r: Resolved) -> list[str]:
+def _assumptions(r: Resolved, shape: Shape) -> list[str]:
     lines = [
         f"Device curves: {r.profile.basis} ({r.profile.source})",
         f"Driver context: {source('cuda_context_bytes')}",
     ]
+    if not shape.packed:
+        lines.append(
+            f"{(r.run.data.packing if r.run.data else '').capitalize()} samples: a batch takes the time of {shape.timed} tokens a sample, "
+            f"{shape.waste:.0%} of them padding; the longest, of {shape.longest}, sets the peak memory. Tokens per second count real tokens."
+        )
     data, seq = r.run.data, r.arch.sample_tokens(r.run.batch)
-    if data is not None and data.samples is not None and data.mean_tokens is not None and data.mean_tokens < seq:
-        ratio = significant(seq / data.mean_tokens, 2)
+    if shape.packed and data is not None and data.samples is not None and shape.mean < seq:
+        ratio = significant(seq / shape.mean, 2)
         lines.append(f"Samples are packed to {seq} tokens; padded one by one they take {ratio} times as many steps.")
     if r.run.hardware.gpus > 1:
         lines.append(f"Communication library: {source('nccl_bytes')}")

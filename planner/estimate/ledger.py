@@ -312,7 +312,7 @@ def figure_terms(
     step: dict[str, float | int | str] = {"T": tokens, "t_step": seconds}
     sizes: dict[str, float | int | str] = {
         "b": batch.micro,
-        "s": batch.seq_len or 0,
+        "s": tokens / (batch.micro * batch.accumulation * r.run.dp),
         "accumulation": batch.accumulation,
         "dp": r.run.dp,
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from planner.errors import PlanError
 from planner.run import Precision
 from planner.workload.scaled import RECIPES, Scaled
+from planner.workload.sparse24 import PACKED
 
 QUANTIZED = ("nf4", "nf4-dq", "int8", "int4")
 
@@ -19,6 +20,8 @@ STORED_BYTES: dict[str, float] = {
     "int64": 8.0,
     "nf4": 0.5 + 4 / 64,
     "int4": 0.5 + 2.5 / 128,
+    "bf16-2:4": 2 * PACKED,
+    "fp16-2:4": 2 * PACKED,
     "nf4-dq": 0.5 + 1 / 64 + 4 / (64 * 256),
 }
 """Stored bytes of one weight. nf4 has an fp32 scale per 64 weights; double quantization stores that scale in 8 bits with an fp32 scale per 256 of them
@@ -38,6 +41,7 @@ class Formats:
     autocast: str | None
     master: bool
     scaled: Scaled | None = None
+    sparse: bool = False
 
     @property
     def product(self) -> str:

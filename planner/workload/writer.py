@@ -16,6 +16,7 @@ from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
 from planner.workload.precision import QUANTIZED, Formats
 from planner.workload.scaled import scaled_linear
+from planner.workload.sparse24 import SUFFIX, sparse_linear
 from planner.workload.split import Split
 from planner.workload.stacks import Stack
 
@@ -93,7 +94,10 @@ class Writer:
             return self.graph.parameter(known)
         formats = self.s.formats
         dtype = formats.base if base and formats.base else formats.graph
-        parameter = Parameter(path, shape, dtype, not replaced and self.s.adaptation.trains(path))
+        trained = not replaced and self.s.adaptation.trains(path)
+        if base and formats.sparse and not trained and len(shape) == 2:
+            dtype += SUFFIX
+        parameter = Parameter(path, shape, dtype, trained)
         return self.graph.parameter(parameter)
 
     def fixed(self, path: str, shape: tuple[float, ...]) -> Tensor:
@@ -125,6 +129,8 @@ class Writer:
             offset = self.weight(path + ".bias", (out,)) if bias else None
             if w.parameter is not None and w.parameter.dtype in QUANTIZED:
                 return self._quantized(v, w, offset)
+            if self.s.formats.sparse and base and w.parameter is not None and not w.parameter.adapter:
+                return sparse_linear(self, v, w, offset)
             scaled = self.s.formats.scaled
             if scaled is not None and base and scaled.takes(w) and w.parameter is not None and not w.parameter.adapter:
                 return scaled_linear(self, v, w, offset)

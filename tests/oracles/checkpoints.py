@@ -29,7 +29,7 @@ def measure(config: Mapping[str, Any], *, every: int = 1, keep: Sequence[str] = 
         if keep:
             options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _policy(keep))
         model.gradient_checkpointing_enable(options)  # type: ignore[operator]
-        layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False) and callable(m)]
+        layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
         blocks = [m for m in layers if type(m).__name__.endswith(("Layer", "Block"))]
         for number, layer in enumerate(blocks, 1):
             layer.gradient_checkpointing = number % every == 0  # type: ignore[assignment]

@@ -25,7 +25,7 @@ def step_of(config: dict[str, Any], arguments: dict[str, Any]) -> Step:
     name = arguments["optimizer"]
     run = {**engine_run(config, {**arguments, "seq": 8}), "optimizer_options": OPTIONS.get(name, {})}
     resolved = resolve(parse_run(run))
-    return update_step(resolved, trained_parameters(_whole(resolved)), 1.0)
+    return update_step(resolved, trained_parameters(_whole(resolved, 8)), 1.0)
 
 
 def cases() -> list[Any]:
