@@ -135,7 +135,7 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
         return layer_methods.apply(model, method, head)
     if name not in ("freeze", "bitfit"):
         raise ValueError(f"the oracle knows no method {name!r}")
-    layers = 1 + max(int(m.group(1)) for n, _ in model.named_parameters() if (m := LAYER.search(n)))
+    layers = 1 + max((int(m.group(1)) for n, _ in model.named_parameters() if (m := LAYER.search(n))), default=-1)
     for parameter_name, parameter in model.named_parameters():
         parameter.requires_grad_(_is_trained(parameter_name, method, layers))
     return model

@@ -13,7 +13,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, checkpoints, float8, flops, memory, optimizers, parameters, sequence_cases, vision_cases
+from tests.oracles import (
+    cases,
+    checkpoints,
+    float8,
+    flops,
+    memory,
+    multimodal_cases,
+    optimizers,
+    parameters,
+    sequence_cases,
+    vision_cases,
+)
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -52,6 +63,9 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "vision-parameters": (vision_cases.parameter_cases, _parameters),
     "vision-flops": (vision_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
     "vision-memory": (vision_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
+    "multimodal-parameters": (multimodal_cases.parameter_cases, _parameters),
+    "multimodal-flops": (multimodal_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "multimodal-memory": (multimodal_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
 
@@ -69,6 +83,8 @@ def record(kind: str, only: str | None = None) -> int:
     configs = {**cases.CONFIGS, **(PUBLISHED if kind == "parameters" else {})}
     if kind.startswith("vision-"):
         configs = vision_cases.CONFIGS
+    if kind.startswith("multimodal-"):
+        configs = multimodal_cases.CONFIGS
     known = {row["id"]: row for row in load(kind)["cases"]} if only is not None else {}
     rows: dict[str, dict[str, Any]] = {}
     taken = 0
