@@ -179,7 +179,7 @@ SIZES: dict[str, Case] = {
     "internvl": {"batch": 2, "seq": 128, "images": 6},
     "dit": {"batch": 8, "image_size": 256},
     "flux": {"batch": 3, "seq": 72, "image_size": 512},
-    **dict.fromkeys(("pixart", "pixart-sized", "sd3", "sd35"), {"batch": 3, "seq": 72, "image_size": 512}),
+    **{name: {"batch": 3, "seq": 72, "image_size": 512} for name in ("pixart", "pixart-sized", "sd3", "sd35")},
 }
 """Sequences, tokens and images of each config; two images and 256 tokens for the others."""
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
