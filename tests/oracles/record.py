@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, checkpoints, float8, flops, memory, optimizers, parameters, sequence_cases
+from tests.oracles import cases, checkpoints, encdec_cases, float8, flops, memory, optimizers, parameters, sequence_cases
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -49,6 +49,9 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "optimizers": (optimizers.cases, lambda config, arguments: optimizers.measure(config, **arguments)),
     "float8-memory": (float8.cases, lambda config, arguments: float8.measure(config, **arguments)),
     "checkpoint-memory": (checkpoints.cases, lambda config, arguments: checkpoints.measure(config, **arguments)),
+    "encdec-parameters": (encdec_cases.parameter_cases, _parameters),
+    "encdec-flops": (encdec_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "encdec-memory": (encdec_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
 
@@ -64,6 +67,8 @@ def record(kind: str, only: str | None = None) -> int:
 
     make, measure = KINDS[kind]
     configs = {**cases.CONFIGS, **(PUBLISHED if kind == "parameters" else {})}
+    if kind.startswith("encdec-"):
+        configs = dict(encdec_cases.CONFIGS)
     known = {row["id"]: row for row in load(kind)["cases"]} if only is not None else {}
     rows: dict[str, dict[str, Any]] = {}
     taken = 0
