@@ -46,12 +46,17 @@ Kind = tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any], Mapping
 
 
 def _area(module: Any, prefix: str) -> dict[str, Kind]:
-    """The three kinds of an area: a module with `parameter_cases`, `flop_cases`, `memory_cases` and the CONFIGS that they name."""
+    """Kinds of an area: a module with `parameter_cases`, `flop_cases` or `memory_cases`, and the CONFIGS that they name."""
     configs = {**cases.CONFIGS, **getattr(module, "CONFIGS", {})}
+    kinds = {
+        "parameters": ("parameter_cases", _parameters),
+        "flops": ("flop_cases", lambda config, arguments: flops.measure(config, **arguments)),
+        "memory": ("memory_cases", lambda config, arguments: memory.measure(config, **arguments)),
+    }
     return {
-        f"{prefix}parameters": (module.parameter_cases, _parameters, configs),
-        f"{prefix}flops": (module.flop_cases, lambda config, arguments: flops.measure(config, **arguments), configs),
-        f"{prefix}memory": (module.memory_cases, lambda config, arguments: memory.measure(config, **arguments), configs),
+        prefix + kind: (getattr(module, make), measure, configs)
+        for kind, (make, measure) in kinds.items()
+        if hasattr(module, make)
     }
 
 
