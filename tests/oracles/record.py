@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, checkpoints, float8, flops, memory, optimizers, parameters, sequence_cases
+from tests.oracles import cases, checkpoints, float8, flops, memory, optimizers, parameters, sequence_cases, statespace_cases
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -50,7 +50,13 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "float8-memory": (float8.cases, lambda config, arguments: float8.measure(config, **arguments)),
     "checkpoint-memory": (checkpoints.cases, lambda config, arguments: checkpoints.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
+    "statespace-parameters": (statespace_cases.parameter_cases, _parameters),
+    "statespace-flops": (statespace_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "statespace-memory": (statespace_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
+CONFIGS: dict[str, dict[str, Any]] = {"parameters": {**cases.CONFIGS, **PUBLISHED}}
+"""Configs that the cases of a kind name, where those are not the usual ones."""
+CONFIGS.update({kind: statespace_cases.CONFIGS for kind in KINDS if kind.startswith("statespace-")})
 
 
 def record(kind: str, only: str | None = None) -> int:
@@ -63,7 +69,7 @@ def record(kind: str, only: str | None = None) -> int:
     import transformers
 
     make, measure = KINDS[kind]
-    configs = {**cases.CONFIGS, **(PUBLISHED if kind == "parameters" else {})}
+    configs = CONFIGS.get(kind, cases.CONFIGS)
     known = {row["id"]: row for row in load(kind)["cases"]} if only is not None else {}
     rows: dict[str, dict[str, Any]] = {}
     taken = 0
