@@ -85,13 +85,13 @@ CONFIGS.update(
     }
 )
 TARGETS: dict[str, list[str]] = {
-    **dict.fromkeys(("mamba", "mamba-odd", "falcon_mamba"), ["in_proj", "x_proj"]),
+    **{key: ["in_proj", "x_proj"] for key in ("mamba", "mamba-odd", "falcon_mamba")},
     "jamba": ["in_proj", "x_proj", "q_proj"],
-    **dict.fromkeys(("mamba2", "mamba2-odd", "bamba", "granitemoehybrid", "granitemoehybrid-dense", "zamba2", "zamba2-rope"), ["in_proj"]),
-    **dict.fromkeys(("falcon_h1", "falcon_h1-normed", "nemotron_h"), ["in_proj", "q_proj", "v_proj"]),
+    **{key: ["in_proj"] for key in ("mamba2", "mamba2-odd", "bamba", "granitemoehybrid", "granitemoehybrid-dense", "zamba2", "zamba2-rope")},
+    **{key: ["in_proj", "q_proj", "v_proj"] for key in ("falcon_h1", "falcon_h1-normed", "nemotron_h")},
     "qwen3_next": ["in_proj_qkvz", "out_proj", "q_proj"],
-    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text"), ["in_proj_qkv", "in_proj_z", "q_proj"]),
-    **dict.fromkeys(("lfm2", "lfm2-odd", "lfm2_moe"), ["in_proj", "q_proj"]),
+    **{key: ["in_proj_qkv", "in_proj_z", "q_proj"] for key in ("qwen3_5_text", "qwen3_5_moe_text")},
+    **{key: ["in_proj", "q_proj"] for key in ("lfm2", "lfm2-odd", "lfm2_moe")},
 }
 """What LoRA adapts in each config, beside all-linear."""
 REFUSED = ("mamba", "falcon_mamba", "falcon_h1", "nemotron_h")
@@ -106,8 +106,8 @@ def _lora(name: str) -> dict[str, Any]:
 
 def _size(name: str) -> dict[str, Any]:
     if name.endswith("odd"):
-        return {"batch": 3, "seq": 45}
-    return {"batch": 2, "seq": 64} if name in LOOPED else {"batch": 4, "seq": 160}
+        return {"batch": 3, "seq": 37}
+    return {"batch": 2, "seq": 40} if name in LOOPED else {"batch": 4, "seq": 160}
 
 
 def parameter_cases() -> Iterator[dict[str, Any]]:
