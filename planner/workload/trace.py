@@ -253,7 +253,7 @@ def last_kept_only_inputs(operations: list[Operation]) -> int:
     """
     for position in range(len(operations) - 1, -1, -1):
         operation = operations[position]
-        kept = [t for t in operation.saved if t.parameter is None]
+        kept = operation.saved  # weights too: a checkpoint counts every tensor that is handed to it
         if kept:
             produced = {id(t) for t in operation.outputs}
             return len(operations) - position - (1 if any(id(t) in produced for t in kept) else 0)

@@ -52,7 +52,7 @@ HEADS = {
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 """peft's task of a head: SEQ_CLS also trains a full copy of the classifier, next to the frozen original."""
 LAYER = re.compile(r"\.(?:layers|layer|h)\.(\d+)\.")
-EMBEDDING = re.compile(r"embed|\bwte\b|\bwpe\b")
+EMBEDDING = re.compile(r"embed(?!ding_norm)|\bwte\b|\bwpe\b")
 
 
 def build(

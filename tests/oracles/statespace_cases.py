@@ -104,10 +104,10 @@ def _lora(name: str) -> dict[str, Any]:
     return {"name": "lora", "rank": 8, "targets": TARGETS[name]}
 
 
-def _size(name: str) -> dict[str, Any]:
+def _size(name: str, looped: int, odd: int) -> dict[str, Any]:
     if name.endswith("odd"):
-        return {"batch": 3, "seq": 37}
-    return {"batch": 2, "seq": 40} if name in LOOPED else {"batch": 4, "seq": 160}
+        return {"batch": 3, "seq": odd}
+    return {"batch": 2, "seq": looped} if name in LOOPED else {"batch": 4, "seq": 160}
 
 
 def parameter_cases() -> Iterator[dict[str, Any]]:
@@ -124,14 +124,15 @@ def flop_cases() -> Iterator[dict[str, Any]]:
         for method in (None, _lora(name)):
             for checkpointing in (False, True):
                 yield {
-                    "config": name, "head": None, "method": method, "attention": "eager", "checkpointing": checkpointing, **_size(name),
+                    "config": name, "head": None, "method": method, "attention": "eager", "checkpointing": checkpointing,
+                    **_size(name, 64, 45),
                 }  # fmt: skip
 
 
 def memory_cases() -> Iterator[dict[str, Any]]:
     """Every config in three precisions, with checkpointing, and with LoRA."""
     for name in CONFIGS:
-        case = {"config": name, "head": None, "attention": "eager", **_size(name)}
+        case = {"config": name, "head": None, "attention": "eager", **_size(name, 40, 37)}
         for precision in ("fp32", "bf16", "bf16-mixed"):
             yield {**case, "method": None, "precision": precision}
         yield {**case, "method": None, "precision": "fp32", "checkpointing": True}
