@@ -60,9 +60,7 @@ class Method(BaseModel):
     rank_pattern: dict[str, Size] | None = Field(
         None, description="Another rank for the layers whose name ends in (or matches) the key."
     )
-    alpha_pattern: dict[str, Positive] | None = Field(
-        None, description="Another scale for some layers; costs nothing."
-    )
+    alpha_pattern: dict[str, Positive] | None = Field(None, description="Another scale for some layers; costs nothing.")
     use_dora: bool | None = Field(None, description="lora: train a magnitude per row too (DoRA).")
     use_rslora: bool | None = Field(None, description="lora: scale by the root of the rank; costs nothing.")
     init_lora_weights: bool | str | None = Field(
@@ -98,7 +96,9 @@ class Method(BaseModel):
         None, description="vblora: vectors mixed into one part of a layer."
     )
     period: Annotated[int, Field(ge=1, le=10**9, strict=True)] | None = Field(
-        None, alias="update_proj_gap", description="galore: steps between two projections; lisa: between two choices of layers."
+        None,
+        alias="update_proj_gap",
+        description="galore: steps between two projections; lisa: between two choices of layers.",
     )
     active_layers: Annotated[int, Field(ge=1, le=10**5, strict=True)] | None = Field(
         None, description="lisa: layers trained at a time."
@@ -126,9 +126,7 @@ class Method(BaseModel):
     trainable: str | tuple[str, ...] | None = Field(
         None, description="freeze: name part or regular expression of what is trained, one or several."
     )
-    first: Layer | None = Field(
-        None, description="freeze: keep this many first layers (and the embeddings) frozen."
-    )
+    first: Layer | None = Field(None, description="freeze: keep this many first layers (and the embeddings) frozen.")
     last: Layer | None = Field(
         None, description="freeze: train only this many last layers (and a classification head)."
     )

@@ -16,6 +16,8 @@ PRECISIONS: dict[str, Any] = {
     "fp16-mixed": "fp16-mixed",
     "bf16-autocast": {"weights": "bf16", "compute": "bf16", "autocast": True},
 }
+LENGTHS = ("target_len", "audio_seconds", "images", "image_size")
+"""Sizes of a case that are fields of the run's batch by the same name."""
 
 
 def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[
             "micro": arguments.get("batch", 1),
             "seq_len": arguments.get("seq"),
             "accumulation": arguments.get("gradient_accumulation", 1),
+            **{name: arguments[name] for name in LENGTHS if name in arguments},
         },
     }
     if arguments.get("head") not in (None, "none"):

@@ -52,7 +52,7 @@ def parse_config(text: str, field: str) -> dict[str, Any]:
 
 
 def check_config(value: object, field: str) -> dict[str, Any]:
-    """`value` as a plain model configuration of JSON types: an object with `model_type`.
+    """`value` as a plain model configuration of JSON types: an object with `model_type` (diffusers: `_class_name`).
 
     Errors
     ------
@@ -61,7 +61,7 @@ def check_config(value: object, field: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise PlanError(field, value, "is not a JSON object", _FIX)
     plain = _plain(value, field, 1, [MAX_VALUES])
-    kind = plain.get("model_type")
+    kind = plain.get("model_type", plain.get("_class_name"))  # diffusers names the class instead
     if not isinstance(kind, str) or not kind.strip():
         raise PlanError(f"{field}.model_type", kind, "is not a model type", 'Write it as in the config.json: "llama".')
     return dict(plain)

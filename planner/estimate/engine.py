@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import cast, overload
 
 from planner.device import DeviceProfile
+from planner.device.collectives import collective_seconds
 from planner.errors import PlanError
 from planner.estimate import ledger, uncertainty
 from planner.estimate.constants import by_architecture, constant, source
@@ -17,21 +18,26 @@ from planner.estimate.memory import (
     Moment,
     Persistent,
     Walk,
+    added,
     rounded,
 )
 from planner.estimate.money import HOUR, hourly_rate, power
 from planner.estimate.offload import HostBytes, Offload, add_time, host_bytes, offload_of
+from planner.estimate.pipeline import in_flight
 from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.result import Estimate, MemoryPoint, Phase, Term
-from planner.estimate.time import Clock, Ranks, StepTime, step_time
+from planner.estimate.stages import Stage, stages_of
+from planner.estimate.time import Clock, Ranks, StepTime, model_flops, pipeline_time, step_time
 from planner.estimate.update import trained_parameters, update_step
 from planner.run import Run
 from planner.units import format_bytes, format_count, significant
 from planner.workload import Setting, Workload, trace
 from planner.workload.graph import BYTES, Parameter
+from planner.workload.methods import adapt
 from planner.workload.optimizers import Step, Trained
 from planner.workload.precision import QUANTIZED, STORED_BYTES
 from planner.workload.scaled import cached_weights
+from planner.workload.split import Split, local
 
 NOT_MODELLED = (
     "Data loading, evaluation, checkpoint writing, start-up, compilation and restarts are not in the step time.",
@@ -61,21 +67,68 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     Raises `PlanError` for input that cannot be planned; not fitting is an answer.
     """
     resolved = resolve(run, profile)
-    workload = _workload(resolved)
+    setting = _setting(resolved)
+    p = resolved.run.parallel
+    stages = stages_of(setting, resolved.head, resolved.run.activation_checkpointing, p.pp, p.virtual_pp)
+    offload = offload_of(resolved)
+    classes = [_rank_class(resolved, stage, offload) for stage in stages]
+    worst = max(classes, key=lambda c: max(m.total for m in c.moments))
+    whole = worst.workload if len(classes) == 1 and setting.split == Split() else _whole(resolved)
+    timing = _time(resolved, classes, worst)
+    if offload.any or worst.step.paged:
+        usable = (resolved.usable_memory or math.inf) - worst.detail.context
+        over = max(m.total for m in worst.moments) + sum(worst.step.paged.values()) - usable
+        share = _shares(resolved).optimizer
+        add_time(timing, resolved, worst.workload, offload, worst.trained, worst.step, share, worst.away, over)
+    host = host_bytes(
+        resolved, worst.workload, offload, worst.trained, worst.step, _shares(resolved).optimizer, worst.away
+    )
+    return _assemble(resolved, whole, classes, worst, timing, host)
+
+
+@dataclass(frozen=True)
+class RankClass:
+    """Ranks that do the same: one kind of pipeline stage. away: saved tensors that went to the host [bytes]."""
+
+    stage: Stage
+    trained: tuple[Trained, ...]
+    step: Step
+    moments: list[Moment]
+    detail: Detail
+    away: float
+
+    @property
+    def workload(self) -> Workload:
+        """Of one micro step on one of the ranks."""
+        return self.stage.workload
+
+
+def _rank_class(r: Resolved, stage: Stage, offload: Offload) -> RankClass:
+    workload, shares = stage.workload, _shares(r)
     trained = trained_parameters(workload)
     _check_trained_types(trained)
-    shares = _shares(resolved)
-    step = update_step(resolved, trained, shares.optimizer)
+    # experts are spread over fewer replicas than the rest
+    spread = min(r.run.parallel.ep, 1.0 / shares.optimizer)
+    step = update_step(
+        r, [t._replace(times=t.times * spread) if t.parameter.expert else t for t in trained], shares.optimizer
+    )
     step = replace(step, moved=step.moved + cached_weights(workload)[1])
-    offload = offload_of(resolved)
-    moments, detail, away = _memory(resolved, workload, trained, step, shares, offload)
-    timing = _time(resolved, workload, trained, step, shares)
-    if offload.any or step.paged:
-        usable = (resolved.usable_memory or math.inf) - detail.context
-        over = max(m.total for m in moments) + sum(step.paged.values()) - usable
-        add_time(timing, resolved, workload, offload, trained, step, shares.optimizer, away, over)
-    host = host_bytes(resolved, workload, offload, trained, step, shares.optimizer, away)
-    return _assemble(resolved, workload, moments, detail, timing, host)
+    moments, detail, away = _memory(r, workload, trained, step, shares, offload, _flying(r, stage))
+    return RankClass(stage, trained, step, moments, detail, away)
+
+
+def _flying(r: Resolved, stage: Stage) -> float:
+    """Micro batches beside the running one whose activations the stage keeps at most."""
+    p = r.run.parallel
+    return (
+        max(in_flight(i, p.pp, p.virtual_pp, r.run.batch.accumulation) for i in stage.indices) - 1 if p.pp > 1 else 0.0
+    )
+
+
+def _whole(r: Resolved) -> Workload:
+    """The undivided model on the micro batch of one replica."""
+    setting = replace(_setting(r), arch=r.arch, adaptation=r.adaptation, split=Split())
+    return trace(setting, r.head, r.run.activation_checkpointing)
 
 
 def _check_trained_types(trained: Sequence[Trained]) -> None:
@@ -90,30 +143,37 @@ def _check_trained_types(trained: Sequence[Trained]) -> None:
             )
 
 
-def _workload(r: Resolved) -> Workload:
+def _setting(r: Resolved) -> Setting:
     checkpointing = r.run.activation_checkpointing
     seq = r.run.batch.seq_len or 0  # 0 where no stack takes text
-    sharded = r.run.parallel.sharding in ("zero3", "hsdp") and r.run.dp > 1
+    sharded = r.run.parallel.sharding in ("zero3", "hsdp") and replicas(r) > 1
     recompute = checkpointing == "selective" and r.stack.selective == "attention"
     batch = r.run.batch
-    setting = Setting(
-        r.arch, r.adaptation, r.formats, r.stack, batch.micro, seq, r.attention, recompute, sharded, batch
-    )
+    p = r.run.parallel
+    split = Split(p.tp, p.sequence_parallel, p.cp, p.ep)
+    arch = local(r.arch, split)
+    adaptation = r.adaptation if arch is r.arch else adapt(r.run.method, arch)
+    setting = Setting(arch, adaptation, r.formats, r.stack, batch.micro, seq, r.attention, recompute, sharded, batch)
     checkpoints = r.run.checkpoints
-    setting = replace(
+    return replace(
         setting,
+        split=split,
         checkpoint_every=checkpoints.every,
         checkpoint_keep=checkpoints.keep or (),
         fused_mixers=r.fused_mixers,
     )
-    return trace(setting, r.head, checkpointing)
+
+
+def replicas(r: Resolved) -> int:
+    """Ranks that hold the same weights: data-parallel ones, and the context-parallel ones of each."""
+    return r.run.dp * r.run.parallel.cp
 
 
 def _shares(r: Resolved) -> Shares:
-    dp, sharding = r.run.dp, r.run.parallel.sharding
+    dp, sharding = replicas(r), r.run.parallel.sharding
     group = dp
     if sharding == "hsdp" and r.topology is not None:
-        group = min(dp, r.topology.gpus_per_node)
+        group = min(dp, max(1, r.topology.gpus_per_node // r.run.parallel.tp))
     part = 1.0 / group
     return Shares(
         weights=part if sharding in ("zero3", "hsdp") else 1.0,
@@ -143,12 +203,24 @@ class Detail:
 
 
 def _memory(
-    r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shares: Shares, offload: Offload
+    r: Resolved,
+    w: Workload,
+    trained: Sequence[Trained],
+    step: Step,
+    shares: Shares,
+    offload: Offload,
+    flying: float = 0.0,
 ) -> tuple[list[Moment], Detail, float]:
-    """Moments of the whole optimizer step, the persistent parts behind them, and the saved tensors that went to the host [bytes]."""
+    """Moments of the whole optimizer step, the persistent parts behind them, and the saved tensors that went to the host [bytes].
+
+    flying: further micro batches whose activations wait for their backward.
+    """
     if offload.params:
         shares = replace(shares, weights=0.0)
     fine: dict[str, float] = {}
+
+    def spread(p: Parameter) -> float:
+        return float(r.run.parallel.ep) if p.expert else 1.0
 
     def put(name: str, size: float) -> None:
         if size:
@@ -157,7 +229,7 @@ def _memory(
     for stretch in w.stretches:
         for p in stretch.parameters:
             kind = ledger.group_of(stretch, p.adapter)
-            share = 1.0 if p.buffer else shares.weights  # buffers are whole on every rank
+            share = 1.0 if p.buffer else min(1.0, shares.weights * spread(p))  # buffers are whole on every rank
             put(f"weights/{kind}", rounded(p.numel * _stored(r, p) * share) * stretch.count)
     if r.formats.graph != r.formats.stored and shares.weights == 1.0 and not offload.params:
         put(
@@ -173,11 +245,13 @@ def _memory(
     if r.formats.master and not offload.optimizer:
         put(
             "optimizer/master_weights",
-            sum(4.0 * p.numel * n for p, n, _ in trained if not p.adapter) * shares.optimizer,
+            sum(4.0 * p.numel * n * min(1.0, shares.optimizer * spread(p)) for p, n, _ in trained if not p.adapter),
         )
     sharding, accumulation = r.run.parallel.sharding, r.run.batch.accumulation
     present = accumulation > 1 or (r.stack.fp32_gradients and r.formats.gradient == "fp32")
-    gradients = sum(rounded(p.numel * _gradient_bytes(r, p) * shares.gradients) * n for p, n, _ in trained)
+    gradients = sum(
+        rounded(p.numel * _gradient_bytes(r, p) * min(1.0, shares.gradients * spread(p))) * n for p, n, _ in trained
+    )
     if offload.frees_gradients:
         present = False
     if present:
@@ -202,14 +276,16 @@ def _memory(
         gradient_bytes=BYTES[r.formats.gradient],
         present=present,
         gathered=BYTES[r.formats.compute]
-        if (sharding in ("zero3", "hsdp") and r.run.dp > 1) or offload.params
+        if (sharding in ("zero3", "hsdp") and replicas(r) > 1) or offload.params
         else None,
         gradient_share=0.0 if offload.frees_gradients else shares.gradients,
-        sharded_gradients=(sharding in ("zero2", "zero3", "hsdp") and r.run.dp > 1) or offload.frees_gradients,
+        sharded_gradients=(sharding in ("zero2", "zero3", "hsdp") and replicas(r) > 1) or offload.frees_gradients,
         offloaded=offload.activations,
     )
     walk = Walk(w, persistent)
     moments = walk.run()
+    if flying:
+        moments = [m._replace(parts=added(m.parts, walk.kept, flying)) for m in moments]
     end = list(walk.live)
     end[OPTIMIZER] += 0.0 if offload.optimizer else step.temporaries
     moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (moments[-1].position + 1)))
@@ -227,21 +303,57 @@ def _scaled_rate(r: Resolved) -> float:
     return by_architecture("tensor_scaled_rate", r.accelerator.arch, r.accelerator.compute_capability)
 
 
-def _time(r: Resolved, w: Workload, trained: Sequence[Trained], step: Step, shares: Shares) -> StepTime:
+def _time(r: Resolved, classes: Sequence[RankClass], worst: RankClass) -> StepTime:
+    """Time of the step; the optimizer's part is that of the ranks that update most."""
+    p, shares = r.run.parallel, _shares(r)
+    outside = p.tp * p.cp
+    groups = {"tp": (p.tp, 1), "cp": (p.cp, p.tp), "ep": (p.ep, 1 if p.sequence_parallel else outside)}
     ranks = Ranks(
-        r.run.dp, r.run.parallel.sharding or "none", r.topology, BYTES[r.formats.graph], BYTES[r.formats.gradient]
+        replicas(r),
+        p.sharding or "none",
+        r.topology,
+        BYTES[r.formats.graph],
+        BYTES[r.formats.gradient],
+        stride=p.tp,
+        groups=groups,
+        between=_between(r),
     )
-    gradients = sum(p.numel * _gradient_bytes(r, p) * n for p, n, _ in trained) * shares.optimizer
-    return step_time(w, Clock(r.profile, r.stack, _scaled_rate(r)), ranks, r.run.batch.accumulation, step, gradients)
+
+    def gradients(c: RankClass) -> float:
+        return sum(q.numel * _gradient_bytes(r, q) * n for q, n, _ in c.trained) * shares.optimizer
+
+    clock = Clock(r.profile, r.stack, _scaled_rate(r))
+    most = max(classes, key=gradients)
+    if p.pp == 1:
+        return step_time(worst.workload, clock, ranks, r.run.batch.accumulation, most.step, gradients(most))
+    stages = [(c.stage.indices, c.workload) for c in classes]
+    timing, _ = pipeline_time(stages, clock, ranks, r.run.batch.accumulation, p.virtual_pp, most.step, gradients(most))
+    return timing
+
+
+def _between(r: Resolved) -> float:
+    """Time of a micro batch's hidden states from one pipeline stage to the next [s]."""
+    p, batch = r.run.parallel, r.run.batch
+    if p.pp == 1 or r.topology is None:
+        return 0.0
+    outside = p.cp * (p.tp if p.sequence_parallel else 1)
+    size = batch.micro * (batch.seq_len or 0) * r.arch.hidden * BYTES[r.formats.compute] / outside
+    return collective_seconds("send_recv", size, 2, r.topology, stride=p.tp * p.cp * r.run.dp)
 
 
 # -- assembling ----------------------------------------------------------------------------------------------------------------------------------------
 
 
 def _assemble(
-    r: Resolved, w: Workload, moments: list[Moment], detail: Detail, timing: StepTime, host: HostBytes
+    r: Resolved,
+    w: Workload,
+    classes: Sequence[RankClass],
+    worst: RankClass,
+    timing: StepTime,
+    host: HostBytes,
 ) -> Estimate:
     run, batch = r.run, r.run.batch
+    moments, detail = worst.moments, worst.detail
     sample = r.arch.sample_tokens(batch)
     peak = max(moments, key=lambda m: m.total)
     allocated = peak.total
@@ -264,8 +376,11 @@ def _assemble(
     low, high = seconds * time_range.low_ratio, seconds * time_range.high_ratio
     memory_interval = (reserved * memory_range.low_ratio, reserved * memory_range.high_ratio)
     fits, reason = _verdict(reserved, memory_interval, usable)
-    flops = {key: value * run.dp for key, value in timing.flops.items()}
-    model_flops = sum(v for (phase, _), v in flops.items() if phase not in ("recompute", "optimizer"))
+    alone = w is worst.workload
+    flops = {
+        key: value * run.dp for key, value in (timing.flops if alone else model_flops(w, batch.accumulation)).items()
+    }
+    useful = sum(v for (phase, _), v in flops.items() if phase not in ("recompute", "optimizer"))
     peak_rate = r.profile.peak_flops.get(r.formats.product)
     rate = hourly_rate(r)
     hours = None if total is None else total * run.hardware.gpus / HOUR
@@ -277,13 +392,13 @@ def _assemble(
     cost = None if hours is None or rate.usd_per_gpu_hour is None else hours * rate.usd_per_gpu_hour
     terms: list[Term] = []
     terms += ledger.parameter_terms(w)
-    terms += ledger.memory_terms(r, w, peak, detail.parts)
+    terms += ledger.memory_terms(r, worst.workload, peak, detail.parts)
     terms += ledger.host_terms(host.parts, r.run.hardware.gpus_per_node or 1)
     terms += ledger.reserved_terms(allocated, reserved, detail.context)
     terms += ledger.flop_terms(r, w, flops)
     terms += ledger.time_terms(r, timing)
     terms += ledger.money_terms(r, rate, watts, hours, cost, energy)
-    terms += ledger.figure_terms(r, timing, tokens, steps, model_flops, peak_rate, usable, detail.context)
+    terms += ledger.figure_terms(r, timing, tokens, steps, useful, peak_rate, usable, detail.context)
     return Estimate.model_construct(
         fits=fits,
         fits_reason=reason,
@@ -294,7 +409,7 @@ def _assemble(
         step_time_interval_s=(low, high),
         tokens_per_s=tokens / seconds,
         tokens_per_s_per_gpu=tokens / seconds / run.hardware.gpus,
-        mfu=None if peak_rate is None else model_flops / seconds / run.hardware.gpus / peak_rate,
+        mfu=None if peak_rate is None else useful / seconds / run.hardware.gpus / peak_rate,
         peak_memory_bytes=allocated,
         peak_reserved_bytes=reserved,
         peak_memory_interval_bytes=memory_interval,
@@ -441,6 +556,10 @@ _WORDS = {
     "curvature": "the optimizer's curvature estimate",
     "clip": "gradient clipping",
     "loop": "the training loop",
+    "tensor": "sums over the tensor-parallel group",
+    "expert": "tokens travelling to their experts",
+    "context": "keys and values of other ranks",
+    "bubble": "waiting for other pipeline stages",
 }
 
 

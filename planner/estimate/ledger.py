@@ -40,6 +40,12 @@ _STEP_FORMULAS = {
     "clip": ("3 · gradient bytes / (f B)", "torch.nn.utils.clip_grad_norm_"),
     "exposed": ("sum of max(0, t_collective − t_compute beside it)", "collective curves by message size and group"),
     "slowdown": ("x · min(t_collective, t_compute)", "share of compute lost beside a collective"),
+    "tensor": (
+        "sum over layers of t_collective",
+        "collective curves by message size and group; Shoeybi et al. 2019, sec. 3",
+    ),
+    "expert": ("sum over layers of t_all_to_all", "collective curves by message size and group"),
+    "bubble": ("t_schedule − m · (t_forward + t_backward) of the busiest stage", "the schedule, simulated"),
     "loop": ("constant", "training loop between steps"),
 }
 

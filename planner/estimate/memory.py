@@ -13,13 +13,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from planner.workload.graph import BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
+from planner.workload.graph import BATCH, BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
 from planner.workload.trace import Stretch, Workload
 
 ROUNDING = 512
 COMPONENTS = ("weights", "gradients", "optimizer", "activations", "logits", "workspace", "communication")
 _INDEX = {name: i for i, name in enumerate(COMPONENTS)}
 WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE, COMMUNICATION = range(len(COMPONENTS))
+
+
+def added(parts: tuple[float, ...], more: tuple[float, ...], times: float) -> tuple[float, ...]:
+    """Books with some more of each, so many times."""
+    return tuple(p + times * m for p, m in zip(parts, more, strict=True))
 
 
 def rounded(size: float) -> float:
@@ -79,6 +84,8 @@ class Walk:
     persistent: Persistent
     live: list[float] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
+    kept: tuple[float, ...] = ()
+    """What one micro step keeps from its forward for its backward, by component [bytes]."""
     _saved: dict[int, int] = field(default_factory=dict)
     _storages: dict[int, Storage] = field(default_factory=dict)
     _gradients: dict[int, _Buffer] = field(default_factory=dict)
@@ -96,31 +103,49 @@ class Walk:
         self.live = list(self.persistent.books)
         stretches = self.workload.stretches
         self._gather_root(+1)
-        for stretch in stretches:
+        for position, stretch in enumerate(stretches):
             self._repeat(stretch, "forward", self._forward)
+            following = stretches[position + 1] if position + 1 < len(stretches) else None
+            if following is None or following.tower != stretch.tower or following.name == "head":
+                self._end_of_stack(stretch.tower)
         self._end_of_forward()
+        self.kept = tuple(
+            a - b if i in (ACTIVATIONS, LOGITS) else 0.0
+            for i, (a, b) in enumerate(zip(self.live, self.persistent.books, strict=True))
+        )
         loss = stretches[-1].output
         if loss.requires_grad:
-            self._gradients[id(loss)] = _Buffer(rounded(4), ACTIVATIONS)
-            self.live[ACTIVATIONS] += rounded(4)
+            self._gradients[id(loss)] = _Buffer(rounded(loss.bytes), ACTIVATIONS)
+            self.live[ACTIVATIONS] += rounded(loss.bytes)
         for stretch in reversed(stretches):
             self._repeat(stretch, "backward", self._backward)
         for stretch in stretches:
             for tensor in stretch.lasting:
-                self._drop_saved(tensor.storage)
+                if tensor.storage.name != BATCH:  # the training loop keeps it beyond the optimizer step
+                    self._drop_saved(tensor.storage)
         for buffer in self._gradients.values():  # gradients of leaves that are no parameters go with the graph
             self._unuse(buffer)
         self._gather_root(-1)
         return self.moments
 
-    def _end_of_forward(self) -> None:
-        """Variables of the model's forward and autocast's weight copies are gone; equal blocks lose theirs alike."""
+    def _end_of_stack(self, tower: str) -> None:
+        """Variables of a stack's forward are gone."""
         for stretch in self.workload.stretches:
-            for tensor in stretch.held:
-                storage = tensor.storage
-                self._drop_saved(storage)
-                if id(storage) not in self._storages:
-                    self.live[_INDEX[storage.category]] -= rounded(storage.bytes) * (stretch.count - 1)
+            if stretch.tower == tower and stretch.name != "head":
+                self._let_go(stretch, stretch.local)
+
+    def _end_of_forward(self) -> None:
+        """Variables of the model's forward and autocast's weight copies are gone."""
+        for stretch in self.workload.stretches:
+            self._let_go(stretch, stretch.held)
+
+    def _let_go(self, stretch: Stretch, tensors: tuple[Tensor, ...]) -> None:
+        """Python no longer refers to these; equal blocks lose theirs alike."""
+        for tensor in tensors:
+            storage = tensor.storage
+            self._drop_saved(storage)
+            if id(storage) not in self._storages:
+                self.live[_INDEX[storage.category]] -= rounded(storage.bytes) * (stretch.count - 1)
 
     # -- equal blocks ------------------------------------------------------------------------------------------------------------------------------
 
@@ -194,7 +219,7 @@ class Walk:
     def _operations(self, stretch: Stretch, phase: str, *, keep: bool, stop: int, keeps_output: bool) -> None:
         """Run operations forward. keep: tensors saved for backward stay alive."""
         if phase == "forward":
-            for tensor in (*stretch.held, *stretch.lasting):
+            for tensor in (*stretch.held, *stretch.local, *stretch.lasting):
                 self._hold_saved(tensor.storage)
         last = self._last_uses(stretch)
         output = id(stretch.output.storage) if keeps_output else 0
@@ -265,13 +290,14 @@ class Walk:
             return
         self._gather(stretch, +1)
         before = dict.fromkeys(self._accumulated)
-        stop = len(stretch.operations)
+        waiting = [operation for operation in reversed(stretch.operations) if operation.grads]
         if stretch.checkpointed and stretch.source is not None:
-            stop -= stretch.skipped
+            while waiting and not waiting[0].saved:  # only a saved tensor makes the checkpoint recompute
+                self._differentiate(waiting.pop(0))
+            stop = len(stretch.operations) - stretch.skipped
             self._operations(stretch, "recompute", keep=True, stop=stop, keeps_output=False)
-        for operation in reversed(stretch.operations):
-            if operation.grads:
-                self._differentiate(operation)
+        for operation in waiting:
+            self._differentiate(operation)
         if stretch.checkpointed and stretch.source is not None:
             self._drop_saved(stretch.source.storage)
             for operation in stretch.retained:
@@ -293,11 +319,12 @@ class Walk:
         if not operation.outputs:
             return
         passed = incoming[0]
+        extra = operation.temporary[1]
         for tensor in operation.inputs:
             if tensor.requires_grad:
-                self._give(tensor, passed if operation.alias else None)
+                extra += self._give(tensor, passed if operation.alias else None)
         if operation.backward:
-            self._note("backward", operation.name, operation.temporary[1])
+            self._note("backward", operation.name, extra)
         for tensor in operation.saved:
             if tensor.parameter is None:
                 self._drop_saved(tensor.storage)
@@ -305,11 +332,11 @@ class Walk:
             self._unuse(buffer)
         self._settle()
 
-    def _give(self, tensor: Tensor, passed: _Buffer | None) -> None:
-        """Add a gradient of `tensor`: its own memory, or the incoming one passed on."""
+    def _give(self, tensor: Tensor, passed: _Buffer | None) -> float:
+        """Add a gradient of `tensor`: its own memory, or the incoming one passed on. Returns what lives only until it is added [bytes]."""
         if tensor.parameter is not None:
             self._give_parameter(tensor, passed)
-            return
+            return 0.0
         size = rounded(tensor.bytes)
         same = passed is not None and passed.size == size
         have = self._gradients.get(id(tensor))
@@ -322,7 +349,7 @@ class Walk:
             else:
                 self.live[category] += size
                 self._gradients[id(tensor)] = _Buffer(size, category)
-            return
+            return 0.0
         # a second consumer: the new gradient is added into the first, in place when nobody else holds it
         temporary = 0.0 if same else size
         self.live[category] += temporary
@@ -333,6 +360,7 @@ class Walk:
         if temporary:
             self._note("backward", "accumulate")
             self.live[category] -= temporary
+        return temporary
 
     def _give_parameter(self, tensor: Tensor, passed: _Buffer | None) -> None:
         parameter = tensor.parameter

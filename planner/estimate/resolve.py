@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from planner.catalog import Accelerator, Network, customise, default_network, find_accelerator, find_model, load_config
 from planner.device import DeviceProfile, default_profile
 from planner.device.collectives import Topology
 from planner.errors import PlanError, shorten
 from planner.estimate.constants import sustained
-from planner.run import PRECISIONS, Batch, Hardware, Precision, Run
+from planner.run import PRECISIONS, Batch, Hardware, NetworkKind, Precision, Run
 from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
@@ -76,8 +76,20 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     accelerator, profile = _device(run, profile)
     _check_parallel(run)
     precision = _precision(run, adaptation, profile, notes)
-    sharding = run.parallel.sharding or ("none" if run.dp == 1 else "ddp")
+    sharding = run.parallel.sharding or ("none" if run.dp * run.parallel.cp == 1 else "ddp")
     sharded = sharding in ("zero3", "hsdp") and run.dp > 1
+    notes.extend(adaptation.notes)
+    if precision.weights in QUANTIZED and precision.weights not in adaptation.bases:
+        raise PlanError(
+            "precision.weights",
+            precision.weights,
+            f"is no base that {run.method.name} works on",
+            f"Use {' or '.join((*adaptation.bases, 'bf16'))}.",
+        )
+    if sharding not in ("none", "ddp") and run.dp > 1 and not adaptation.sharding:
+        raise PlanError(
+            "parallel.sharding", sharding, f"does not work with {run.method.name}, which needs whole gradients", "Use ddp."
+        )
     master = precision.master_weights or (
         stack.master_by_default and precision.weights in ("bf16", "fp16") and run.method.name in ("full", "freeze")
     )
@@ -134,6 +146,15 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             f"does not work with {run.method.name}: a checkpointed block drops the cache that holds the keys and values",
             "Use none.",
         )
+    if run.activation_checkpointing != "none" and any(stack.nested_checkpoints for stack in arch.stacks):
+        raise PlanError(
+            "activation_checkpointing",
+            run.activation_checkpointing,
+            f"is nested in {arch.model_type} (each stage and each of its layers), which is not planned",
+            "Use none.",
+        )
+    if virtual and any(stack.front is not None for stack in arch.stacks):
+        raise PlanError("method.name", run.method.name, "needs tokens of text before the model", "Use lora or freeze.")
     hardware, topology = _hardware(run, accelerator, profile, notes)
     method = run.method.model_copy(update=dict(adaptation.resolved))
     full = run.model_copy(
@@ -174,7 +195,7 @@ def _model(model: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
             return _edited(model)
         config = load_config(model)
         given = config.get("_name_or_path")
-        return (given if isinstance(given, str) and given else f"custom {config['model_type']}"), config
+        return (given if isinstance(given, str) and given else f"custom {config.get('model_type', config.get('_class_name'))}"), config
     text = model.strip()
     if text.startswith("{") or text.endswith(".json") or (len(text) < 4096 and "\0" not in text and _is_folder(text)):
         return shorten(Path(text).parent.name or Path(text).stem, 80) if not text.startswith(
@@ -267,16 +288,25 @@ def _gibibytes(value: Any, name: str) -> int:
 
 
 def _check_parallel(run: Run) -> None:
-    for field in ("tp", "pp", "cp", "ep", "virtual_pp"):
-        degree = getattr(run.parallel, field)
-        if degree > 1:
-            raise PlanError(
-                f"parallel.{field}",
-                degree,
-                "is not planned yet",
-                "This version plans data parallelism (ddp, zero1, zero2, zero3, hsdp): use 1.",
-            )
-    if run.parallel.sharding not in (None, "none") and run.dp == 1 and run.parallel.sharding != "ddp":
+    p = run.parallel
+    if p.virtual_pp > 1 and p.pp == 1:
+        raise PlanError(
+            "parallel.virtual_pp", p.virtual_pp, "needs pipeline stages", "Use pp above 1, or virtual_pp: 1."
+        )
+    if p.sequence_parallel and p.tp == 1:
+        raise PlanError("parallel.sequence_parallel", True, "needs tensor parallelism", "Use tp above 1, or false.")
+    if p.ep > 1 and (run.dp * p.cp * (p.tp if p.sequence_parallel else 1)) % p.ep:
+        raise PlanError(
+            "parallel.ep", p.ep, f"does not divide the {run.dp * p.cp} data-parallel ranks", "Use a divisor of them."
+        )
+    if p.pp > 1 and p.virtual_pp > 1 and run.batch.accumulation % p.pp:
+        raise PlanError(
+            "batch.accumulation",
+            run.batch.accumulation,
+            f"is no multiple of the {p.pp} stages, which interleaved chunks need",
+            f"Use a multiple of {p.pp}, or virtual_pp: 1.",
+        )
+    if run.parallel.sharding not in (None, "none") and run.dp * p.cp == 1 and run.parallel.sharding != "ddp":
         raise PlanError(
             "parallel.sharding",
             run.parallel.sharding,
@@ -378,6 +408,8 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
         raise PlanError(
             "attention", "sdpa", f"is not offered by transformers for {arch.model_type}", "Use eager or flash."
         )
+    if run.attention == "eager" and not arch.eager:
+        raise PlanError("attention", "eager", f"is not offered for {arch.model_type}", "Use sdpa or flash.")
     capability = accelerator.compute_capability if accelerator is not None else None
     if run.attention == "flash" and capability is not None and capability < 8.0:
         raise PlanError(
@@ -412,6 +444,8 @@ def _batch(run: Run, arch: Architecture, virtual: int, notes: list[str]) -> Batc
         batch = batch.model_copy(update={"seq_len": _sequence(run, arch, virtual, notes)})
     for front in fronts:
         batch = front.resolve(batch)
+    if arch.merge is not None:
+        arch.merge.check(batch)
     return batch
 
 
@@ -476,6 +510,7 @@ def _hardware(
             "gpu": hardware.gpu or accelerator.name,
             "gpus_per_node": per_node,
             "network_gbps": gbps or (inter * 8 / 1e9 if inter else None),
+            "network": _network_kind(hardware, network, inter) if hardware.gpus > per_node else hardware.network,
         }
     )
     if hardware.gpus == 1:
@@ -493,16 +528,23 @@ def _hardware(
         intra_bandwidth=intra or 1.0,
         intra_kind=network.intra_kind if per_node > 1 else "none",
         inter_bandwidth=inter,
-        inter_kind=network.inter_kind or ("ethernet" if (inter or 0) < 12.5e9 else "infiniband"),
+        inter_kind=_network_kind(hardware, network, inter),
     )
     if hardware.gpus > 1:
         notes.append(_connection(filled, network))
     return filled, topology
 
 
+def _network_kind(hardware: Hardware, network: Network, inter: float | None) -> NetworkKind:
+    """Kind of the network between machines: said by the run, typical for the accelerator, or guessed from its rate."""
+    if hardware.network is not None:
+        return hardware.network
+    return cast(NetworkKind, network.inter_kind or ("ethernet" if (inter or 0) < 12.5e9 else "infiniband"))
+
+
 def _connection(hardware: Hardware, network: Network) -> str:
     """How the accelerators are taken to be connected, in a sentence."""
     words = f"Machines of {hardware.gpus_per_node} accelerators over {network.intra_kind}"
     if hardware.gpus > (hardware.gpus_per_node or 1):
-        words += f", {hardware.network_gbps:.0f} Gb/s {network.inter_kind or 'network'} between them"
+        words += f", {hardware.network_gbps:.0f} Gb/s {hardware.network} between them"
     return f"{words}: the catalog's typical machine where the run does not say otherwise."

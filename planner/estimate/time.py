@@ -8,7 +8,7 @@ beside the compute of the same stretch; what does not fit there is exposed.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -16,6 +16,7 @@ from planner.device import DeviceProfile
 from planner.device.collectives import Topology, collective_seconds
 from planner.device.gemm import Layout
 from planner.estimate.constants import by_stack, constant
+from planner.estimate.pipeline import Timeline, simulate
 from planner.estimate.update import product_seconds
 from planner.workload.graph import BYTES, Kernel, Operation
 from planner.workload.optimizers import Step
@@ -34,6 +35,8 @@ class StepTime:
     flops: Ledger = field(default_factory=lambda: defaultdict(float))
     collectives: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     kernels: float = 0.0
+    spans: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Elapsed time of each phase, with what it waits for [s]."""
 
     @property
     def total(self) -> float:
@@ -42,13 +45,29 @@ class StepTime:
 
 @dataclass(frozen=True)
 class Ranks:
-    """How data-parallel ranks share the work. sharding as in the run; gradient_bytes and weight_bytes of one element on the wire."""
+    """How ranks share the work.
+
+    dp: ranks that hold the same weights and see other tokens (context-parallel ones too) · sharding as in the run ·
+    gradient_bytes and weight_bytes of one element on the wire · stride: distance of neighbours of a data-parallel group ·
+    groups: size and stride of the other groups, by name · experts: ranks over which experts are divided ·
+    between: time of a tensor from one pipeline stage to the next [s].
+    """
 
     dp: int
     sharding: str
     topology: Topology | None
     weight_bytes: float
     gradient_bytes: float
+    stride: int = 1
+    groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    between: float = 0.0
+
+    def wire(self, kernel: Kernel) -> float:
+        """Time of a collective of the graph [s]."""
+        kind, group, _ = kernel.extra
+        size, stride = self.groups[group]
+        assert self.topology is not None
+        return collective_seconds(kind, kernel.moved, size, self.topology, stride=stride)
 
 
 class Clock:
@@ -105,9 +124,18 @@ class _Part:
     kinds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     flops: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     kernels: float = 0.0
+    exchanged: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    beside: float = 0.0
 
-    def add(self, clock: Clock, operation: Operation, kernels: Sequence[Kernel]) -> None:
+    def add(self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks) -> None:
         for kernel in kernels:
+            if kernel.kind == "collective":
+                seconds = ranks.wire(kernel)
+                if kernel.extra.hidden:
+                    self.beside += seconds
+                else:
+                    self.exchanged[kernel.extra.group] += seconds
+                continue
             kind = "dequantize" if kernel.kind == "dequantize" else operation.kind
             self.kinds[kind] += clock.seconds(kernel) * kernel.times
             if kernel.flops:
@@ -116,7 +144,7 @@ class _Part:
 
     @property
     def gpu(self) -> float:
-        return sum(self.kinds.values())
+        return sum(self.kinds.values()) + sum(self.exchanged.values())
 
 
 def step_time(
@@ -141,20 +169,20 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
     backward_dispatch = constant("backward_dispatch")
     forward, backward, recompute = _Part(), _Part(), _Part()
     for operation in stretch.operations:
-        forward.add(clock, operation, operation.forward)
+        forward.add(clock, operation, operation.forward, ranks)
         if operation.grads and stretch.needs_backward:
-            backward.add(clock, operation, operation.backward)
+            backward.add(clock, operation, operation.backward, ranks)
     phases = [("forward", forward, clock.dispatch), ("backward", backward, clock.dispatch * backward_dispatch)]
     if stretch.checkpointed and stretch.needs_backward:
         retained = {id(operation) for operation in stretch.retained}
         for operation in stretch.operations[: len(stretch.operations) - stretch.skipped]:
             if id(operation) not in retained:
-                recompute.add(clock, operation, operation.forward)
+                recompute.add(clock, operation, operation.forward, ranks)
         phases.insert(1, ("recompute", recompute, clock.dispatch))
     gathers = ranks.sharding in ("zero3", "hsdp") and ranks.dp > 1
     slowdown = constant("overlap_slowdown")
     for phase, part, dispatch in phases:
-        if not part.kernels:
+        if not part.kernels and not part.exchanged:
             continue
         busy = part.gpu
         issue = part.kernels * dispatch + (clock.unit * _units(stretch) if gathers else 0.0)
@@ -163,13 +191,81 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
             result.seconds[phase, kind] += seconds * times
         for kind, flops in part.flops.items():
             result.flops[phase, kind] += flops * times
+        for group, seconds in part.exchanged.items():
+            result.seconds["communication", _GROUP_NAMES[group]] += seconds * times
+            result.collectives[_GROUP_NAMES[group]] += seconds * times
+        if part.beside:
+            wire += part.beside
+            result.collectives["context"] += part.beside * times
         waiting = max(0.0, issue - busy)
         result.seconds[phase, "launch"] += waiting * times
+        span = busy + waiting
         if wire:
-            span = busy + waiting
             result.seconds["communication", "slowdown"] += slowdown * min(wire, span) * times
             result.seconds["communication", "exposed"] += max(0.0, wire - span) * times
+            span = max(span, wire) + slowdown * min(wire, span)
+        result.spans[phase] += span * times
         result.kernels += part.kernels * times
+
+
+_GROUP_NAMES = {"tp": "tensor", "cp": "context", "ep": "expert"}
+"""Names of groups in the ledger."""
+
+
+def model_flops(workload: Workload, accumulation: int) -> Ledger:
+    """FLOP of one optimizer step of the whole model on one batch, recomputation included, by (phase, kind)."""
+    result: Ledger = defaultdict(float)
+    for stretch in workload.stretches:
+        times = stretch.count * accumulation
+        retained = {id(operation) for operation in stretch.retained}
+        again = stretch.checkpointed and stretch.needs_backward
+        for position, operation in enumerate(stretch.operations):
+            for kernel in operation.forward:
+                result["forward", operation.kind] += kernel.flops * kernel.times * times
+                if again and position < len(stretch.operations) - stretch.skipped and id(operation) not in retained:
+                    result["recompute", operation.kind] += kernel.flops * kernel.times * times
+            if operation.grads and stretch.needs_backward:
+                for kernel in operation.backward:
+                    result["backward", operation.kind] += kernel.flops * kernel.times * times
+    return {key: value for key, value in result.items() if value}
+
+
+def pipeline_time(
+    stages: Sequence[tuple[Sequence[int], Workload]],
+    clock: Clock,
+    ranks: Ranks,
+    accumulation: int,
+    chunks: int,
+    optimizer: Step,
+    trained_bytes: float,
+) -> tuple[StepTime, Timeline]:
+    """Time of one optimizer step over pipeline stages.
+
+    stages: indices and workload of each kind of stage · chunks: model chunks of a stage · optimizer, trained_bytes: of the
+    stage with most of them. The busiest stage's kernels stand in the ledger; what it waits for is the bubble.
+    """
+    pp = sum(len(indices) for indices, _ in stages)
+    forward, backward, kinds = [0.0] * pp, [0.0] * pp, []
+    for indices, workload in stages:
+        one = StepTime()
+        for stretch in workload.stretches:
+            _stretch(one, stretch, clock, ranks, 1)
+        kinds.append((one, workload))
+        for i in indices:
+            forward[i], backward[i] = one.spans["forward"], one.spans["recompute"] + one.spans["backward"]
+    timeline = simulate(forward, backward, accumulation, chunks=chunks, between=ranks.between)
+    busiest, workload = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
+    result = StepTime()
+    for key, value in busiest.seconds.items():
+        result.seconds[key] = value * accumulation
+    for name, value in busiest.collectives.items():
+        result.collectives[name] = value * accumulation
+    result.kernels = busiest.kernels * accumulation
+    result.seconds["overhead", "bubble"] = timeline.total - accumulation * sum(busiest.spans.values())
+    _gradient_exchange(result, workload, ranks, accumulation)
+    _optimizer(result, clock, optimizer, trained_bytes, accumulation)
+    result.seconds["overhead", "loop"] += constant("fixed_step_seconds")
+    return result, timeline
 
 
 def _units(stretch: Stretch) -> float:
@@ -182,18 +278,20 @@ def _units(stretch: Stretch) -> float:
 def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase: str, times: float) -> float:
     """Fully sharded: gather the weights before use in forward and again in backward; reduce-scatter the gradients after backward [s]."""
     assert ranks.topology is not None
-    group = ranks.dp if ranks.sharding == "zero3" else min(ranks.dp, ranks.topology.gpus_per_node)
+    group = (
+        ranks.dp if ranks.sharding == "zero3" else min(ranks.dp, max(1, ranks.topology.gpus_per_node // ranks.stride))
+    )
     weights = sum(p.numel * BYTES.get(p.dtype, ranks.weight_bytes) for p in stretch.parameters)
     gradients = sum(p.numel * ranks.gradient_bytes for p in stretch.parameters if p.trainable)
-    wire = collective_seconds("all_gather", weights, group, ranks.topology)
+    wire = collective_seconds("all_gather", weights, group, ranks.topology, stride=ranks.stride)
     result.collectives["all_gather"] += wire * times
     if phase == "backward" and gradients:
-        scatter = collective_seconds("reduce_scatter", gradients, group, ranks.topology)
+        scatter = collective_seconds("reduce_scatter", gradients, group, ranks.topology, stride=ranks.stride)
         result.collectives["reduce_scatter"] += scatter * times
         wire += scatter
         if ranks.sharding == "hsdp" and group < ranks.dp:
             between = collective_seconds(
-                "all_reduce", gradients / group, ranks.dp // group, ranks.topology, stride=group
+                "all_reduce", gradients / group, ranks.dp // group, ranks.topology, stride=group * ranks.stride
             )
             result.collectives["all_reduce"] += between * times
             wire += between
@@ -211,7 +309,7 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
         return
     kind = "all_reduce" if ranks.sharding == "ddp" else "reduce_scatter"
     count = max(1.0, size / bucket)
-    one = collective_seconds(kind, size / count, ranks.dp, ranks.topology)
+    one = collective_seconds(kind, size / count, ranks.dp, ranks.topology, stride=ranks.stride)
     # sharded gradients cannot be accumulated locally: they are exchanged in every micro step
     wire = one * count * (accumulation if ranks.sharding == "zero2" else 1)
     result.collectives[kind] += wire
@@ -222,7 +320,9 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
     result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * hidden
     result.seconds["communication", "exposed"] += wire - hidden
     if ranks.sharding in ("zero1", "zero2"):
-        gather = collective_seconds("all_gather", trained * ranks.weight_bytes, ranks.dp, ranks.topology)
+        gather = collective_seconds(
+            "all_gather", trained * ranks.weight_bytes, ranks.dp, ranks.topology, stride=ranks.stride
+        )
         result.collectives["all_gather"] += gather
         result.seconds["communication", "exposed"] += gather
 

@@ -22,7 +22,7 @@ def trained_parameters(w: Workload) -> tuple[Trained, ...]:
         Trained(p, float(stretch.count), stretch.name)
         for stretch in w.stretches
         for p in stretch.parameters
-        if p.trainable
+        if p.trainable and not p.idle
     )
 
 

@@ -43,7 +43,7 @@ def model_of(row: Row) -> str | dict[str, Any]:
     config = catalog_config(row.hf_id) if row.hf_id else None
     if config is None or not _same_sizes(config, row):
         return _generic(row)
-    if config["model_type"] not in FAMILIES and row.layers:
+    if config.get("model_type") not in FAMILIES and row.layers:
         generic = _generic(row)
         if generic["model_type"] in FAMILIES:
             return generic

@@ -9,7 +9,7 @@ from planner.catalog.accelerators import find_accelerator
 from planner.errors import PlanError
 from planner.evidence.architecture import Skip, model_of, module_names
 from planner.evidence.lengths import memory_length
-from planner.evidence.network import network_gbps
+from planner.evidence.network import network_gbps, network_kind
 from planner.evidence.rows import Row
 from planner.run import DtypeName, Method, WeightDtype
 from planner.units import GIB
@@ -233,6 +233,8 @@ def _hardware(row: Row) -> dict[str, Any]:
     gbps = network_gbps(row.interconnect, row.gpus_per_node)
     if gbps is not None:
         hardware["network_gbps"] = gbps
+    if kind := network_kind(row.interconnect):
+        hardware["network"] = kind
     return hardware
 
 

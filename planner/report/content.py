@@ -270,7 +270,7 @@ def _is_given(path: str, given: set[str]) -> bool:
 
 def _shown(path: str, value: Any) -> str:
     if path == "model" and isinstance(value, Mapping):
-        return f"configuration of {len(value)} fields ({value.get('model_type', 'unknown type')})"
+        return f"configuration of {len(value)} fields ({value.get('model_type', value.get('_class_name', 'unknown type'))})"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

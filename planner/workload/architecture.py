@@ -15,11 +15,13 @@ from planner.errors import PlanError
 from planner.run import Batch, HeadName
 
 if TYPE_CHECKING:
-    from planner.workload.components import FeedForward, Front, Layout, Mixer, Output, Tail
+    from planner.workload.components import FeedForward, Front, Layout, Merge, Mixer, Output, Tail
+    from planner.workload.seq2seq import Cross, RelativeBias
 
-Norm = Literal["layer", "layer-offset", "rms", "rms-offset", "rms-fp32"]
+Norm = Literal["layer", "layer-offset", "rms", "rms-offset", "rms-fp32", "rms-own"]
 """layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · rms: Llama's (weight times the value cast back) ·
-rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32)."""
+rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32) ·
+rms-own: T5's (the value in its own type times an fp32 root)."""
 Placement = Literal["pre", "post", "sandwich", "post-branch", "parallel"]
 """Where norms stand in a block: before each branch (GPT-2, Llama), after each sum (BERT), around each branch (Gemma
 2), after each branch (OLMo 2), or attention
@@ -31,9 +33,11 @@ wide: the scores themselves are computed in fp32 (GPT-J)."""
 
 @dataclass(frozen=True)
 class Names:
-    """Module paths, for target selection as peft and `requires_grad_` users do it. `{i}` is the layer."""
+    """Module paths, for target selection as peft and `requires_grad_` users do it. `{i}` is the layer: its number, or
+    what `numbers` calls it where layers are numbered within stages."""
 
     layer: str = "model.layers.{i}"
+    numbers: tuple[str, ...] = ()
     query: str = "self_attn.q_proj"
     key: str = "self_attn.k_proj"
     value: str = "self_attn.v_proj"
@@ -51,6 +55,7 @@ class Names:
     positions: str = ""
     token_types: str = ""
     embedding_norm: str = ""
+    early_norm: str = ""
     final_norm: str = "model.norm"
     head: str = "lm_head"
     classifier: str = "score"
@@ -64,6 +69,7 @@ class Experts:
     (`renormalized`), or a softmax over the chosen scores alone (`chosen`).
     wide: the chosen weights stay in fp32 (Mixtral) instead of taking the router's type.
     shared: width of an expert that every token passes, 0 when there is none.
+    held: experts whose weights this rank holds, where expert parallelism divides them; None: all.
     unstacked: names of gate, up and down projection before they were stacked, where peft adapts the router and the stacked weights by them.
     """
 
@@ -74,18 +80,34 @@ class Experts:
     wide: bool = False
     shared: int = 0
     unstacked: tuple[str, str, str] | tuple[()] = ()
+    held: int | None = None
+
+    @property
+    def here(self) -> int:
+        """Experts whose weights are here."""
+        return self.count if self.held is None else self.held
 
 
 @dataclass(frozen=True)
 class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
+    key_bias: whether keys have a bias where queries and values do; None is the same.
+    stages: how many the layers are divided into, where their paths count these · nested_checkpoints: transformers
+    checkpoints a stage and each of its layers.
     masked: the model makes a causal mask for its blocks · wide_residual: the blocks hand on an fp32 sum (Mamba) ·
     embeddings_reread: blocks also read a copy of the token embeddings, carried as `embeddings` (Zamba).
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
     outputs: heads of its own, beside or in place of the usual ones; when there are any, the model offers just these.
+    cross: attention over a tower's output in every block · position_bias: what self-attention adds to its scores.
+    wide_down: the MLP's hidden values take the storage type of its last weight (T5).
+    final_dropout: behind the final norm · output_scaled: the head's input is scaled · logit_offset: a bias that is a buffer
+    is added to the logits · plain_loss: the loss takes the logits as they are, without a copy in fp32.
+    fixed_positions: sinusoidal positions as a frozen parameter (`parameter`), a buffer (`buffer`), or learned ones.
+    merge: what puts a tower's output in the place of some tokens · rotary_batched: every sequence has rotary tables of its
+    own · two_way: some tokens see those behind them too, so that every attention gets a mask.
     towers: stacks that run before this one, whose output it takes · tower: this stack's name when it is one of them.
     imported: read from the modules of a built model, without knowing its code.
     """
@@ -110,6 +132,7 @@ class Architecture:
     fused_qkv: bool = False
     fused_gate_up: bool = False
     qkv_bias: bool = False
+    key_bias: bool | None = None
     out_bias: bool = False
     mlp_bias: bool = False
     norm_bias: bool = False
@@ -123,6 +146,8 @@ class Architecture:
     logits_scaled: bool = False
     rotary_bases: int = 1
     rotary_repeated: bool = False
+    rotary_batched: bool = False
+    two_way: bool = False
     experts: Experts | None = None
     tied: bool = False
     head_bias: bool = False
@@ -138,12 +163,24 @@ class Architecture:
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
     classifier_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    final_dropout: float = 0.0
+    wide_down: bool = False
+    output_scaled: bool = False
+    logit_offset: bool = False
+    plain_loss: bool = False
+    fixed_positions: Literal["", "parameter", "buffer"] = ""
+    cross: Cross | None = None
+    position_bias: RelativeBias | None = None
     attention_softcap: bool = False
     logit_softcap: bool = False
     windows: tuple[int | None, ...] = ()
     default_head: HeadName = "causal-lm"
     names: Names = field(default_factory=Names)
     sdpa: bool = True
+    eager: bool = True
+    stages: int = 0
+    nested_checkpoints: bool = False
     masked: bool = True
     wide_residual: bool = False
     embeddings_reread: bool = False
@@ -154,6 +191,7 @@ class Architecture:
     layout: Layout | None = None
     tail: Tail | None = None
     outputs: tuple[Output, ...] = ()
+    merge: Merge | None = None
     towers: tuple[Architecture, ...] = ()
     tower: str = ""
     imported: bool = False
@@ -161,6 +199,11 @@ class Architecture:
     def at(self, layer: int) -> Architecture:
         """The traits of one layer: where layers differ, `variants` says in what, layer by layer or by period."""
         return self.kinds[layer % len(self.kinds)]
+
+    def path(self, layer: int) -> str:
+        """Module path of a layer."""
+        n = self.names
+        return n.layer.replace("{i}", n.numbers[layer] if n.numbers else str(layer))
 
     @cached_property
     def kinds(self) -> tuple[Architecture, ...]:
@@ -186,6 +229,11 @@ class Architecture:
     def sample_tokens(self, batch: Batch) -> int:
         """Tokens of one sample, as tokens per second count them."""
         return sum(batch.seq_len or 0 if s.front is None else s.front.counted(batch) for s in self.stacks)
+
+    @property
+    def keys_biased(self) -> bool:
+        """Whether key projections have a bias."""
+        return self.qkv_bias if self.key_bias is None else self.key_bias
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -235,10 +283,10 @@ class Architecture:
             if self.gated
             else self.activation
         )
-        tied = "tied" if self.tied else "untied"
         if self.experts is not None:
             mlp = f"{self.experts.active} of {self.experts.count} experts of {mlp} {self.experts.ffn}"
         else:
             mlp = f"{mlp} {self.ffn}"
         width = f"{self.layers} layers, hidden {self.hidden}, {attention} × {self.head_dim}"
-        return f"{width}, {mlp}, {tied}, vocab {self.vocab}"
+        words = f", {'tied' if self.tied else 'untied'}, vocab {self.vocab}" if self.vocab else ""
+        return f"{width}, {mlp}{words}"

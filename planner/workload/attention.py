@@ -6,6 +6,8 @@ Source: transformers 5.24 `modeling_*.py`.
 from __future__ import annotations
 
 from planner.workload.graph import BYTES, Graph, Kernel, Tensor
+from planner.workload.regions import gather_keys
+from planner.workload.seq2seq import Cross, additive_mask, zero_bias
 from planner.workload.writer import Writer
 
 
@@ -24,18 +26,34 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         if arch.query_scaled:
             q = g.unary("query_scale", q, save="none")
         q = g.view(qk_norm(w, f"{layer}.{n.qk_norms[0]}", q, heads), q_shape)
-        k = g.view(
-            qk_norm(w, f"{layer}.{n.qk_norms[1]}", w.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.qkv_bias), kv),
-            kv_shape,
-        )
+        k = w.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.keys_biased)
+        k = g.view(qk_norm(w, f"{layer}.{n.qk_norms[1]}", k, kv), kv_shape)
         v = g.view(w.linear(f"{layer}.{n.value}", x, kv * d, bias=arch.qkv_bias), kv_shape)
     if arch.rotary_dim:
         q, k = rotate(w, q, heads, x.dtype), rotate(w, k, kv, x.dtype)
-    k, v = w.s.adaptation.prefix(w, index, k, v)
-    y = core(w, q, k, v, index)
+    k, v = gather_keys(w, *w.s.adaptation.prefix(w, index, k, v))
+    bias = None if arch.position_bias is None else arch.position_bias.write(w, layer, index)
+    y = core(w, q, k, v, index, bias=bias)
     out = w.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
     g.release(x, q, k, v)  # local variables of the module's forward and of its caller
     return w.s.adaptation.after(w, layer, "attention", x, out)
+
+
+def cross_attention(w: Writer, layer: str, index: int, cross: Cross, x: Tensor) -> Tensor:
+    """Queries of this stack over keys and values of a tower's output."""
+    arch, g, source = w.arch, w.graph, w.carried[cross.source]
+    heads, kv, d, keys = arch.heads, arch.kv_heads, arch.head_dim, source.shape[1]
+    q = w.linear(f"{layer}.{cross.query}", x, heads * d, bias=arch.qkv_bias)
+    if arch.query_scaled:
+        q = g.unary("query_scale", q, save="none")
+    q = g.view(q, (w.b, heads, w.t, d))
+    k = w.linear(f"{layer}.{cross.key}", source, kv * d, bias=arch.keys_biased)
+    k = g.view(k, (w.b, kv, keys, d))
+    v = g.view(w.linear(f"{layer}.{cross.value}", source, kv * d, bias=arch.qkv_bias), (w.b, kv, keys, d))
+    y = core(w, q, k, v, index, cross=True, bias=zero_bias(w, cross, keys, q.dtype))
+    out = w.linear(f"{layer}.{cross.out}", g.view(y, (w.b, w.t, heads * d)), arch.hidden, bias=arch.out_bias)
+    g.release(x, q, k, v)
+    return out
 
 
 def qk_norm(w: Writer, path: str, x: Tensor, heads: float) -> Tensor:
@@ -102,17 +120,25 @@ def promoted(w: Writer, name: str, x: Tensor, dtype: str) -> Tensor:
     return y
 
 
-def core(w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
-    """softmax(q kᵀ) v by the chosen kernel."""
+def core(
+    w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int, *, cross: bool = False, bias: Tensor | None = None
+) -> Tensor:
+    """softmax(q kᵀ + bias) v by the chosen kernel. cross: keys of another stack, all of which are seen."""
     arch, g = w.arch, w.graph
-    window = arch.window(index)
-    if w.s.attention == "sdpa" and w.keys != w.t and not arch.attention_softcap:
+    window = None if cross else arch.window(index)
+    causal, keys = arch.causal and not cross, k.shape[2] if cross else w.keys
+    given = w.keys != w.t or arch.two_way
+    if not cross and w.s.attention == "sdpa" and given and not arch.attention_softcap:
         return masked(w, q, k, v)
     unfused = w.s.attention == "eager" or (
         w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and arch.heads != arch.kv_heads
     )
     if unfused or (arch.attention_softcap and w.s.attention == "sdpa"):
-        return recomputed(w, q, k, v) if w.s.recompute_attention else eager_core(w, q, k, v)
+        if w.s.recompute_attention:
+            return recomputed(w, q, k, v, keys=keys, causal=causal, bias=bias)
+        return eager_core(w, q, k, v, keys=keys, causal=causal, bias=bias)
+    if bias is not None:
+        bias = additive_mask(g, bias, w.b, causal=causal, learned=not cross)
     out = g.fused_attention(
         q,
         k,
@@ -121,10 +147,12 @@ def core(w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
         heads=arch.heads,
         kv_heads=arch.kv_heads,
         seq=w.t,
-        keys=w.keys,
+        keys=keys,
         head_dim=arch.head_dim,
-        causal=arch.causal,
+        causal=causal,
         window=window,
+        spread=w.s.split.cp,
+        bias=bias,
     )
     # flash's output has the layout of q, so that the transpose back needs a copy; the fp32 kernel writes rows of tokens
     return g.copy(out) if arch.fresh_rotary and w.s.eager and out.dtype != "fp32" else out
@@ -159,21 +187,24 @@ def masked(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     )
 
 
-def recomputed(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def recomputed(
+    w: Writer, q: Tensor, k: Tensor, v: Tensor, *, keys: float, causal: bool, bias: Tensor | None = None
+) -> Tensor:
     """The unfused core under a checkpoint (Korthikanti et al. 2022, sec. 4.2): keeps q, k, v only and runs forward again in backward."""
     inner = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), w.shared, w.arch)
-    out = eager_core(inner, q, k, v)
+    out = eager_core(inner, q, k, v, keys=keys, causal=causal, bias=bias)
     operations = inner.graph.operations
     kept = {id(t.storage): t.storage.bytes for o in operations for t in o.saved if t.parameter is None}
     scores = max(t.bytes for o in operations for t in o.outputs)
     forward = [kernel for o in operations for kernel in o.forward]
     backward = [*forward, *(kernel for o in reversed(operations) for kernel in o.backward)]
     y = w.graph.new(out.shape, out.dtype, out.requires_grad, "attention_core")
-    saved = (q, k, v) if out.requires_grad else ()
+    inputs = (q, k, v) if bias is None else (q, k, v, bias)
+    saved = inputs if out.requires_grad else ()
     w.graph.add_operation(
         "attention_core",
         "attention",
-        (q, k, v),
+        inputs,
         (y,),
         saved,
         forward,
@@ -183,10 +214,12 @@ def recomputed(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return y
 
 
-def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def eager_core(
+    w: Writer, q: Tensor, k: Tensor, v: Tensor, *, keys: float, causal: bool, bias: Tensor | None = None
+) -> Tensor:
     """Attention as separate operators; the score matrix [b, a, s, s] exists several times."""
     arch, g = w.arch, w.graph
-    b, a, t, d, keys = w.b, arch.heads, w.t, arch.head_dim, w.keys
+    b, a, t, d = w.b, arch.heads, w.t, arch.head_dim
     full, every, scores = (b, a, t, d), (b, a, keys, d), (b, a, t, keys)
     wanted = {"upcast": q.dtype, "cast": v.dtype, "plain": "", "wide": v.dtype}[arch.softmax]
     if arch.softmax == "wide":
@@ -195,7 +228,7 @@ def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q = g.copy(g.lower(q))
     if arch.kv_heads != a:
         k, v = g.copy(k, every, name="repeat_kv"), g.copy(v, every, name="repeat_kv")
-    elif keys != t:  # joined with a prefix, they are contiguous
+    elif w.keys != t:  # joined with a prefix, they are contiguous
         k, v = g.lower(k), g.lower(v)
     else:
         k, v = (g.lower(k) if arch.fresh_rotary else g.copy(g.lower(k))), g.copy(g.lower(v))
@@ -204,7 +237,9 @@ def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         weights = g.unary(
             "scale", g.unary("softcap", g.unary("scale", weights, save="none"), save="output"), save="none"
         )
-    if arch.causal:
+    if bias is not None:
+        weights = g.add(weights, bias, name="bias_add")
+    if causal:
         weights = g.unary("mask_add", weights, save="none")
     upcast = arch.softmax == "upcast"
     probabilities = g.softmax(weights if upcast else g.raise_(weights), "fp32" if upcast else None)

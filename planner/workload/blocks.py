@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from planner.workload.attention import attention
+from planner.workload.attention import attention, cross_attention
 from planner.workload.graph import Tensor
 from planner.workload.mlp import mlp
+from planner.workload.regions import enter, leave
 from planner.workload.writer import Writer
 
 
 def block(w: Writer, index: int, x: Tensor) -> Tensor:
     """One transformer block."""
-    layer = w.names.layer.replace("{i}", str(index))
+    layer = w.arch.path(index)
     arch, g = w.arch, w.graph
     if arch.layout is not None:
         return arch.layout.write(w, layer, index, x)
@@ -18,22 +19,48 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
     p = w.active(arch.hidden_dropout)
     h = arch.hidden
     if arch.placement == "pre":
-        x = g.add(x, scaled(w, g.dropout(attention(w, layer, index, w.norm(norms[0], x, h)), p)), name="residual")
-        return g.add(x, scaled(w, g.dropout(mlp(w, layer, w.norm(norms[1], x, h)), p)), name="residual")
+        x = g.add(x, scaled(w, g.dropout(mixed(w, layer, index, w.norm(norms[0], x, h)), p)), name="residual")
+        if arch.cross is not None:
+            branch = cross_attention(w, layer, index, arch.cross, w.norm(f"{layer}.{arch.cross.norm}", x, h))
+            x = g.add(x, g.dropout(branch, p), name="residual")
+        return g.add(x, scaled(w, g.dropout(fed(w, layer, w.norm(norms[1], x, h)), p)), name="residual")
     if arch.placement == "post":
-        x = w.norm(norms[0], g.add(g.dropout(attention(w, layer, index, x), p), x, name="residual"), h)
+        x = after_sum(w, norms[0], g.dropout(mixed(w, layer, index, x), p), x)
+        if arch.cross is not None:
+            x = after_sum(
+                w, f"{layer}.{arch.cross.norm}", g.dropout(cross_attention(w, layer, index, arch.cross, x), p), x
+            )
         w.kept = (*w.kept, x)  # `attention_output`
-        return w.norm(norms[1], g.add(g.dropout(mlp(w, layer, x), p), x, name="residual"), h)
+        return after_sum(w, norms[1], g.dropout(fed(w, layer, x), p), x)
     if arch.placement == "sandwich":
-        x = g.add(x, w.norm(norms[1], attention(w, layer, index, w.norm(norms[0], x, h)), h), name="residual")
-        return g.add(x, w.norm(norms[3], mlp(w, layer, w.norm(norms[2], x, h)), h), name="residual")
+        x = g.add(x, w.norm(norms[1], mixed(w, layer, index, w.norm(norms[0], x, h)), h), name="residual")
+        return g.add(x, w.norm(norms[3], fed(w, layer, w.norm(norms[2], x, h)), h), name="residual")
     if arch.placement == "post-branch":
-        x = g.add(x, w.norm(norms[0], attention(w, layer, index, x), h), name="residual")
-        return g.add(x, w.norm(norms[1], mlp(w, layer, x), h), name="residual")
+        x = g.add(x, w.norm(norms[0], mixed(w, layer, index, x), h), name="residual")
+        return g.add(x, w.norm(norms[1], fed(w, layer, x), h), name="residual")
     first = w.norm(norms[0], x, h)
-    attended = g.dropout(attention(w, layer, index, first), p)
+    attended = g.dropout(mixed(w, layer, index, first), p)
     second = w.norm(norms[1], x, h) if arch.parallel_norms == 2 else first
-    return g.add(g.add(g.dropout(mlp(w, layer, second), p), attended, name="residual"), x, name="residual")
+    return g.add(g.add(g.dropout(fed(w, layer, second), p), attended, name="residual"), x, name="residual")
+
+
+def mixed(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
+    """Attention inside the tensor-parallel region."""
+    return leave(w, attention(w, layer, index, enter(w, x)))
+
+
+def fed(w: Writer, layer: str, x: Tensor) -> Tensor:
+    """The MLP inside the tensor-parallel region; routed tokens stay divided where experts are not."""
+    if w.arch.experts is not None and w.s.split.ep > 1 and w.s.split.sequence:
+        return mlp(w, layer, x)
+    return leave(w, mlp(w, layer, enter(w, x)))
+
+
+def after_sum(w: Writer, norm: str, branch: Tensor, x: Tensor) -> Tensor:
+    """`norm(branch + x)`; the variable that holds the branch lives until the norm is done."""
+    y = w.norm(norm, w.graph.add(branch, x, name="residual"), w.arch.hidden)
+    w.graph.release(branch)
+    return y
 
 
 def scaled(w: Writer, branch: Tensor) -> Tensor:

@@ -77,6 +77,16 @@ class Tail(Protocol):
         """What the later stacks take."""
 
 
+class Merge(Protocol):
+    """What puts a tower's output among the embeddings of the tokens."""
+
+    def check(self, batch: Batch) -> None:
+        """Raise `PlanError` when the sequence cannot hold it."""
+
+    def write(self, w: Writer, x: Tensor) -> Tensor:
+        """Embeddings [b, t, h] with the output in its places."""
+
+
 class Output(Protocol):
     """An output head with its loss, where the usual ones do not fit. kind: the run's name of it."""
 

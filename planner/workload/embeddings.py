@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.workload.graph import Kernel, Tensor
+from planner.workload.regions import leave
 from planner.workload.writer import Writer
 
 
@@ -12,22 +13,28 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     arch, n, g = w.arch, w.names, w.graph
     width = arch.embedding_width or arch.hidden
     w.s.adaptation.begin(w)
-    x = lookup(w, n.embedding, arch.vocab, width, w.s.seq, tied=arch.tied and w.head_kind != "sequence-classification")
+    tokens = w.t - (0 if arch.tower else w.s.adaptation.virtual_tokens)  # virtual ones join behind the embeddings
+    tied = arch.tied and (bool(arch.tower) or w.head_kind != "sequence-classification")
+    x = lookup(w, n.embedding, arch.vocab, width, tokens, tied=tied)
     if require_grad and not x.requires_grad:
         x = g.leaf(x)
     x = w.s.adaptation.prompt(w, x)
+    if arch.merge is not None:
+        x = arch.merge.write(w, x)
     if not n.embedding_norm and w.s.eager:
         w.held = (*w.held, x)  # `inputs_embeds`
     if arch.embeddings_reread:
         copied = w.carried["embeddings"] = g.copy(x, name="embeddings")
         w.arguments = (copied,)
-    if arch.masked and arch.causal and (w.s.attention == "eager" or (w.s.attention == "sdpa" and w.keys != w.t)):
+    given = w.s.attention == "sdpa" and (w.keys != w.t or arch.two_way)
+    if arch.masked and arch.causal and (w.s.attention == "eager" or given):
         mask = g.new((w.b, 1, w.t, w.keys), x.dtype if w.s.attention == "eager" else "bool", False, "mask")
         g.add_operation("mask", "elementwise", (x,), (mask,), (), (Kernel("elementwise", mask.bytes),), ())
         w.arguments = (*w.arguments, mask)
     if arch.rotary_dim:
         tables = [
-            g.new((1, w.t, arch.rotary_dim), x.dtype, False, name) for name in ("cosine", "sine") * arch.rotary_bases
+            g.new((w.b if arch.rotary_batched else 1, w.t, arch.rotary_dim), x.dtype, False, name)
+            for name in ("cosine", "sine") * arch.rotary_bases
         ]
         moved = sum(t.bytes for t in tables)
         g.add_operation("rotary_tables", "elementwise", (), tables, (), (Kernel("elementwise", moved),), ())
@@ -38,8 +45,13 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         x = g.unary("embedding_scale", x, save="none")
     if arch.token_types:
         x = g.add(x, lookup(w, n.token_types, arch.token_types, arch.hidden, w.t))
-    if arch.learned_positions:
+    if n.early_norm:
+        x = w.norm(n.early_norm, x, arch.hidden)
+    if arch.fixed_positions == "buffer":
+        x = g.add(x, sinusoids(w))
+    elif arch.learned_positions:
         x = g.add(x, positions(w, n.positions, arch.learned_positions))
+    x = leave(w, x)
     if n.embedding_norm:
         x = w.norm(n.embedding_norm, x, arch.hidden)
     x = g.dropout(x, w.active(arch.embedding_dropout))
@@ -70,10 +82,20 @@ def lookup(w: Writer, path: str, rows: float, width: float, tokens: float, *, ti
     return y
 
 
-def positions(w: Writer, path: str, rows: float) -> Tensor:
-    """Learned positions are looked up once for all sequences of the batch."""
+def sinusoids(w: Writer) -> Tensor:
+    """Sinusoidal positions of every sequence, taken from a buffer (transformers M2M100SinusoidalPositionalEmbedding)."""
     g = w.graph
-    table = w.weight(path + ".weight", (rows, w.arch.hidden))
+    table = w.buffer(w.names.positions + ".weights", (w.arch.learned_positions, w.arch.hidden))
+    y = g.new((w.b, w.t, w.arch.hidden), table.dtype, False, "positions")
+    g.add_operation("positions", "embedding", (table,), (y,), (), (Kernel("elementwise", 2 * y.bytes),), ())
+    return y
+
+
+def positions(w: Writer, path: str, rows: float) -> Tensor:
+    """Positions are looked up once for all sequences of the batch."""
+    g = w.graph
+    make = w.fixed if w.arch.fixed_positions else w.weight
+    table = make(path + ".weight", (rows, w.arch.hidden))
     y = g.new((1, w.t, w.arch.hidden), table.dtype, table.requires_grad, "positions")
     g.add_operation(
         "embedding",

@@ -32,6 +32,8 @@ BYTES: dict[str, float] = {
 
 FUSED_ATTENTION = "attention"
 """Name of the operation whose temporaries are scratch inside one kernel."""
+BATCH = "batch"
+"""Name of the storage of inputs that are large enough to count, such as images."""
 
 
 class Storage:
@@ -44,9 +46,12 @@ class Storage:
 
 
 class Tensor:
-    """Shape, type and storage. `parameter` marks a leaf that lives outside the step."""
+    """Shape, type and storage. `parameter` marks a leaf that lives outside the step.
 
-    __slots__ = ("dtype", "numel", "parameter", "requires_grad", "shape", "storage")
+    kept_as: the smaller tensor that backward makes this one from again, and that is kept in its place.
+    """
+
+    __slots__ = ("dtype", "kept_as", "numel", "parameter", "requires_grad", "shape", "storage")
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class Tensor:
             numel *= size
         self.shape, self.dtype, self.storage, self.numel = shape, dtype, storage, numel
         self.requires_grad, self.parameter = requires_grad, parameter
+        self.kept_as: Tensor | None = None
 
     @property
     def bytes(self) -> float:
@@ -69,9 +75,10 @@ class Tensor:
 
 
 class Parameter:
-    """A weight: its path in the model, shape, storage type, and whether it is trained. buffer: it takes memory and is no parameter."""
+    """A weight: its path in the model, shape, storage type, and whether it is trained. buffer: it takes memory and is no parameter ·
+    idle: nothing that depends on it reaches the loss, so it gets neither gradient nor optimizer state."""
 
-    __slots__ = ("adapter", "buffer", "dtype", "name", "numel", "shape", "shared", "trainable")
+    __slots__ = ("adapter", "buffer", "dtype", "idle", "name", "numel", "shape", "shared", "trainable")
 
     def __init__(
         self,
@@ -89,6 +96,12 @@ class Parameter:
             numel *= size
         self.name, self.shape, self.dtype, self.trainable, self.numel = name, shape, dtype, trainable, numel
         self.adapter, self.shared, self.buffer = adapter, shared, buffer
+        self.idle = False
+
+    @property
+    def expert(self) -> bool:
+        """Stacked over experts, which expert parallelism divides."""
+        return len(self.shape) == 3
 
 
 class Kernel(NamedTuple):
@@ -131,7 +144,8 @@ class Operation:
         alias: bool = False,
         temporary: tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        self.name, self.kind, self.inputs, self.outputs, self.saved = name, kind, inputs, outputs, saved
+        self.name, self.kind, self.inputs, self.outputs = name, kind, inputs, outputs
+        self.saved = [t.kept_as or t for t in saved]
         self.forward, self.backward, self.alias, self.temporary = forward, backward, alias, temporary
         self.grads = any(t.requires_grad for t in inputs)
 
@@ -229,6 +243,14 @@ class Graph:
         y = Tensor(shape, x.dtype, x.storage, x.requires_grad)
         self.operations.append(Operation("view", "view", (x,), (y,), (), (), (), alias=True))
         return y
+
+    def expand(self, x: Tensor, shape: tuple[float, ...]) -> Tensor:
+        """`x.expand(shape)`: the same memory at a larger shape; backward sums a gradient of that shape."""
+        y = Tensor(shape, x.dtype, x.storage, x.requires_grad)
+        back = (Kernel("reduction", y.bytes + x.bytes),) if y.numel > x.numel else ()
+        self.operations.append(Operation("expand", "view", (x,), (y,), (), (), back, alias=y.numel == x.numel))
+        return y
+
 
     def leaf(self, x: Tensor) -> Tensor:
         """`x.requires_grad_(True)` on a tensor without history: autograd refers to it until backward is over."""
@@ -433,6 +455,47 @@ class Graph:
         self.add_operation(name, "matmul", inputs, (y,), saved, forward, backward)
         return y
 
+    def convolution(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        shape: tuple[float, ...],
+        *,
+        groups: float = 1,
+        name: str = "convolution",
+    ) -> Tensor:
+        """`aten.convolution` of x [batch, c_in, …] with weight [c_out, c_in / groups, …]; `shape` is the output's, [batch, c_out, …].
+
+        Keeps x and the weight whenever anything requires a gradient: its derivative is one formula for all three inputs
+        (derivatives.yaml, `convolution_backward`), which forms the gradients that are asked for. Each product is 2 FLOP per
+        output element and element of the filter: as an implicit matrix product per group, or, with one channel a group, a
+        kernel that memory bounds.
+        """
+        x, w = self.lower(x), self.lower(weight)
+        bias = self.lower(bias) if bias is not None else None
+        inputs = [x, w] if bias is None else [x, w, bias]
+        y = self.new(shape, x.dtype, any(t.requires_grad for t in inputs), name)
+        product = self._product_type(x.dtype)
+        rows, columns = y.numel / shape[1], shape[1] / groups
+        inner = weight.numel / shape[1]
+
+        def kernel(m: float, n: float, k: float, layout: str) -> Kernel:
+            if columns == 1 and groups > 1:
+                return Kernel("elementwise", x.bytes + w.bytes + y.bytes, 2.0 * rows * shape[1] * inner)
+            return matmul_kernel(m, n, k, product, batch=groups, layout=layout)
+
+        backward: list[Kernel] = []
+        if x.requires_grad:
+            backward.append(kernel(rows, inner, columns, "dgrad"))
+        if weight.requires_grad:
+            backward.append(kernel(columns, inner, rows, "wgrad"))
+        if bias is not None and bias.requires_grad:
+            backward.append(Kernel("reduction", y.bytes))
+        forward = (kernel(rows, columns, inner, "forward"),)
+        self.add_operation(name, "matmul", inputs, (y,), (x, w) if y.requires_grad else (), forward, backward)
+        return y
+
     def batched_matmul(
         self, a: Tensor, b: Tensor, m: float, n: float, k: float, batch: float, shape: tuple[float, ...], name: str
     ) -> Tensor:
@@ -465,10 +528,12 @@ class Graph:
         window: int | None,
         keys: float | None = None,
         bias: Tensor | None = None,
+        spread: int = 1,
     ) -> Tensor:
         """Flash attention (Dao 2023, arXiv:2307.08691): keeps q, k, v, the output and one fp32 log-sum-exp per query, never the scores.
 
-        keys: length of k and v, where it is not that of q · bias: added to the scores (the memory-efficient kernel), and kept.
+        keys: length of k and v, where it is not that of q · spread: ranks that share every sequence (context parallel), each with
+        an equal part of the scores · bias: added to the scores (the memory-efficient kernel), and kept.
         FLOP count of the whole square, as torch's FlopCounterMode counts it: forward 4·b·a·s²·d, backward 10·b·a·s²·d (the scores are recomputed).
         """
         keys = seq if keys is None else keys
@@ -479,16 +544,16 @@ class Graph:
             head_dim = -(-head_dim // 8) * 8
             q = self.copy(q, (batch, heads, seq, head_dim), name="pad")
             k, v = (self.copy(t, (batch, kv_heads, keys, head_dim), name="pad") for t in (k, v))
-        needs = q.requires_grad or k.requires_grad or v.requires_grad
+        needs = any(t.requires_grad for t in (q, k, v, *(() if bias is None else (bias,))))
         out = self.new((batch, heads, seq, head_dim), q.dtype, needs, "attention_output")
         lse = self.new((batch, heads, seq), "fp32", False, "log_sum_exp")
-        square = batch * heads * seq * keys * head_dim
+        square = batch * heads * seq * keys * spread * head_dim
         geometry = {
-            "batch": batch,
+            "batch": batch / spread,
             "heads": heads,
             "kv_heads": kv_heads,
-            "q_len": seq,
-            "kv_len": keys,
+            "q_len": seq * spread,
+            "kv_len": keys * spread,
             "head_dim": head_dim,
             "causal": causal,
             "window": window,

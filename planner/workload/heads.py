@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
+from planner.workload.regions import enter, statistics
 from planner.workload.writer import Writer
 
 
@@ -16,16 +17,20 @@ def head(w: Writer, x: Tensor) -> Tensor:
         return own.write(w, x)
     if arch.final_norm:
         x = w.norm(w.names.final_norm, x, arch.hidden)
+    x = g.dropout(x, w.active(arch.final_dropout))
     if arch.wide_residual:
         x = g.cast(x, w.s.formats.graph, name="head_input")
     if arch.embedding_width:
         x = w.linear("model.decoder.project_out", x, arch.embedding_width, base=False)
     if kind == "none":
         return scalar_loss(w, x)
+    x = enter(w, x)
     if kind == "sequence-classification":
         return classify(w, x)
     if kind == "masked-lm":
         x = transform(w, x)
+    if arch.output_scaled:
+        x = g.unary("output_scale", x, save="none")
     width = arch.embedding_width or arch.hidden
     tied = arch.tied
     g.category = "logits"
@@ -34,6 +39,9 @@ def head(w: Writer, x: Tensor) -> Tensor:
     if w.s.stack.loss == "chunked":
         return chunked_loss(w, x, weight if weight is not None else w.weight(head + ".weight", (arch.vocab, width)))
     logits = w.linear(head, x, arch.vocab, bias=arch.head_bias, base=False, weight=weight)
+    statistics(w, logits)
+    if arch.logit_offset:
+        logits = g.add(logits, w.buffer("final_logits_bias", (1, arch.vocab)), name="logit_offset")
     if arch.logits_scaled:
         logits = g.unary("logit_scale", logits, save="none")
     if arch.logit_softcap:
@@ -123,7 +131,7 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
     # under full sharding accelerate's conversion of the outputs to fp32 goes around a patched loss
     style = "upcast" if w.s.sharded and w.s.stack.output_copies else w.s.stack.loss
     loss = g.new((1,), "fp32", logits.requires_grad, "loss")
-    if kind == "masked-lm" and style == "upcast":  # encoders hand the logits to CrossEntropyLoss as they are
+    if (kind == "masked-lm" or w.arch.plain_loss) and style == "upcast":  # these hand the logits to CrossEntropyLoss as they are
         logits = g.raise_(logits)
         probabilities = g.softmax(logits, name="log_softmax")
         back = (Kernel("elementwise", probabilities.bytes),)

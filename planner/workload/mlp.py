@@ -24,7 +24,7 @@ def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
         hidden = w.activation(w.linear(f"{layer}.{n.up}", x, arch.ffn, bias=arch.mlp_bias))
         if arch.placement == "post" and not arch.causal:
             w.kept = (*w.kept, hidden)  # `intermediate_output`
-        return w.linear(f"{layer}.{n.down}", hidden, arch.hidden, bias=arch.mlp_bias)
+        return w.linear(f"{layer}.{n.down}", before_down(w, hidden), arch.hidden, bias=arch.mlp_bias)
     if arch.fused_gate_up:
         both = w.linear(f"{layer}.{n.up}", x, 2 * arch.ffn, bias=arch.mlp_bias)
         half = (*both.shape[:-1], arch.ffn)
@@ -40,4 +40,10 @@ def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
         product = g.mul(up, w.activation(gate))
     else:
         product = g.mul(gate, up)
-    return w.linear(f"{layer}.{n.down}", product, arch.hidden, bias=arch.mlp_bias)
+    return w.linear(f"{layer}.{n.down}", before_down(w, product), arch.hidden, bias=arch.mlp_bias)
+
+
+def before_down(w: Writer, hidden: Tensor) -> Tensor:
+    """Dropout of the hidden values, and the type of the last weight where the family asks for it."""
+    hidden = w.graph.dropout(hidden, w.active(w.arch.activation_dropout))
+    return w.graph.cast(hidden, w.s.formats.graph) if w.arch.wide_down and w.s.eager else hidden

@@ -13,6 +13,8 @@ def block_linears(arch: Architecture) -> tuple[str, ...]:
     attention: tuple[str, ...] = (n.fused, n.out) if arch.fused_qkv else (n.query, n.key, n.value, n.out)
     if arch.mixer is not None:
         attention = arch.mixer.linears
+    if arch.cross is not None:
+        attention = (*attention, *arch.cross.linears)
     if arch.feed_forward is not None:
         return (*attention, *arch.feed_forward.linears)
     mlp: tuple[str, ...] = (n.gate, n.up, n.down) if arch.gated and not arch.fused_gate_up else (n.up, n.down)
@@ -24,7 +26,7 @@ def block_linears(arch: Architecture) -> tuple[str, ...]:
 
 def layer_linears(arch: Architecture, layer: int) -> tuple[str, ...]:
     """Linear layers of one layer of a stack, whole paths."""
-    prefix = arch.names.layer.replace("{i}", str(layer))
+    prefix = arch.path(layer)
     return tuple(f"{prefix}.{part}" for part in block_linears(arch.at(layer)))
 
 
@@ -34,16 +36,13 @@ def linear_kinds(arch: Architecture) -> tuple[str, ...]:
     for stack in arch.stacks:
         for kind in stack.kinds:
             found.update(dict.fromkeys(f"{stack.names.layer}.{part}" for part in block_linears(kind)))
-        for end in (stack.tail, *stack.outputs):
-            if end is not None:
-                found.update(dict.fromkeys(end.linears))
+        for end in (stack.front, stack.tail, *stack.outputs):
+            found.update(dict.fromkeys(getattr(end, "linears", ())))
     return tuple(found)
 
 
 def all_linears(arch: Architecture) -> tuple[str, ...]:
     """Linear layers of every layer of every stack, whole paths."""
     paths = [path for stack in arch.stacks for layer in range(stack.layers) for path in layer_linears(stack, layer)]
-    return (
-        *paths,
-        *(path for s in arch.stacks for end in (s.tail, *s.outputs) if end is not None for path in end.linears),
-    )
+    ends = (end for stack in arch.stacks for end in (stack.front, stack.tail, *stack.outputs))
+    return (*paths, *(path for end in ends for path in getattr(end, "linears", ())))

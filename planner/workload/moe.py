@@ -9,13 +9,14 @@ from __future__ import annotations
 from planner.workload.architecture import Experts
 from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
 from planner.workload.precision import QUANTIZED
+from planner.workload.regions import exchange
 from planner.workload.writer import Writer
 
 
 def mixture(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
     """Routed experts, and the shared one where the family has it."""
     g, n, arch = w.graph, w.names, w.arch
-    tokens = w.b * w.t
+    tokens = x.numel / arch.hidden
     flat = g.view(x, (tokens, arch.hidden))
     shared = shared_expert(w, f"{layer}.{n.shared_expert}", experts.shared, flat) if experts.shared else None
     weights, chosen = route(w, f"{layer}.{n.router}", experts, flat)
@@ -23,7 +24,7 @@ def mixture(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
     if shared is not None:
         gate = g.unary("sigmoid", w.linear(f"{layer}.{n.shared_expert}_gate", flat, 1, bias=False), save="output")
         y = g.add(y, g.mul(gate, shared, name="shared_gate"))
-    return g.view(y, (w.b, w.t, arch.hidden))
+    return g.view(y, x.shape)
 
 
 def shared_expert(w: Writer, path: str, width: int, x: Tensor) -> Tensor:
@@ -74,11 +75,12 @@ def routed(w: Writer, path: str, experts: Experts, x: Tensor, weights: Tensor, c
     g.add_operation("sort", "elementwise", (chosen,), order, (), sort, ())
     rows_in = gather(w, x, order[2], (rows, hidden))
     row_weights = gather(w, weights, order[1], (rows, 1))
-    up = grouped(w, f"{path}.gate_up_proj", rows_in, experts, 2 * experts.ffn)
+    sent = exchange(w, rows_in)
+    up = grouped(w, f"{path}.gate_up_proj", sent, experts, 2 * experts.ffn)
     half = (rows, experts.ffn)
     gate, value = g.split(up, [half, half])
     product = g.mul(w.activation(gate), value) if w.s.eager else glu(w, gate, value)
-    out = grouped(w, f"{path}.down_proj", product, experts, hidden)
+    out = exchange(w, grouped(w, f"{path}.down_proj", product, experts, hidden))
     weighted = g.mul(out, row_weights, name="expert_weight")
     y = g.new((x.shape[0], hidden), weighted.dtype, weighted.requires_grad, "expert_sum")
     inverse = g.new((rows,), "int64", False, "inverse_permutation")
@@ -109,7 +111,7 @@ def grouped(w: Writer, path: str, x: Tensor, experts: Experts, out: float) -> Te
     one after the other, for forward and again for backward, as quantized linear layers are.
     """
     g = w.graph
-    weight = w.weight(path, (experts.count, out, x.shape[-1]), base=w.s.stack.quantizes_experts)
+    weight = w.weight(path, (experts.here, out, x.shape[-1]), base=w.s.stack.quantizes_experts)
     assert weight.parameter is not None
     quantized = weight.parameter.dtype in QUANTIZED
     if not quantized:
@@ -119,18 +121,18 @@ def grouped(w: Writer, path: str, x: Tensor, experts: Experts, out: float) -> Te
     needs = x.requires_grad or weight.requires_grad
     y = g.new((rows, out), x.dtype, needs, "grouped_linear")
     saved = ([x] if weight.requires_grad else []) + ([weight] if x.requires_grad and not quantized else [])
-    each = rows / experts.count
-    forward: tuple[Kernel, ...] = (matmul_kernel(each, out, inner, x.dtype, batch=experts.count),)
+    each = rows / experts.here
+    forward: tuple[Kernel, ...] = (matmul_kernel(each, out, inner, x.dtype, batch=experts.here),)
     backward = []
     if x.requires_grad:
-        backward.append(matmul_kernel(each, inner, out, x.dtype, batch=experts.count, layout="dgrad"))
+        backward.append(matmul_kernel(each, inner, out, x.dtype, batch=experts.here, layout="dgrad"))
     if weight.requires_grad:
-        backward.append(matmul_kernel(out, inner, each, x.dtype, batch=experts.count, layout="wgrad"))
+        backward.append(matmul_kernel(out, inner, each, x.dtype, batch=experts.here, layout="wgrad"))
     scratch = 0.0
     if quantized:
         full = weight.numel * BYTES[x.dtype]
         unpack = Kernel("dequantize", 0.53 * weight.numel + full)
-        forward, backward, scratch = (unpack, *forward), [unpack, *backward] if backward else [], full / experts.count
+        forward, backward, scratch = (unpack, *forward), [unpack, *backward] if backward else [], full / experts.here
     g.add_operation(
         "grouped_linear", "matmul", (x, weight), (y,), saved, forward, backward, temporary=(scratch, scratch)
     )

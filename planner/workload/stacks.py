@@ -36,6 +36,7 @@ class Stack:
     output_copies: fp32 copies of the logits that stay alive in backward under full sharding (accelerate's convert_outputs_to_fp32).
     requires_input_grad: under checkpointing the embeddings' output requires a gradient even when nothing below is trained.
 
+    regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
     quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
@@ -63,6 +64,7 @@ class Stack:
     output_copies: int = 0
     requires_input_grad: bool = False
     quantizes_experts: bool = False
+    regathers: bool = False
     wide_embedding_states: bool = False
     scaled: Literal["transformer-engine", "torchao"] = "torchao"
     caches_scaled: bool = False
@@ -146,6 +148,7 @@ STACKS: dict[str, Stack] = {
             master_by_default=True,
             bucket_copies=False,
             optimizer="fused",
+            regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
         ),
@@ -172,6 +175,32 @@ STACKS: dict[str, Stack] = {
             early_stop=False,
             dropout=False,
             scaled="transformer-engine",
+        ),
+        Stack(
+            "nanotron",
+            "nanotron",
+            "3D parallelism in plain PyTorch: flash attention, fp32 gradient accumulation and masters.",
+            "huggingface/nanotron",
+            "eager",
+            "in-place",
+            early_stop=False,
+            cast_on_gather=False,
+            fp32_gradients=True,
+            master_by_default=True,
+            bucket_copies=False,
+            optimizer="fused",
+            dropout=False,
+        ),
+        Stack(
+            "maxtext",
+            "MaxText",
+            "JAX under XLA: compiled whole steps, fully sharded.",
+            "AI-Hypercomputer/maxtext",
+            "compiled",
+            "compiled",
+            bucket_copies=False,
+            optimizer="fused",
+            dropout=False,
         ),
         Stack(
             "litgpt",

@@ -29,6 +29,7 @@ class Stretch:
 
     tower: the stack that it belongs to, empty for the main one.
     held: tensors that a Python variable of the model's forward keeps alive until the forward is over.
+    local: those that a variable of the stack's forward keeps alive until that is over.
     lasting: tensors that all blocks use and that live until backward is over.
     retained: operations of a checkpointed block whose results are kept, so that they are not recomputed.
     borrowed: tensors of an earlier part that every one of the equal parts uses; their gradients are summed over all.
@@ -43,6 +44,7 @@ class Stretch:
     checkpointed: bool = False
     skipped: int = 0
     held: tuple[Tensor, ...] = ()
+    local: tuple[Tensor, ...] = ()
     retained: tuple[Operation, ...] = ()
     lasting: tuple[Tensor, ...] = ()
     borrowed: tuple[Tensor, ...] = ()
@@ -73,27 +75,49 @@ class Workload:
         )
 
 
+@dataclass(frozen=True)
+class Part:
+    """The layers of one pipeline stage [start, stop), and whether it has the model's beginning and its end."""
+
+    start: int
+    stop: int
+    first: bool = True
+    last: bool = True
+
+
 class _Tracer:
     """Traces the stacks of a model in the order of its forward pass."""
 
-    def __init__(self, setting: Setting, head: str, checkpointing: str) -> None:
+    def __init__(self, setting: Setting, head: str, checkpointing: str, part: Part | None) -> None:
         self.s, self.head, self.selective = setting, head, checkpointing == "selective"
+        self.part = part or Part(0, setting.arch.layers)
         self.whole = checkpointing == "full" or (self.selective and setting.stack.selective == "operators")
         self.stretches: list[Stretch] = []
         self._shared: dict[str, Parameter] = {}
         self._carried: dict[Hashable, Tensor] = {}
 
     def run(self) -> list[Stretch]:
-        for tower in self.s.arch.towers:
-            x = self._blocks(tower, self._front(tower))
+        arch, part = self.s.arch, self.part
+        for tower in arch.towers:
+            x = self._blocks(tower, self._front(tower), Part(0, tower.layers))
             self._carried[tower.tower] = self._tail(tower, x)
-        self._head(self._blocks(self.s.arch, self._front(self.s.arch)))
+        x = self._blocks(arch, self._front(arch) if part.first else self._received(arch), part)
+        if part.last:
+            self._head(x)
         return self.stretches
+
+    def _received(self, arch: Architecture) -> Tensor:
+        """What the stage before sends."""
+        w = self._writer(arch)
+        x = w.graph.new((w.b, w.t / self.s.split.outside, arch.hidden), self.s.formats.graph, True, "received")
+        w.graph.add_operation("receive", "embedding", (), (x,), (), (), ())
+        self._add("embedding", w, None, x)
+        return x
 
     def _writer(self, arch: Architecture) -> Writer:
         formats = self.s.formats
         made = Writer(self.s, Graph(formats.autocast, formats.compute), self._shared, arch)
-        made.head_kind, made.carried = self.head, self._carried
+        made.head_kind, made.carried, made.checkpointed = self.head, self._carried, self.whole
         return made
 
     def _front(self, arch: Architecture) -> Tensor:
@@ -107,22 +131,22 @@ class _Tracer:
         )
         return x
 
-    def _blocks(self, arch: Architecture, x: Tensor) -> Tensor:
+    def _blocks(self, arch: Architecture, x: Tensor, stage: Part) -> Tensor:
         if self.whole and self.s.checkpoint_every > 1:
-            return self._some_blocks(arch, x)
-        for indices, count in runs_of_equal_layers(arch, self.s.adaptation):
+            return self._some_blocks(arch, x, stage)
+        for indices, count in runs_of_equal_layers(arch, self.s.adaptation, stage.start, stage.stop):
             for part, times in ((indices, 1), (tuple(i + len(indices) for i in indices), count - 1)):
                 for index in part if times else ():
                     x = self._block(arch, index, times, x, self.whole)
         return x
 
-    def _some_blocks(self, arch: Architecture, x: Tensor) -> Tensor:
+    def _some_blocks(self, arch: Architecture, x: Tensor, stage: Part) -> Tensor:
         """One block in `every` is checkpointed (torchtitan's selective option n: the n-th, 2n-th, …).
 
         They are written in their order, since the gradients grow as the kept tensors go: only neighbours that are equal share a stretch.
         """
         every = self.s.checkpoint_every
-        for indices, count in runs_of_equal_layers(arch, self.s.adaptation):
+        for indices, count in runs_of_equal_layers(arch, self.s.adaptation, stage.start, stage.stop):
             period, end = len(indices), indices[0] + len(indices) * count
             layer = indices[0]
             while layer < end:
@@ -163,6 +187,7 @@ class _Tracer:
             y = arch.tail.write(w, x)
         else:
             y = w.norm(arch.names.final_norm, x, arch.hidden) if arch.final_norm else x
+            y = w.graph.dropout(y, w.active(arch.final_dropout))
         lasting, held = ((y,), w.held) if self.whole else ((), (*w.held, y))
         self._add("tail", w, x, y, held=(*w.graph.cached_casts, *held), lasting=lasting)
         return y
@@ -177,16 +202,24 @@ class _Tracer:
     def _add(self, name: str, w: Writer, source: Tensor | None, output: Tensor, **more: Any) -> None:
         passed = {id(t): t for key, t in self._carried.items() if isinstance(key, str)}
         used = {id(t): passed[id(t)] for o in w.graph.operations for t in o.inputs if id(t) in passed}
+        held, local = more.pop("held", ()), w.local
+        if w.arch.tower and name != "tail":  # what a tower's forward held goes with it; autocast's copies stay
+            casts = {id(t) for t in w.graph.cached_casts}
+            local = (*local, *(t for t in held if id(t) not in casts))
+            held = w.graph.cached_casts
         made = Stretch(
             name, w.graph.operations, w.graph.parameters, more.pop("count", 1), source, output,
-            borrowed=tuple(used.values()), tower=w.arch.tower, **more,
+            held=held, local=local, borrowed=tuple(used.values()), tower=w.arch.tower, **more,
         )  # fmt: skip
         self.stretches.append(made)
 
 
-def trace(setting: Setting, head: str, checkpointing: str) -> Workload:
-    """Trace forward (and what backward needs) of one micro step. checkpointing: none, selective or full."""
-    return Workload(setting, _Tracer(setting, head, checkpointing).run(), head)
+def trace(setting: Setting, head: str, checkpointing: str, part: Part | None = None) -> Workload:
+    """Trace forward (and what backward needs) of one micro step. checkpointing: none, selective or full.
+
+    part: the pipeline stage to trace; the whole model when left out.
+    """
+    return Workload(setting, _Tracer(setting, head, checkpointing, part).run(), head)
 
 
 def _retained(operations: list[Operation]) -> tuple[Operation, ...]:
@@ -203,20 +236,25 @@ def _retained(operations: list[Operation]) -> tuple[Operation, ...]:
     return tuple(kept)
 
 
-def runs_of_equal_layers(arch: Architecture, adaptation: Adaptation) -> list[tuple[tuple[int, ...], int]]:
-    """Layers as (indices of one period, repeats): equal neighbours form one run; an alternating pattern is one run of periods.
+def runs_of_equal_layers(
+    arch: Architecture, adaptation: Adaptation, start: int = 0, stop: int | None = None
+) -> list[tuple[tuple[int, ...], int]]:
+    """Layers [start, stop) as (indices of one period, repeats): equal neighbours form one run; an alternating pattern is one run of periods.
 
     A repeated period of several layers is returned as one-layer runs when it does not divide the depth.
     """
+    layers = range(start, arch.layers if stop is None else stop)
+    if not layers:
+        return []
     if not adaptation.per_layer and len(arch.windows) <= 1 and len(arch.variants) <= 1:
-        return [((0,), arch.layers)]
-    keys = [_decisions(arch, adaptation, i) for i in range(arch.layers)]
-    runs = _run_lengths(keys)
+        return [((start,), len(layers))]
+    keys = [decisions(arch, adaptation, i) for i in layers]
+    runs = [(tuple(start + i for i in indices), count) for indices, count in _run_lengths(keys)]
     if len(runs) <= 4:
         return runs
     for period in range(2, MAX_PERIOD + 1):
-        if arch.layers % period == 0 and all(keys[i] == keys[i % period] for i in range(arch.layers)):
-            return [(tuple(range(period)), arch.layers // period)]
+        if len(layers) % period == 0 and all(keys[i] == keys[i % period] for i in range(len(layers))):
+            return [(tuple(range(start, start + period)), len(layers) // period)]
     return runs
 
 
@@ -230,9 +268,9 @@ def _run_lengths(keys: list[Hashable]) -> list[tuple[tuple[int, ...], int]]:
     return runs
 
 
-def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashable:
+def decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashable:
     """Everything by which one layer can differ from another."""
-    prefix = arch.names.layer.replace("{i}", str(layer))
+    prefix = arch.path(layer)
     modules = layer_linears(arch, layer)
     weights = [m + end for m in modules for end in (".weight", ".bias")] + [
         f"{prefix}.{n}{end}" for n in (*arch.names.norms, *arch.names.qk_norms) for end in (".weight", ".bias")
@@ -249,11 +287,12 @@ def _decisions(arch: Architecture, adaptation: Adaptation, layer: int) -> Hashab
 def last_kept_only_inputs(operations: list[Operation]) -> int:
     """How many trailing operations a non-reentrant checkpoint's recomputation skips: it stops once the last saved tensor has been rebuilt.
 
+    Parameters count as saved tensors too.
     A saved input exists before its operation runs, so the operation that saves only inputs need not run either (torch.utils.checkpoint, early stop).
     """
     for position in range(len(operations) - 1, -1, -1):
         operation = operations[position]
-        kept = operation.saved  # weights too: a checkpoint counts every tensor that is handed to it
+        kept = operation.saved if operation.grads else ()  # weights too: the checkpoint counts whatever autograd saves
         if kept:
             produced = {id(t) for t in operation.outputs}
             return len(operations) - position - (1 if any(id(t) in produced for t in kept) else 0)

@@ -16,6 +16,7 @@ from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
 from planner.workload.precision import QUANTIZED, Formats
 from planner.workload.scaled import scaled_linear
+from planner.workload.split import Split
 from planner.workload.stacks import Stack
 
 
@@ -38,6 +39,7 @@ class Setting:
     recompute_attention: bool = False
     sharded: bool = False
     given: Batch = field(default_factory=Batch)
+    split: Split = field(default_factory=Split)
     checkpoint_every: int = 1
     checkpoint_keep: tuple[str, ...] = ()
     fused_mixers: bool = True
@@ -62,7 +64,9 @@ class Writer:
         self.names, front = self.arch.names, self.arch.front
         main = not self.arch.tower
         self.b = setting.batch if front is None else front.sequences(setting.given)
-        self.t = setting.seq if front is None else front.tokens(setting.given)
+        self.t: float = setting.seq / setting.split.cp if front is None else front.tokens(setting.given)
+        self.alone = bool(self.arch.tower)
+        """Not divided: a tower stands whole on every rank."""
         self.t += setting.adaptation.virtual_tokens if main else 0
         self.keys = self.t + (setting.adaptation.prefix_tokens if main else 0)
         self.carried: dict[Hashable, Tensor] = {}
@@ -70,10 +74,14 @@ class Writer:
         self.quantised: dict[int, tuple[Tensor, Tensor]] = {}
         """Low-precision copies of a tensor that several layers read, by storage: by rows and by columns."""
         self.head_kind = "causal-lm"
+        self.checkpointed = False
+        """Whether blocks are recomputed."""
         self.kept: tuple[Tensor, ...] = ()
         """Local variables of the block's forward."""
         self.held: tuple[Tensor, ...] = ()
         """Local variables of the model's forward."""
+        self.local: tuple[Tensor, ...] = ()
+        """Local variables of the stack's forward, which ends before a later stack or the head begins."""
         self.arguments: tuple[Tensor, ...] = ()
         """Tensors that every block receives beside its input: mask, cosine and sine."""
 
@@ -87,6 +95,14 @@ class Writer:
         dtype = formats.base if base and formats.base else formats.graph
         parameter = Parameter(path, shape, dtype, not replaced and self.s.adaptation.trains(path))
         return self.graph.parameter(parameter)
+
+    def fixed(self, path: str, shape: tuple[float, ...]) -> Tensor:
+        """A parameter that no method trains (sinusoidal positions)."""
+        return self.graph.parameter(Parameter(path, shape, self.s.formats.graph, False))
+
+    def buffer(self, path: str, shape: tuple[float, ...]) -> Tensor:
+        """A tensor of the model that is stored beside the parameters."""
+        return self.graph.parameter(Parameter(path, shape, self.s.formats.graph, False, buffer=True))
 
     def share(self, path: str, shape: tuple[float, ...], *, base: bool = False) -> Tensor:
         """A parameter that a later stretch uses too (tied embeddings, blocks that share weights)."""
@@ -152,6 +168,9 @@ class Writer:
     def adapter(self, path: str, shape: tuple[float, ...], *, trainable: bool = True) -> Tensor:
         """A parameter that a method adds. peft upcasts half-precision adapters to fp32 (autocast_adapter_dtype);
         other stacks keep the model's type."""
+        known = self.shared.get(path)
+        if known is not None:  # a module that runs a second time
+            return self.graph.parameter(known)
         return self.added(path, shape, self.adapter_type, trainable)
 
     def added(self, path: str, shape: tuple[float, ...], dtype: str, trainable: bool) -> Tensor:
@@ -232,6 +251,9 @@ class Writer:
         back = Kernel("elementwise", square.bytes)
         g.add_operation("mean", "norm", (square,), (mean,), (), (Kernel("reduction", square.bytes),), (back,))
         inverse = g.unary("rsqrt", mean, save="output", kernels=2)
+        if kind == "rms-own":
+            normed = g.mul(x, inverse, name="normalize")
+            return g.mul(weight, normed if weight.dtype == "fp32" else g.cast(normed, weight.dtype), name="norm_weight")
         normed = g.mul(x32, inverse, name="normalize")
         if kind == "rms":
             return g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
@@ -247,8 +269,15 @@ class Writer:
             return g.unary(name, x, save="output")
         if name == "relu2" and self.s.eager:  # squared ReLU (So et al. 2021, arXiv:2109.08668)
             return g.unary("pow", g.raise_(g.unary("relu", x, save="output")), scratch=2.0)
+        if name == "quick_gelu" and self.s.eager:
+            gate = g.unary("sigmoid", g.unary("scale", x, save="none"), save="output")
+            y = g.mul(x, gate)
+            g.release(x)
+            return y
         if name not in ("gelu_new", "gelu_fast") or not self.s.eager:
             return g.unary(name, x)
+        if name == "gelu_fast":
+            return self._gelu_fast(x)
         half = g.unary("half", x, save="none")
         cube = g.unary("scale", g.unary("pow", g.raise_(x), scratch=2.0), save="none")
         inner = g.unary("scale", g.add(x, cube), save="none")
@@ -257,6 +286,15 @@ class Writer:
         g.release(x)
         return y
 
+    def _gelu_fast(self, x: Tensor) -> Tensor:
+        """`0.5·x·(1 + tanh(0.798·x·(1 + 0.0447·x·x)))`, operator by operator (transformers FastGELUActivation)."""
+        g = self.graph
+        half, scaled = (g.unary("scale", x, save="none") for _ in range(2))
+        square = g.mul(g.unary("scale", x, save="none"), x)
+        inner = g.mul(scaled, g.unary("one_plus", square, save="none"))
+        y = g.mul(half, g.unary("one_plus", g.unary("tanh", inner, save="output"), save="none"))
+        g.release(x)
+        return y
 
 def idle_adapters(w: Writer, path: str, x: Tensor, out: float) -> None:
     """The adapter of a linear layer that the model holds and does not run: its weights, without operations."""

@@ -157,7 +157,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"hardware": {"gpu": "H900"}}, "hardware.gpu"),
     ({"hardware": {"gpu": "T4"}, "precision": "bf16"}, "precision.compute"),
     ({"hardware": {"gpus": 8}, "parallel": {"tp": 3}}, "parallel.tp"),
-    ({"hardware": {"gpus": 8}, "parallel": {"tp": 2}}, "parallel.tp"),
+    ({"hardware": {"gpus": 8}, "parallel": {"ep": 2}}, "parallel.ep"),
     ({"hardware": {"gpus": 0}}, "hardware.gpus"),
     ({"hardware": {"gpus": -1}}, "hardware.gpus"),
     ({"hardware": {"gpus": 10**30}}, "hardware.gpus"),

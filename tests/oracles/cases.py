@@ -236,7 +236,7 @@ def identity(case: Mapping[str, Any]) -> str:
         case.get("head") or "",
         "full"
         if method is None
-        else "-".join(str(v) if not isinstance(v, list) else "+".join(v) for v in method.values()),
+        else "-".join(str(v) if not isinstance(v, list) else "+".join(map(str, v)) for v in method.values()),
     ]
     words += [f"{k}={v}" for k, v in case.items() if k not in ("config", "head", "method")]
     return " ".join(word for word in words if word)

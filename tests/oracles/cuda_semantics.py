@@ -9,7 +9,8 @@ everywhere, but CPU differs from CUDA in ways that change memory. `cuda_semantic
 2. dropout: CPU multiplies by a noise tensor of the input's dtype, CUDA calls ``native_dropout`` (a bool mask);
 3. ``scaled_dot_product_attention``: CPU has one flash kernel, without dropout; CUDA picks flash (fp16/bf16, no mask)
    or the memory-efficient kernel, which keeps a log-sum-exp padded to a multiple of 32 rows;
-4. layer norm statistics are float32 on CUDA, of the input's dtype on CPU (see `float32_statistics`, which the tracker
+4. ``rms_norm`` is one kernel on CUDA, several operators on CPU;
+5. layer norm statistics are float32 on CUDA, of the input's dtype on CPU (see `float32_statistics`, which the tracker
    applies below autograd).
 
 The caller passes ``foreach=True`` to optimizers and to ``clip_grad_norm_``: the default on CUDA, not on CPU.
@@ -46,6 +47,7 @@ def cuda_semantics() -> Iterator[None]:
     try:
         with (
             mock.patch.object(functional, "dropout", _dropout),
+            mock.patch.object(functional, "rms_norm", _rms_norm),
             mock.patch.object(functional, "scaled_dot_product_attention", _attention),
             # Reads position ids to find packed sequences; fake ones hold no values, and these cases pack nothing.
             mock.patch("transformers.masking_utils.find_packed_sequence_indices", _nothing_is_packed),
@@ -139,6 +141,31 @@ def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace
     return torch.native_dropout(input, p, True)[0] if training and p > 0 else input
 
 
+def _rms_norm(
+    input: torch.Tensor, normalized_shape: Any, weight: torch.Tensor | None = None, eps: float | None = None
+) -> torch.Tensor:
+    if torch.is_autocast_enabled("cpu"):
+        input, weight = _to_float32(input), _to_float32(weight)
+    with torch.autocast("cpu", enabled=False):
+        return _FusedRmsNorm.apply(input, weight)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _FusedRmsNorm(torch.autograd.Function):
+    """What CUDA's one kernel keeps: its input, its weight and a reciprocal root per row (CPU has separate operators)."""
+
+    @staticmethod
+    def forward(ctx: Any, input: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        root = torch.empty((*input.shape[:-1], 1), dtype=torch.float32, device=input.device)
+        ctx.save_for_backward(input, weight, root)
+        return torch.empty_like(input, memory_format=torch.contiguous_format)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        input, weight, _ = ctx.saved_tensors
+        passed, trained, *_ = ctx.needs_input_grad
+        return torch.empty_like(input) if passed else None, torch.empty_like(weight) if trained else None
+
+
 def _attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -152,6 +179,8 @@ def _attention(
     """The kernel that CUDA's ``scaled_dot_product_attention`` takes: flash, else memory-efficient."""
     if torch.is_autocast_enabled("cpu"):  # autocast casts the inputs of the attention
         query, key, value = (t.to(torch.get_autocast_dtype("cpu")) for t in (query, key, value))
+        if attn_mask is not None and attn_mask.is_floating_point():
+            attn_mask = attn_mask.to(query.dtype)
     with torch.autocast("cpu", enabled=False):
         if query.dtype != torch.float32 and attn_mask is None and query.shape[-1] <= 256:
             return _flash(query, key, value, dropout_p, is_causal, scale)

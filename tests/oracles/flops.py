@@ -28,16 +28,19 @@ def _grouped_backward(a: torch.Size, b: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * _grouped(a, b)
 
 
-def _convolution_backward(gradient: Any, x: Any, weight: Any, *arguments: Any, **_: Any) -> int:
-    """As many as forward for each gradient. torch's own formula forgets the groups for the weight's, and so counts a depthwise
-    convolution `channels` times too often."""
-    *_, transposed, _padding, _groups, mask = arguments
-    one = conv_flop_count(x, weight, gradient, transposed=transposed)
-    return one * (bool(mask[0]) + bool(mask[1]))
+def _convolution_backward(gradient: torch.Size, x: torch.Size, weight: torch.Size, *arguments: Any, **_: Any) -> int:
+    """As many products as the forward pass for each of the two gradients that is formed.
+
+    torch's own formula ignores groups in the weight's gradient and so counts it `groups` times; without groups this is the same.
+    arguments: bias sizes, stride, padding, dilation, transposed, output padding, groups, which gradients are formed.
+    """
+    transposed, wanted = arguments[4], arguments[7]
+    return int(conv_flop_count(list(x), list(weight), list(gradient), transposed=transposed) * sum(wanted[:2]))
 
 
 _MOE = torch.ops.transformers
 GROUPED: dict[Any, Any] = {
+    torch.ops.aten.convolution_backward: _convolution_backward,
     torch.ops.aten._grouped_mm: _grouped,
     _MOE.grouped_mm_fallback: _grouped,
     _MOE.grouped_mm_fallback_backward: _grouped_backward,
@@ -50,12 +53,13 @@ def measure(
     config: Mapping[str, Any],
     *,
     batch: int,
-    seq: int,
+    seq: int | None = None,
     head: str | None = None,
     method: Mapping[str, Any] | None = None,
     precision: str = "fp32",
     attention: str = "eager",
     checkpointing: bool = False,
+    **sizes: Any,
 ) -> dict[str, Any]:
     """FLOPs of one micro-batch: ``forward``, ``backward`` (recomputation included) and ``by_op`` (both, by operation)."""
     with fake_cuda():
@@ -68,7 +72,7 @@ def measure(
             checkpointing=checkpointing,
             device="cpu",
         )
-        data = inputs(model, batch=batch, seq=seq, head=head)
+        data = inputs(model, batch=batch, seq=seq, head=head, **sizes)
         forward, backward = (FlopCounterMode(display=False, custom_mapping=GROUPED) for _ in range(2))
         with forward, autocast(precision):
             loss = model(**data).loss

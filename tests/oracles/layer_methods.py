@@ -15,6 +15,18 @@ import torch
 from torch import nn
 
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
+
+
+def task_of(model: nn.Module, head: str | None) -> str | None:
+    """peft's task for a head; a speech model has none, since peft's wrappers pass token ids."""
+    config: Any = model.config
+    if model.main_input_name != "input_ids":
+        return None
+    if config.is_encoder_decoder and (head or "causal-lm") == "causal-lm":
+        return "SEQ_2_SEQ_LM"
+    return TASKS.get(head or "causal-lm")
+
+
 COMMON = {
     "targets": "target_modules",
     "modules_to_save": "modules_to_save",
@@ -45,7 +57,7 @@ FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "adalora": ("AdaLoraConfig", {"initial_rank": "init_r", "rank": "target_r", "dropout": "lora_dropout"}),
     "loha": ("LoHaConfig", {"rank": "r"}),
     "lokr": ("LoKrConfig", {"rank": "r", "factor": "decompose_factor", "decompose_both": "decompose_both"}),
-    "oft": ("OFTConfig", {"block_size": "oft_block_size"}),
+    "oft": ("OFTConfig", {"block_size": "oft_block_size", "rank": "r"}),
     "boft": ("BOFTConfig", {"block_size": "boft_block_size"}),
     "fourierft": ("FourierFTConfig", {"frequencies": "n_frequency"}),
     "vblora": (
@@ -90,10 +102,12 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
 
     config_class, fields = FIELDS[method["name"]]
     arguments = {theirs: method[ours] for ours, theirs in {**COMMON, **fields}.items() if ours in method}
+    if method["name"] == "oft" and "rank" in method:
+        arguments["oft_block_size"] = 0  # peft wants one of the two
 
     def config() -> Any:
         return getattr(peft, config_class)(
-            task_type=TASKS.get(head or "causal-lm"), **arguments, **CONSTANTS.get(method["name"], {})
+            task_type=task_of(model, head), **arguments, **CONSTANTS.get(method["name"], {})
         )
 
     with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation):

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from tests.oracles.cuda_semantics import cuda_semantics
 from tests.oracles.models import PRECISIONS, build, inputs
@@ -43,11 +44,37 @@ def _adafactor(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     return Adafactor(parameters, lr=1e-4, scale_parameter=False, relative_step=False)
 
 
+def galore(model: nn.Module, method: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """What Trainer(optim="galore_adamw") builds, renewing the projectors at every step. The package's own imports need bitsandbytes."""
+    import importlib.util
+    import sys
+    import types
+
+    if "galore_torch" not in sys.modules:
+        package = types.ModuleType("galore_torch")
+        spec = importlib.util.find_spec("galore_torch")
+        assert spec is not None and spec.submodule_search_locations is not None
+        package.__path__ = list(spec.submodule_search_locations)
+        sys.modules["galore_torch"] = package
+    from galore_torch.adamw import AdamW
+
+    targets = method.get("targets", "")
+    linear = {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and (not targets or any(target in name for target in targets))
+    }
+    projected = [p for name, p in model.named_parameters() if name in linear]  # a tied head goes by its embedding's name
+    rest = [p for name, p in model.named_parameters() if name not in linear]
+    group = {"rank": method["rank"], "update_proj_gap": 1, "scale": 0.25, "proj_type": "std"}
+    return AdamW([{"params": rest}, {"params": projected, **group}], lr=1e-4, no_deprecation_warning=True)
+
+
 def measure(
     config: Mapping[str, Any],
     *,
     batch: int,
-    seq: int,
+    seq: int | None = None,
     head: str | None = None,
     method: Mapping[str, Any] | None = None,
     precision: str = "fp32",
@@ -59,6 +86,7 @@ def measure(
     steps: int = 2,
     gradient_accumulation: int = 1,
     detail: bool = False,
+    **sizes: Any,
 ) -> dict[str, Any]:
     """Live bytes over the last of `steps` optimizer steps.
 
@@ -81,12 +109,12 @@ def measure(
             checkpointing=checkpointing,
             device="cpu",
         )
-        data = inputs(model, batch=batch, seq=seq, head=head, padding=padding)
+        data = inputs(model, batch=batch, seq=seq, head=head, padding=padding, **sizes)
         _register_static(tracker, model, data)
         if detail:
             tracker.follow_modules(model)
         trained = [p for p in model.parameters() if p.requires_grad]
-        engine = OPTIMIZERS[optimizer](trained)
+        engine = galore(model, method) if method and method["name"] == "galore" else OPTIMIZERS[optimizer](trained)
         marks: dict[str, int] = {}
         categories: dict[str, int] = {}
         with tracker:
@@ -143,7 +171,7 @@ def saved(
     config: Mapping[str, Any],
     *,
     batch: int,
-    seq: int,
+    seq: int | None = None,
     head: str | None = None,
     method: Mapping[str, Any] | None = None,
     precision: str = "fp32",
@@ -151,6 +179,7 @@ def saved(
     checkpointing: bool = False,
     padding: bool = False,
     layer_only: bool = True,
+    **sizes: Any,
 ) -> list[dict[str, Any]]:
     """What stays alive after the forward pass, storage by storage, grouped: for one layer, or for the whole model.
 
@@ -167,6 +196,7 @@ def saved(
         "attention": attention,
         "checkpointing": checkpointing,
         "padding": padding,
+        **sizes,
     }
     if not layer_only:
         return _rows(_kept(config, **arguments))
@@ -174,10 +204,14 @@ def saved(
     return _rows(three - two)
 
 
-def _kept(config: Mapping[str, Any], *, batch: int, seq: int, padding: bool, **case: Any) -> Counter[tuple[Any, ...]]:
+_BUILD = ("head", "method", "precision", "attention", "checkpointing")
+
+
+def _kept(config: Mapping[str, Any], **case: Any) -> Counter[tuple[Any, ...]]:
     with fake_cuda() as tracker:
-        model = build(config, **case, device="cpu")
-        data = inputs(model, batch=batch, seq=seq, head=case["head"], padding=padding)
+        model = build(config, **{k: case[k] for k in _BUILD}, device="cpu")
+        sizes = {k: v for k, v in case.items() if k not in _BUILD}
+        data = inputs(model, head=case["head"], **sizes)
         _register_static(tracker, model, data)
         tracker.follow_modules(model)
         with tracker:
@@ -247,7 +281,7 @@ def _register_static(tracker: StorageTracker, model: nn.Module, data: Mapping[st
     for category, tensors in (
         ("parameters", model.parameters()),
         ("buffers", model.buffers()),
-        ("inputs", data.values()),
+        ("inputs", (t for t in tree_leaves(dict(data)) if isinstance(t, torch.Tensor))),
     ):
         for tensor in tensors:
             tracker.add(tensor, category, "", "")

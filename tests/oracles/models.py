@@ -9,14 +9,15 @@ A case is described by plain values so that it can be written to JSON:
   "trainable": [regular expressions]}``; ``{"name": "freeze", "first": k}`` (embeddings and the first k layers frozen);
   ``{"name": "freeze", "last": k}`` (only the last k layers trained); ``{"name": "bitfit"}`` (only biases); and the
   methods of `sequence_methods` and `layer_methods`;
-- ``precision``: a name of `PRECISIONS`.
+- ``precision``: a name of `PRECISIONS`;
+- what the batch holds follows from the model's main input (`inputs.py`); its sizes have the names of a run's batch fields.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import layer_methods, sequence_methods
+from tests.oracles import denoisers, layer_methods, pictures, sequence_methods, vision_inputs
+from tests.oracles.inputs import make
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,18 @@ HEADS = {
     "sequence-classification": "AutoModelForSequenceClassification",
     "masked-lm": "AutoModelForMaskedLM",
     "none": "AutoModel",
+    "ctc": "AutoModelForCTC",
+    "audio-classification": "AutoModelForAudioClassification",
+    "image-classification": "AutoModelForImageClassification",
+    "object-detection": "AutoModelForObjectDetection",
+    "contrastive": "AutoModel",
 }
+DECODERS = {"input_ids": "AutoModelForSeq2SeqLM", "input_features": "AutoModelForSpeechSeq2Seq"}
+"""The language model over a decoder with cross-attention, by what the encoder takes; its head is `causal-lm` too."""
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 """peft's task of a head: SEQ_CLS also trains a full copy of the classifier, next to the frozen original."""
-LAYER = re.compile(r"\.(?:layers|layer|h)\.(\d+)\.")
-EMBEDDING = re.compile(r"embed(?!ding_norm)|\bwte\b|\bwpe\b")
+LAYER = re.compile(r"(?:(encoder|decoder)\.)?\b(?:block|layers|layer|h)\.(\d+)\.")
+EMBEDDING = re.compile(r"embed(?!ding_norm)|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b")
 
 
 def build(
@@ -72,20 +81,34 @@ def build(
     """
     import transformers
 
-    values = dict(config)
-    auto_config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
-    auto_class = getattr(transformers, HEADS[head or "causal-lm"])
-    if hasattr(auto_config, "use_cache"):
-        auto_config.use_cache = False
+    values, kind = dict(config), PRECISIONS[precision]
     with unset_fake_temporarily(), torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = auto_class.from_config(auto_config, dtype=PRECISIONS[precision].weights, attn_implementation=attention)
+        if "_class_name" in values:
+            model = denoisers.make(values, kind.weights, kind.autocast or kind.weights)
+        else:
+            auto_config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+            auto_class = getattr(transformers, HEADS[head or "causal-lm"])
+            if (head or "causal-lm") == "causal-lm" and auto_config.is_encoder_decoder:
+                speech = hasattr(auto_config, "max_source_positions")
+                auto_class = getattr(transformers, DECODERS["input_features" if speech else "input_ids"])
+            if pictures.is_multimodal(config):
+                auto_class = transformers.AutoModelForImageTextToText
+            if hasattr(auto_config, "use_cache"):
+                auto_config.use_cache = False
+            own = vision_inputs.constructor(auto_config, head)
+            auto_config, make_model = own or (auto_config, auto_class.from_config)
+            model = make_model(auto_config, dtype=kind.weights, attn_implementation=attention)
         model = apply_method(model, method, head)
+        if pictures.is_multimodal(config):
+            pictures.prepare(model)
     if device is not None:
         _remake(model, device)
         sequence_methods.place_prompt_tokens(model, device)
     model.train()
-    if checkpointing:
+    if checkpointing and "_class_name" in config:
+        model.enable_gradient_checkpointing()
+    elif checkpointing:
         model.activation_checkpointing_enable()  # as the Trainer calls it: no kwargs, hence use_reentrant=False
     return model
 
@@ -117,24 +140,38 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
         return _lora(model, method, head)
     if name in layer_methods.NAMES:
         return layer_methods.apply(model, method, head)
+    if name == "galore":  # the optimizer does everything
+        return model
+    if name == "lisa":
+        layers = 1 + max(int(m.group(1)) for n, _ in model.named_parameters() if (m := LAYER.search(n)))
+        for parameter_name, parameter in model.named_parameters():
+            found = LAYER.search(parameter_name)
+            parameter.requires_grad_(found is None or int(found.group(1)) >= layers - method["active_layers"])
+        return model
     if name not in ("freeze", "bitfit"):
         raise ValueError(f"the oracle knows no method {name!r}")
-    layers = 1 + max(int(m.group(1)) for n, _ in model.named_parameters() if (m := LAYER.search(n)))
+    order = _layer_order(name for name, _ in model.named_parameters())
     for parameter_name, parameter in model.named_parameters():
-        parameter.requires_grad_(_is_trained(parameter_name, method, layers))
+        parameter.requires_grad_(parameter.requires_grad and _is_trained(parameter_name, method, order))
     return model
 
 
-def _is_trained(name: str, method: Mapping[str, Any], layers: int) -> bool:
+def _layer_order(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Layers as (stack, number), an encoder's before the decoder's."""
+    found = {(m.group(1) or "", int(m.group(2))) for name in names if (m := LAYER.search(name))}
+    return sorted(found, key=lambda layer: (layer[0] == "decoder", layer))
+
+
+def _is_trained(name: str, method: Mapping[str, Any], order: list[tuple[str, int]]) -> bool:
     if method["name"] == "bitfit":
         return name.endswith("bias")
     if "trainable" in method:
         return any(re.search(pattern, name) for pattern in method["trainable"])
     found = LAYER.search(name)
-    layer = int(found.group(1)) if found else None
+    layer = order.index((found.group(1) or "", int(found.group(2)))) if found else None
     if "first" in method:
         return not EMBEDDING.search(name) if layer is None else layer >= method["first"]
-    return layer is not None and layer >= layers - method["last"]
+    return layer is not None and layer >= len(order) - method["last"]
 
 
 def _lora(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.Module:
@@ -153,18 +190,14 @@ def _lora(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
 
 
 def inputs(
-    model: nn.Module, *, batch: int, seq: int, head: str | None = None, padding: bool = False, device: str = "cpu"
-) -> dict[str, torch.Tensor]:
-    """One batch: token ids and the labels that the head expects; with `padding` also an attention mask.
-
-    Without a mask, or with one full of ones, transformers builds none for sdpa. Fake masks hold no values, so
-    transformers takes `padding` as a batch in which something is padded, as variable-length data is.
-    """
-    vocab = model.config.get_text_config().vocab_size  # type: ignore[union-attr,operator]
-    ids = torch.randint(0, vocab, (batch, seq), device=device)
-    data = {"input_ids": ids, "labels": torch.empty_like(ids)}
-    if (head or "causal-lm") == "sequence-classification":
-        data["labels"] = torch.zeros(batch, dtype=torch.long, device=device)
-    if padding:
-        data["attention_mask"] = torch.ones_like(ids)
-    return data
+    model: nn.Module,
+    *,
+    batch: int,
+    seq: int | None = None,
+    head: str | None = None,
+    padding: bool = False,
+    **sizes: Any,
+) -> Mapping[str, torch.Tensor]:
+    """One batch of what the model takes, and the labels that the head expects (see `inputs.py`)."""
+    given = {"seq": seq, **sizes} if seq is not None else sizes
+    return make(model, batch=batch, head=head, **given, **({"padding": True} if padding else {}))

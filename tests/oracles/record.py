@@ -19,10 +19,12 @@ from tests.oracles import (
     float8,
     flops,
     memory,
+    methods_cases,
     optimizers,
     parameters,
     sequence_cases,
     statespace_cases,
+    vision_cases,
 )
 from tests.oracles.published import PUBLISHED
 
@@ -59,14 +61,17 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "optimizers": (optimizers.cases, lambda config, arguments: optimizers.measure(config, **arguments)),
     "float8-memory": (float8.cases, lambda config, arguments: float8.measure(config, **arguments)),
     "checkpoint-memory": (checkpoints.cases, lambda config, arguments: checkpoints.measure(config, **arguments)),
+    "vision-parameters": (vision_cases.parameter_cases, _parameters),
+    "vision-flops": (vision_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "vision-memory": (vision_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
     "statespace-parameters": (statespace_cases.parameter_cases, _parameters),
     "statespace-flops": (statespace_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
     "statespace-memory": (statespace_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
+    "methods-parameters": (methods_cases.parameter_cases, _parameters),
+    "methods-flops": (methods_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "methods-memory": (methods_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
-CONFIGS: dict[str, dict[str, Any]] = {"parameters": {**cases.CONFIGS, **PUBLISHED}}
-"""Configs that the cases of a kind name, where those are not the usual ones."""
-CONFIGS.update({kind: statespace_cases.CONFIGS for kind in KINDS if kind.startswith("statespace-")})
 
 
 def record(kind: str, only: str | None = None) -> int:
@@ -79,7 +84,13 @@ def record(kind: str, only: str | None = None) -> int:
     import transformers
 
     make, measure = KINDS[kind]
-    configs = CONFIGS.get(kind, cases.CONFIGS)
+    configs = {**cases.CONFIGS, **(PUBLISHED if kind == "parameters" else {})}
+    if kind.startswith("vision-"):
+        configs = vision_cases.CONFIGS
+    if kind.startswith("statespace-"):
+        configs = statespace_cases.CONFIGS
+    if kind.startswith("methods"):
+        configs |= methods_cases.CONFIGS
     known = {row["id"]: row for row in load(kind)["cases"]} if only is not None else {}
     rows: dict[str, dict[str, Any]] = {}
     taken = 0

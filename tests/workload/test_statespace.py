@@ -43,7 +43,7 @@ def test_half_of_the_peaks_are_within_half_a_percent() -> None:
         abs(tensor_peak(engine_estimate(p.values[0], p.values[1]["arguments"])) / p.values[1]["truth"]["peak"] - 1)
         for p in cases("memory")
     ]
-    assert len(errors) >= 100
+    assert len(errors) >= 60
     assert statistics.median(errors) < 0.005
 
 
@@ -90,7 +90,10 @@ def drawn_config(draw: st.DrawFn, model_type: str) -> dict[str, Any]:
         attends.pop("tie_word_embeddings")
         return {**attends, **own_sizes, "hybrid_override_pattern": "".join(signs), "head_dim": head + 8, "use_bias": draw(flag), "mlp_bias": draw(flag)}
     if model_type in ("qwen3_next", "qwen3_5_text"):
-        sizes = {"linear_num_key_heads": groups, "linear_num_value_heads": own, "linear_key_head_dim": 8 * draw(small), "linear_value_head_dim": 8 * draw(small)}
+        sizes = {
+            "linear_num_key_heads": groups, "linear_num_value_heads": own, "linear_key_head_dim": 8 * draw(small),
+            "linear_value_head_dim": 8 * draw(small),
+        }  # fmt: skip
         experts = {"num_experts": draw(st.integers(1, 4)), "num_experts_per_tok": 1, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 16}
         return {**attends, **sizes, "head_dim": 16, "attention_bias": draw(flag), **(experts if model_type == "qwen3_next" else {})}
     kinds = draw(st.lists(st.sampled_from(["mamba", "hybrid" if model_type == "zamba2" else "attention"]), min_size=layers, max_size=layers))

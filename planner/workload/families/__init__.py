@@ -1,6 +1,11 @@
-"""From a Hugging Face `config.json` to an `Architecture`: readers by `model_type`, registered by the modules imported here."""
+"""From a Hugging Face `config.json` to an `Architecture`: readers by `model_type`, registered by the modules of this package."""
 
-from planner.workload.families import encoders, gated, hybrids, linear_attention, plain, sparse, statespace, variants
+import pkgutil
+from importlib import import_module
+
 from planner.workload.families.fields import FAMILIES, family, read_config
 
-__all__ = ["FAMILIES", "encoders", "family", "gated", "hybrids", "linear_attention", "plain", "read_config", "sparse", "statespace", "variants"]
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["FAMILIES", "family", "read_config"]

@@ -128,7 +128,7 @@ def family(*model_types: str) -> Callable[[Reader], Reader]:
 
 def read_config(config: Config) -> Architecture:
     """`Architecture` of a config mapping. Raises `PlanError` for an unknown type and for any field that cannot be."""
-    model_type = config.get("model_type")
+    model_type = config.get("model_type", config.get("_class_name"))  # diffusers names the class instead
     if not isinstance(model_type, str):
         raise PlanError(
             "model.model_type",
@@ -137,7 +137,7 @@ def read_config(config: Config) -> Architecture:
             "Give the model_type of the Hugging Face config, for example llama.",
         )
     if model_type not in FAMILIES:
-        if structure.available():
+        if structure.available() and "model_type" in config:
             return structure.import_architecture(config)
         raise PlanError(
             "model.model_type",

@@ -16,8 +16,8 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Parameter, Tensor, matmul_kernel
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.pieces import add_in_place, uncached
-from planner.workload.methods.targets import COMMON, DEFAULT_TARGETS, SELECTION, adapted
+from planner.workload.methods.pieces import add_in_place, made, uncached
+from planner.workload.methods.targets import ANY_BASE, COMMON, DEFAULT_TARGETS, SELECTION, adapted
 from planner.workload.optimizers import Optimizer, Step, Task
 
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         y = layer(x)
         a, e = w.adapter(path + ".lora_A", (r, x.shape[-1])), w.adapter(path + ".lora_E", (r, 1))
         b = w.adapter(path + ".lora_B", (out, r))
-        w.adapter(path + ".ranknum", (1,), trainable=False)
+        count = w.adapter(path + ".ranknum", (1,), trainable=False)
         taken = g.dropout(g.cast(x, a.dtype, name="adapter_input"), dropout)
         low = g.linear(taken, g.mul(a, e, name="singular_values"), name="lora_A")
         update = g.linear(low, uncached(w, b), name="lora_B")
-        scaled = g.unary("rank_scale", g.unary("adapter_scale", update, save="none"), save="none")
+        scaled = g.unary("adapter_scale", update, save="none")
+        scaled = made(w, "rank_scale", (scaled, count), scaled.shape, scaled.dtype, (count,))
         g.release(x, taken)
         return add_in_place(w, y, scaled)
 
@@ -63,6 +64,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         finish=orthogonality,
         stepped=allocate,
         formula="sum over targets of r · (in + out + 1) + 1 with the initial rank",
+        bases=ANY_BASE,
     )
 
 

@@ -45,6 +45,9 @@ class Adaptation:
     tokens: token embeddings that are trained beside the frozen table.
     finish: writes what follows the loss: (writer, loss, added parameters with how often each occurs) to the loss.
     stepped: what the optimizer does with the trained parameters: (optimizer, task) to its step.
+    sharding: does the method work when weights or optimizer states are sharded?
+    bases: quantized storages of the base that the method has layers for.
+    notes: assumptions to show.
     formula: how many parameters the method adds, in words of the ledger.
     """
 
@@ -69,6 +72,9 @@ class Adaptation:
     merged: Merge = field(default=lambda w, path, parameter: parameter)
     loaded: int = 1
     tokens: int = 0
+    sharding: bool = True
+    bases: tuple[str, ...] = ("nf4", "nf4-dq", "int8", "int4")
+    notes: tuple[str, ...] = ()
     finish: Finish = field(default=lambda w, loss, added: loss)
     stepped: Stepped = field(default=lambda optimizer, task: optimizer.step(task))
 

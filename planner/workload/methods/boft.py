@@ -14,8 +14,8 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.pieces import buffer, made, needs_linear, product
-from planner.workload.methods.targets import COMMON, SELECTION, adapted, has_bias
+from planner.workload.methods.pieces import buffer, made, needs_linear, product, without_bias
+from planner.workload.methods.targets import ANY_BASE, COMMON, SELECTION, adapted, has_bias
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -53,18 +53,18 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         inner = product(w, "permute", diagonal, p, width, width, width, square)
         outer = product(w, "permute", p, inner, width, width, width, square)
         turned = g.cast(product(w, "permute", outer, identity, width, width, width, square), kind)
-        factors = g.unary("ones_times", scale, save="none")
+        factors = g.view(g.unary("ones_times", scale, save="none"), (out,))
         rows = x.numel / width
         rotated = product(w, "rotate", x, turned, rows, width, width, x.shape)
         y = layer(rotated)
         bias = has_bias(arch, path)
         if bias:
-            y = g.unary("minus_bias", y, save="none")
-        result = g.mul(factors, y, name="boft_scale")
+            y = without_bias(w, y)
+        result = g.mul(y, factors, name="boft_scale")
         if bias:
-            result = g.unary("plus_bias", result, save="none")
+            result = without_bias(w, result, "plus_bias")
         result = g.cast(result, kind, name="adapter_output")
-        g.release(x, identity, diagonal, p, inner, outer, turned, rotated, rotation, factors)
+        g.release(x, diagonal, p, outer, turned, rotated, rotation, factors)
         return result
 
     return adapted(
@@ -74,6 +74,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         {"block_size": size},
         only="boft_only",
         formula="sum over targets of in · n + out with blocks of n",
+        bases=ANY_BASE,
     )
 
 

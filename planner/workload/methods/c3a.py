@@ -72,7 +72,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         )
         scaled = g.unary("adapter_scale", convolved, save="none")
         g.release(x, taken, scaled)
-        return add_in_place(w, y, g.cast(scaled, y.dtype))
+        return g.cast(add_in_place(w, y, g.cast(scaled, y.dtype)), x.dtype, name="adapter_output")
 
     return adapted(
         method, arch, beside, {"block_size": size}, TARGETS, formula="sum over targets of in · out / n with blocks of n"

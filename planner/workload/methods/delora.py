@@ -47,6 +47,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         rank=8,
         only="delora_only",
         formula="sum over targets of r · (in + out) + 1",
+        bases=(),
     )
 
 

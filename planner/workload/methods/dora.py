@@ -10,6 +10,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.experts import wrap
+from planner.workload.methods.pieces import without_bias
 from planner.workload.methods.targets import COMMON, SELECTION, adapted, has_bias
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def bind(method: Method, arch: Architecture) -> Adaptation:
+    """DoRA bound to a model; also what `lora` with `use_dora` is."""
     dropout = method.dropout or 0.0
 
     def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
@@ -36,24 +38,30 @@ def bind(method: Method, arch: Architecture) -> Adaptation:
             base = g.linear(taken, g.cast(weight, taken.dtype))
         eye = g.new((inner, inner), a.dtype, False, "eye")
         g.add_operation("eye", "elementwise", (), (eye,), (), (Kernel("elementwise", eye.bytes),), ())
-        down = g.linear(eye, _detached(g.lower(a)), name="lora_A")
+        low_eye = g.lower(eye)
+        down = g.linear(low_eye, _detached(g.lower(a)), name="lora_A")
         update = g.cast(g.linear(down, _detached(g.lower(b)), name="lora_B"), taken.dtype, name="lora_weight")
         merged = g.new((out, inner), taken.dtype, False, "merged_weight")
         norm = g.new((out,), taken.dtype, False, "weight_norm")
         moved = Kernel("elementwise", 3 * merged.bytes)
-        # the base weight in the update's type, and the scaled update, exist beside the sum
-        copies = (1.0 if w.s.formats.graph == taken.dtype else 2.0) * merged.bytes
-        g.add_operation("merged_weight", "elementwise", (update,), (merged,), (), (moved,), (), temporary=(copies, 0.0))
+        g.release(eye)  # a local variable of `get_lora_weight`; the graph of the update keeps what its products took
+        held = []
+        if w.s.formats.graph != taken.dtype:  # the base weight in the update's type
+            held.append(g.new(merged.shape, taken.dtype, False, "base_copy"))
+            g.add_operation("base_copy", "elementwise", (), held, (), (Kernel("elementwise", 1.5 * merged.bytes),), ())
+        # the scaled update exists beside the sum
+        scaled = (merged.bytes, 0.0)
+        g.add_operation("merged_weight", "elementwise", (update,), (merged,), (), (moved,), (), temporary=scaled)
         g.add_operation("weight_norm", "norm", (merged,), (norm,), (), (Kernel("reduction", merged.bytes),), ())
         scale = g.mul(magnitude, g.unary("reciprocal", norm, save="none"), name="magnitude_scale")
         low = g.linear(g.linear(taken, a, name="lora_A"), b, name="lora_B")
         bias = base is y and has_bias(arch, path)
         if bias:
-            base = g.unary("minus_bias", base, save="none")
+            base = without_bias(w, base)
         kept = g.mul(g.unary("minus_one", scale, save="none"), base, name="magnitude")
         moved_by = g.unary("adapter_scale", g.mul(scale, low, name="magnitude"), save="none")
         result = g.cast(g.add(y, g.add(kept, moved_by), name="adapter_add"), y.dtype, name="adapter_output")
-        g.release(x, taken, eye, down, update, low, base)
+        g.release(x, taken, low_eye, down, update, low, base, *held)
         return result
 
     method, wrapped = wrap(method, arch, default_rank=8)

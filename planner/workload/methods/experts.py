@@ -35,7 +35,7 @@ def wrap(method: Method, arch: Architecture, default_rank: int) -> tuple[Method,
     targets = method.targets
     if not names or targets is None:
         return method, unchanged
-    every = (ROUTER, *names)
+    every: tuple[str, ...] = (ROUTER, *names)
     if isinstance(targets, str):
         wanted: tuple[str, ...] = every
         if targets != "all-linear":

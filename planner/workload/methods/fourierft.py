@@ -39,7 +39,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         shape, size = (out, inner), 4.0 * out * inner
         dense = made(w, "dense_spectrum", (spectrum,), shape, "fp32", passes=2)
         # complex input and output beside the real ones
-        delta = made(w, "ifft2", (dense,), shape, "fp32", passes=6, scratch=(2 * size, 5 * size))
+        delta = made(w, "ifft2", (dense,), shape, "fp32", passes=6, scratch=(3 * size, 2 * size))
         g.release(dense)
         taken = g.cast(x, delta.dtype, name="adapter_input")
         result = g.cast(

@@ -15,11 +15,22 @@ from planner.workload.methods.base import Adaptation, MethodKind, register
 
 
 def layer_index(path: str, arch: Architecture) -> int | None:
-    """The layer that a parameter path belongs to, None for embeddings and head."""
-    prefix = arch.names.layer.split("{i}")[0]
-    if not path.startswith(prefix):
-        return None
-    return int(path[len(prefix) :].split(".", 1)[0])
+    """The layer that a parameter path belongs to, None for embeddings and head. Layers count through all stacks in the
+    order of the forward pass: an encoder's first, then the decoder's. Where stacks are stages, they count instead."""
+    before = 0
+    for stack in arch.stacks:
+        prefix = stack.names.layer.split("{i}")[0]
+        if path.startswith(prefix):
+            return before + int(path[len(prefix) :].split(".", 1)[0])
+        before += 0 if arch.stages else stack.layers
+    return None
+
+
+def _embeddings(stack: Architecture) -> tuple[str, ...]:
+    """Beginnings of the paths of what makes a stack's first hidden states."""
+    n = stack.names
+    front = () if stack.front is None else getattr(stack.front, "paths", ())
+    return (*(p for p in (n.embedding, n.positions, n.token_types, n.embedding_norm, n.early_norm) if p), *front)
 
 
 def _by_name(patterns: tuple[str, ...]) -> Callable[[str], bool]:
@@ -49,19 +60,21 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         return Adaptation("freeze", trains=_by_name(patterns), per_layer=True)
     count = method.first if method.first is not None else method.last
     assert count is not None
-    if count > arch.layers:
-        raise PlanError(
-            f"method.{given[0]}", count, f"is more than the model's {arch.layers} layers", f"Use 0 to {arch.layers}."
-        )
+    depth, word = (
+        (arch.stages, "stages") if arch.stages else (sum(stack.layers for stack in arch.stacks), "layers")
+    )
+    if count > depth:
+        raise PlanError(f"method.{given[0]}", count, f"is more than the model's {depth} {word}", f"Use 0 to {depth}.")
     n = arch.names
-    embeddings = tuple(
-        name for name in (n.embedding, n.positions, n.token_types, n.embedding_norm, "model.decoder.project_in") if name
+    embeddings = (
+        *(path for stack in arch.stacks for path in _embeddings(stack)),
+        "model.decoder.project_in",
     )
 
     def trains(path: str) -> bool:
         layer = layer_index(path, arch)
         if layer is not None:
-            return layer >= count if method.first is not None else layer >= arch.layers - count
+            return layer >= count if method.first is not None else layer >= depth - count
         if method.first is not None:
             return not path.startswith(embeddings)
         return path.startswith(

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.pieces import made, needs_linear, product
 from planner.workload.methods.targets import COMMON, SELECTION, adapted, has_bias
-from planner.workload.precision import QUANTIZED
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -35,13 +33,6 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         """peft.tuners.hra.HRALinear.forward: `F.linear(x, W · Π (I − 2 u uᵀ))`."""
         g, width = w.graph, x.shape[-1]
         base = w.weight(path + ".weight", (out, width), base=True)
-        if base.parameter is not None and base.parameter.dtype in QUANTIZED:
-            raise PlanError(
-                "method.name",
-                "hra",
-                "multiplies the base's weights, which a quantized base does not offer",
-                "Use lora or oft.",
-            )
         first = eye(w, width)
         u = w.adapter(path + ".hra_u", (width, float(rank)))
         unit = made(w, "unit", (u,), u.shape, u.dtype, (u,), passes=2)
@@ -63,7 +54,9 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         g.release(x, taken, first, weight, turned, reflected)
         return result
 
-    return adapted(method, arch, beside, {"rank": rank}, only="hra_only", formula="sum over targets of r · in")
+    return adapted(
+        method, arch, beside, {"rank": rank}, only="hra_only", formula="sum over targets of r · in", bases=()
+    )
 
 
 register(

@@ -53,7 +53,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         vector = w.adapter(path + ".ia3_l", (out,))
         y = layer(x)
         scaled = g.mul(y, g.unary("ones_times", vector, save="none"), name="ia3")
-        y = g.cast(scaled, y.dtype)
+        y = g.cast(scaled, x.dtype)
         g.release(x)
         return y
 

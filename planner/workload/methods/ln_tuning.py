@@ -9,7 +9,7 @@ from planner.errors import PlanError, shorten
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.targets import Match, ends, expression
+from planner.workload.methods.targets import Match, ends, expression, saved_whole
 from planner.workload.modules import linear_kinds
 
 _TWO = ("input_layernorm", "post_attention_layernorm", "norm")
@@ -66,7 +66,7 @@ def _adaptation(method: Method, copies: Match) -> Adaptation:
     return Adaptation(
         method.name,
         trains=lambda path: False,
-        copies=lambda path: copies(path) or ends(path, saved),
+        copies=lambda path: copies(path) or saved_whole(path, saved),
         per_layer=isinstance(method.targets, str),
         peft=True,
         loaded=method.adapters or 1,

@@ -46,7 +46,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             (Kernel("elementwise", 2 * size), product, Kernel("elementwise", 3 * size), *halves) * 2,
             temporary=(2 * size, 3 * size),
         )
-        taken = g.cast(x, delta.dtype if g.autocast is None else factors[0].dtype, name="adapter_input")
+        taken = g.cast(x, delta.dtype, name="adapter_input")
         update = g.linear(taken, delta, name="delta")
         result = g.cast(g.add(y, update, name="adapter_add"), x.dtype, name="adapter_output")
         g.release(x)

@@ -15,7 +15,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.methods import dora
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.experts import wrap
-from planner.workload.methods.targets import COMMON, SELECTION, adapted
+from planner.workload.methods.targets import ANY_BASE, COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.graph import Tensor
@@ -59,6 +59,7 @@ def bind(method: Method, arch: Architecture) -> Adaptation:
         quantized=method.name in ("qlora", "loftq"),
         merged=wrapped,
         tokens=len(set(method.token_indices or ())),
+        bases=ANY_BASE,
     )
 
 

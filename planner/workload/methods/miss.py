@@ -10,7 +10,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.pieces import needs_linear
-from planner.workload.methods.targets import COMMON, SELECTION, adapted
+from planner.workload.methods.targets import ANY_BASE, COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -36,11 +36,11 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             "block_sum", "elementwise", (taken,), (summed,), (), (moved,), (Kernel("elementwise", taken.bytes),)
         )
         update = g.linear(summed, block, name="miss")
-        result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
+        result = g.cast(g.add(y, update, name="adapter_add"), x.dtype, name="adapter_output")
         g.release(given, taken)
         return result
 
-    return adapted(method, arch, beside, {"rank": method.rank or 64}, rank=64)
+    return adapted(method, arch, beside, {"rank": method.rank or 64}, rank=64, bases=ANY_BASE)
 
 
 for _name, _label in (("miss", "MiSS"), ("bone", "Bone (MiSS)")):

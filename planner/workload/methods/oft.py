@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
-from planner.workload.graph import Tensor
+from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.pieces import add_in_place, buffer, made, product
-from planner.workload.methods.targets import COMMON, SELECTION, adapted
+from planner.workload.methods.pieces import add_in_place, buffer, made, needs_linear, product
+from planner.workload.methods.targets import ANY_BASE, COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -34,6 +34,7 @@ def divisor(width: int, wanted: int) -> int:
 
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
+    needs_linear(method, arch)
     if method.rank is not None and method.block_size is not None:
         raise PlanError(
             "method.block_size",
@@ -68,11 +69,15 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             rotation = add_in_place(w, rotation, power)
         taken = g.cast(x, weight.dtype, name="adapter_input")
         rows = x.numel / width
-        rotated = product(w, "rotate", taken, rotation, rows, size, size, x.shape, blocks)
+        parts = Tensor(x.shape, taken.dtype, taken.storage, taken.requires_grad)
+        # a view of blocks; backward copies its gradient back to rows
+        g.add_operation("blocks", "elementwise", (taken,), (parts,), (), (), (Kernel("elementwise", 2 * taken.bytes),))
+        rotated = product(w, "rotate", parts, rotation, rows, size, size, x.shape, blocks)
         merged = g.copy(rotated, name="rotated")
-        g.release(taken, rotation, rotated)  # local variables of the rotation's forward
-        y = layer(g.cast(merged, x.dtype))
-        g.release(x, merged)
+        wide = g.cast(merged, taken.dtype)
+        g.release(taken, rotation, rotated, merged)  # local variables of the rotation's forward
+        y = layer(g.cast(wide, x.dtype))
+        g.release(x, wide)
         return g.cast(y, x.dtype, name="adapter_output")
 
     shown = {"rank": method.rank} if method.rank is not None else {"block_size": method.block_size or DEFAULT_BLOCK}
@@ -83,6 +88,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         shown,
         only="oft_only",
         formula="sum over targets of (in / n) · n (n − 1) / 2 with blocks of n",
+        bases=ANY_BASE,
     )
 
 

@@ -23,7 +23,7 @@ def needs_linear(method: Method, arch: Architecture) -> None:
             "method.name",
             method.name,
             "is not implemented by peft for GPT-2's Conv1D layers",
-            "Use lora, dora, oft, vera or fourierft.",
+            "Use lora, dora, vera, randlora or fourierft.",
         )
 
 
@@ -34,6 +34,11 @@ def add_in_place(w: Writer, y: Tensor, update: Tensor) -> Tensor:
     back = () if update.bytes == y.bytes else (Kernel("elementwise", y.bytes + update.bytes),)
     w.graph.add_operation("adapter_add", "elementwise", (y, update), (z,), (), moved, back, alias=True)
     return z
+
+
+def without_bias(w: Writer, y: Tensor, name: str = "minus_bias") -> Tensor:
+    """A linear layer's result less (or again with) its bias, in the wider of both types."""
+    return made(w, name, (y,), y.shape, "fp32" if w.s.formats.graph == "fp32" else y.dtype)
 
 
 def uncached(w: Writer, x: Tensor) -> Tensor:

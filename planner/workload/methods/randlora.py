@@ -12,28 +12,44 @@ from typing import TYPE_CHECKING
 
 from planner.run import Method
 from planner.workload.architecture import Architecture
-from planner.workload.graph import Kernel, Tensor, matmul_kernel
+from planner.workload.graph import Kernel, Parameter, Tensor, matmul_kernel
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.pieces import settle_buffers, shared_buffer
+from planner.workload.methods.pieces import buffer
 from planner.workload.methods.targets import COMMON, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
 
 
+SIZES = "randlora_sizes"
+
+
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     rank, dropout = method.rank or 32, method.dropout or 0.0
+
+    def finish(w: Writer, loss: Tensor, added: list[tuple[Parameter, int]]) -> Tensor:
+        """The bases have the sizes of the largest output and the largest input of all adapted layers."""
+        out, inner = w.shared[SIZES].shape
+        least, most = min(out, inner), max(out, inner)
+        buffer(w, "randlora_A", (rank, 1, least), w.adapter_type)
+        buffer(w, "randlora_B", (most, math.ceil(least / rank), rank), w.adapter_type)
+        return loss
 
     def beside(w: Writer, path: str, x: Tensor, out: float, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """peft.tuners.randlora.Linear.forward: `result + F.linear(F.linear(dropout(x), update_B), update_A) * scaling`."""
         g, inner, r = w.graph, x.shape[-1], float(rank)
+        known = w.shared.get(SIZES)
+        sizes = (out, inner) if known is None else (max(out, known.shape[0]), max(inner, known.shape[1]))
+        w.shared[SIZES] = Parameter(SIZES, sizes, "fp32", False, shared=True)
         small, large = min(inner, out), max(inner, out)
         bases = float(math.ceil(small / r))
         y = layer(x)
         scale = w.adapter(path + ".randlora_lambda", (r, bases))
         gamma = w.adapter(path + ".randlora_gamma", (bases, small))
-        a = shared_buffer(w, "randlora_A", (r, 1, small), (r, 1, small))
-        big = shared_buffer(w, "randlora_B", (large, bases, r), (large, bases * r))
+        a, big = (
+            g.parameter(Parameter(name, shape, w.adapter_type, False, adapter=True, shared=True))
+            for name, shape in (("randlora_A", (r, 1, small)), ("randlora_B", (large, bases * r)))
+        )
         scaled = g.new((r * bases, small), a.dtype, True, "scaled_base")
         moved = Kernel("elementwise", 2 * scaled.bytes)
         back = (
@@ -65,7 +81,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         return result
 
     formula = "sum over targets of bases · (r + min(in, out)) with bases = ceil(min(in, out) / r)"
-    return adapted(method, arch, beside, {"rank": rank}, only="randlora_only", finish=settle_buffers, formula=formula)
+    return adapted(method, arch, beside, {"rank": rank}, only="randlora_only", finish=finish, formula=formula)
 
 
 register(

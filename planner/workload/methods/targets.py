@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Match = Callable[[str], bool]
 
 DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
+    "t5": ("q", "v"),
+    "mt5": ("q", "v"),
+    "umt5": ("q", "v"),
     "gpt2": ("c_attn",),
     "gpt_bigcode": ("c_attn",),
     "gpt_neox": ("query_key_value",),
@@ -31,6 +34,8 @@ DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
     "camembert": ("query", "value"),
     "phi": ("q_proj", "v_proj", "fc1", "fc2"),
     "phi3": ("qkv_proj",),
+    "yolos": ("query", "value"),
+    "videomae": ("query", "value"),
 }
 """What peft adapts when no target is given (peft.utils.constants); q_proj and v_proj for the others."""
 REFUSED: dict[str, tuple[str, ...]] = dict.fromkeys(
@@ -62,6 +67,19 @@ def ends(path: str, names: tuple[str, ...]) -> bool:
     return any(path == name or path.endswith("." + name) for name in names)
 
 
+BITSANDBYTES = ("nf4", "nf4-dq", "int8")
+"""bitsandbytes' layers are linear layers, which any method of peft can stand beside."""
+ANY_BASE = (*BITSANDBYTES, "int4")
+"""With layers of its own for GPTQ and AWQ."""
+
+
+def saved_whole(path: str, names: tuple[str, ...]) -> bool:
+    """Is the module, or one that contains it, in modules_to_save? peft compares plain endings: `norm` means `input_layernorm` too
+    (peft.utils.other._set_trainable)."""
+    parts = path.split(".") if names else []
+    return any(".".join(parts[: i + 1]).endswith(name) for i in range(len(parts)) for name in names)
+
+
 def select(
     method: Method,
     arch: Architecture,
@@ -82,7 +100,8 @@ def select(
                 "Give a list of module names, or say the layers in the expression.",
             )
         if targets == "all-linear":
-            wanted = _all_but(head, arch.names.classifier)
+            # with heads of their own, peft keeps none out: it knows only language models' and sequence classifiers'
+            wanted = (lambda path: True) if arch.outputs and not arch.imported else _all_but(head, arch.names.classifier)
         else:
             wanted = _matching(targets, arch, extra)
     else:
@@ -218,14 +237,14 @@ def adapted(
         method.name,
         trains=biases(method, matches, only),
         adapts=lambda path: (of(path) or 1) if matches(path) else 0,
-        copies=lambda path: ends(path, saved),
+        copies=lambda path: saved_whole(path, saved),
         beside=beside,
         resolved=resolved,
         per_layer=per_layer or bool(method.rank_pattern),
         peft=True,
         adapter_dtype=method.adapter_dtype,
         loaded=method.adapters or 1,
-        **more,
+        **{"bases": BITSANDBYTES, **more},
     )
 
 

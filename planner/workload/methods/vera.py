@@ -10,7 +10,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.pieces import settle_buffers, shared_buffer
-from planner.workload.methods.targets import COMMON, DEFAULT_TARGETS, SELECTION, adapted
+from planner.workload.methods.targets import ANY_BASE, COMMON, DEFAULT_TARGETS, SELECTION, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -34,11 +34,13 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         taken = g.dropout(g.cast(x, a.dtype, name="adapter_input"), dropout)
         low = g.mul(scale_d, g.linear(taken, a, name="vera_A"), name="vera_d")
         update = g.mul(scale_b, g.linear(low, b, name="vera_B"), name="vera_b")
-        result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
+        result = g.cast(g.add(y, update, name="adapter_add"), x.dtype, name="adapter_output")
         g.release(x, taken)
         return result
 
-    return adapted(method, arch, beside, {"rank": rank}, TARGETS, only="vera_only", finish=settle_buffers)
+    return adapted(
+        method, arch, beside, {"rank": rank}, TARGETS, only="vera_only", finish=settle_buffers, bases=ANY_BASE
+    )
 
 
 register(

@@ -1,0 +1,98 @@
+"""Borders of the tensor-parallel region, and what crosses them: collectives as operations of the graph.
+
+Shoeybi et al. 2019, arXiv:1909.08053, sec. 3 (f and g); Korthikanti et al. 2022, arXiv:2205.05198, sec. 4.2 (g and g-bar,
+which gather and scatter along the sequence, and whose gathered input is gathered again in backward instead of being kept).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from planner.workload.graph import BYTES, Kernel, Tensor
+
+if TYPE_CHECKING:
+    from planner.workload.writer import Writer
+
+
+class Wire(NamedTuple):
+    """One collective: its kind, the group of ranks, and whether it runs beside the compute of the same part."""
+
+    kind: str
+    group: str
+    hidden: bool = False
+
+
+def wire(kind: str, group: str, size: float, *, hidden: bool = False) -> Kernel:
+    """A collective over `size` bytes of the whole tensor."""
+    return Kernel("collective", size, extra=Wire(kind, group, hidden))
+
+
+def enter(w: Writer, x: Tensor) -> Tensor:
+    """What column-parallel layers read: all tokens of the sequence, whose gradient is summed over the group."""
+    split, g = w.s.split, w.graph
+    if split.tp == 1 or w.alone:
+        return x
+    if not split.sequence:
+        y = Tensor(x.shape, x.dtype, x.storage, x.requires_grad)
+        summed = (wire("all_reduce", "tp", x.bytes),)
+        g.add_operation("enter_region", "collective", (x,), (y,), (), (), summed, alias=True)
+        return y
+    y = g.new((w.b, w.t, x.shape[-1]), x.dtype, x.requires_grad, "gathered")
+    forward = wire("all_gather", "tp", y.bytes)
+    back: tuple[Kernel, ...] = (wire("reduce_scatter", "tp", y.bytes),)
+    if w.s.stack.regathers:
+        y.kept_as = x
+        back = (*back, forward)
+    g.add_operation("enter_region", "collective", (x,), (y,), (), (forward,), back)
+    return y
+
+
+def leave(w: Writer, y: Tensor) -> Tensor:
+    """The sum of the partial results of row-parallel layers."""
+    split, g = w.s.split, w.graph
+    if split.tp == 1 or w.alone:
+        return y
+    if not split.sequence:
+        z = Tensor(y.shape, y.dtype, y.storage, y.requires_grad)
+        summed = (wire("all_reduce", "tp", y.bytes),)
+        g.add_operation("leave_region", "collective", (y,), (z,), (), summed, (), alias=True)
+        return z
+    z = g.new((w.b, w.t / split.tp, y.shape[-1]), y.dtype, y.requires_grad, "scattered")
+    forward = (wire("reduce_scatter", "tp", y.bytes),)
+    g.add_operation("leave_region", "collective", (y,), (z,), (), forward, (wire("all_gather", "tp", y.bytes),))
+    return z
+
+
+def statistics(w: Writer, logits: Tensor) -> None:
+    """The loss over a divided vocabulary: maximum, target's logit and sum of each token are reduced (Shoeybi et al. 2019, sec. 3)."""
+    if w.s.split.tp == 1 or w.alone:
+        return
+    size = logits.numel / logits.shape[-1] * BYTES["fp32"]
+    kernels = tuple(wire("all_reduce", "tp", size) for _ in range(3))
+    w.graph.add_operation("loss_statistics", "collective", (), (), (), kernels, ())
+
+
+def exchange(w: Writer, x: Tensor) -> Tensor:
+    """Tokens travel to the ranks of their experts, or back: all-to-all, with as many rows arriving as left (balanced)."""
+    split, g = w.s.split, w.graph
+    if split.ep == 1:
+        return x
+    y = g.new(x.shape, x.dtype, x.requires_grad, "exchanged")
+    kernels = (wire("all_to_all", "ep", x.bytes),)
+    g.add_operation("exchange", "collective", (x,), (y,), (), kernels, kernels)
+    return y
+
+
+def gather_keys(w: Writer, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Context parallel: keys and values of the other ranks pass by, beside the attention over those that are here."""
+    split, g = w.s.split, w.graph
+    if split.cp == 1:
+        return k, v
+    whole = split.cp * (k.bytes + v.bytes)
+    forward = (wire("all_gather", "cp", whole, hidden=True),)
+    back = (wire("all_gather", "cp", whole, hidden=True), wire("reduce_scatter", "cp", whole, hidden=True))
+    # two blocks of keys and values, the one in use and the one that arrives, and in backward their gradients
+    scratch = 2 * (k.bytes + v.bytes)
+    keys, values = (Tensor(t.shape, t.dtype, t.storage, t.requires_grad) for t in (k, v))
+    g.add_operation("ring", "collective", (k, v), (keys, values), (), forward, back, temporary=(scratch, 2 * scratch))
+    return keys, values

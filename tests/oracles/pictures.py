@@ -1,0 +1,133 @@
+"""Batches of vision-language models, and what fake tensors need to run them: they hold no values, and images are merged by value.
+
+Replaced while the model's forward runs: the check that placeholder tokens and image features are equally many,
+`masked_scatter` (whose backward selects by value; here it gives a gradient of the features' shape), and the index
+helpers of models that pack images of many sizes, which read the grids.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import numpy
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from transformers import vision_utils
+
+from tests.oracles.inputs import INPUTS, Data
+
+KIND = "pictures"
+GRIDDED = ("qwen2_vl", "qwen2_5_vl")
+"""Models that take patches of all images in one row, and their grids (numpy arrays here, which hold values)."""
+BOTH_WAYS = ("paligemma", "gemma3")
+"""Models that see images in both directions, and so are told in training which tokens are images."""
+
+
+def is_multimodal(config: Any) -> bool:
+    """Whether a config mapping is that of a vision-language model."""
+    return "vision_config" in config and config.get("model_type") not in ("clip", "siglip", "siglip2")
+
+
+class _Merge(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, embeddings: torch.Tensor, mask: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(mask)
+        ctx.shape = features.shape
+        return torch.empty_like(embeddings)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        (mask,) = ctx.saved_tensors
+        text, _, image = ctx.needs_input_grad
+        return gradient.masked_fill(mask, 0) if text else None, None, gradient.new_empty(ctx.shape) if image else None
+
+
+def _merge(self: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    return _Merge.apply(self, mask, source)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _outside(name: str, *args: Any, **kwargs: Any) -> Any:
+    """What transformers' own helper answers for real tensors, as arrays."""
+    kwargs.pop("kwargs", None)
+    with unset_fake_temporarily():
+        grids = torch.tensor(args[0].tolist())
+        made = getattr(vision_utils, name)(grids, *args[1:], **kwargs)
+        return tuple(t.numpy().copy() for t in made) if isinstance(made, tuple) else made.numpy().copy()
+
+
+def _lengths(grids: Any, config: Any, *args: Any, **kwargs: Any) -> tuple[Any, None]:
+    return _outside("get_vision_cu_seqlens", grids), None
+
+
+def _windows(grids: Any, **kwargs: Any) -> tuple[torch.Tensor, Any]:
+    index, lengths = _outside("get_vision_window_index", grids, **kwargs)
+    return torch.empty(index.shape, dtype=torch.long), lengths
+
+
+def _positions(grids: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+    real = _outside("get_vision_position_ids", grids, *args, **kwargs)
+    return torch.empty(real.shape, dtype=torch.long)
+
+
+_INDICES: dict[str, Any] = {
+    "get_vision_attention_seqlens": _lengths,
+    "get_vision_window_index": _windows,
+    "get_vision_position_ids": _positions,
+    "get_max_seqlen": lambda *_, **__: None,
+}
+
+
+@contextlib.contextmanager
+def without_values(module: Any) -> Iterator[None]:
+    """Within the block, the modeling file `module` merges images without reading values."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(torch.Tensor, "masked_scatter", _merge))
+        if hasattr(module, "torch_compilable_check"):
+            stack.enter_context(mock.patch.object(module, "torch_compilable_check", lambda *_, **__: None))
+        for name, replaced in _INDICES.items():
+            if hasattr(module, name):
+                stack.enter_context(mock.patch.object(module, name, replaced))
+        yield
+
+
+def prepare(model: nn.Module) -> None:
+    """Let a vision-language model run on fake tensors, and take `picture_data`."""
+    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    forward, module = base.forward, sys.modules[type(base).__module__]
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with without_values(module):
+            return forward(*args, **kwargs)
+
+    base.forward, base.batch_kind = run, KIND
+
+
+def picture_data(
+    model: Any, *, batch: int, head: str, seq: int = 0, images: int = 1, image_size: int | None = None, **_: Any
+) -> Data:
+    """Tokens, labels and images of each sequence. Pixels are fp32, as image processors hand them out."""
+    config = model.config
+    vision = config.vision_config
+    ids = torch.randint(0, config.get_text_config().vocab_size, (batch, seq))
+    data: dict[str, Any] = {"input_ids": ids, "labels": torch.empty_like(ids)}
+    if config.model_type in BOTH_WAYS:
+        data["token_type_ids"] = torch.empty_like(ids)
+    if config.model_type in GRIDDED:
+        count, side = batch * images, (image_size or 448) // vision.patch_size
+        values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        data["pixel_values"] = torch.empty((count * side * side, values))
+        data["position_ids"] = torch.empty((3, batch, seq), dtype=torch.long)  # the model makes them of the tokens' types
+        data["image_grid_thw"] = numpy.array([[1, side, side]] * count)
+        return data
+    size = image_size or vision.image_size
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    data["pixel_values"] = torch.empty((batch * images, 3, height, width))
+    return data
+
+
+INPUTS[KIND] = picture_data
