@@ -61,7 +61,7 @@ DECODERS = {"input_ids": "AutoModelForSeq2SeqLM", "input_features": "AutoModelFo
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 """peft's task of a head: SEQ_CLS also trains a full copy of the classifier, next to the frozen original."""
 LAYER = re.compile(r"(?:(encoder|decoder)\.)?\b(?:block|layers|layer|h)\.(\d+)\.")
-EMBEDDING = re.compile(r"embed|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b")
+EMBEDDING = re.compile(r"embed(?!ding_norm)|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b")
 
 
 def build(
