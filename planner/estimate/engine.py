@@ -107,14 +107,14 @@ def _shares(r: Resolved) -> Shares:
 
 def _stored(r: Resolved, p: Parameter) -> float:
     """Persistent bytes of one element: quantized and adapter weights as they are, others in the stored type."""
-    if p.adapter or p.dtype in QUANTIZED:
+    if p.adapter or p.pinned or p.dtype in QUANTIZED:
         return STORED_BYTES[p.dtype]
     return STORED_BYTES[r.formats.stored]
 
 
 def _gradient_bytes(r: Resolved, p: Parameter) -> float:
     """Persistent bytes of one element's gradient."""
-    return BYTES[p.dtype] if p.adapter else BYTES[r.formats.gradient]
+    return BYTES[p.dtype] if p.adapter or p.pinned else BYTES[r.formats.gradient]
 
 
 def _optimizer_step(r: Resolved, trained: list[tuple[Parameter, float]], shares: Shares) -> Step:

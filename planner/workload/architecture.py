@@ -46,6 +46,7 @@ class Names:
     shared_expert: str = "mlp.shared_expert"
     down: str = "mlp.down_proj"
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
+    sinks: str = "self_attn.sinks"
     qk_norms: tuple[str, str] = ("self_attn.q_norm", "self_attn.k_norm")
     embedding: str = "model.embed_tokens"
     positions: str = ""
@@ -61,25 +62,50 @@ class Experts:
     """A mixture of gated experts in place of each MLP (Shazeer et al. 2017, arXiv:1701.06538). Sizes are counts.
 
     routing: whether weights are the softmax over all experts (`softmax`), that renormalized over the chosen
-    (`renormalized`), or a softmax over the chosen scores alone (`chosen`).
+    (`renormalized`), a softmax over the chosen scores alone, in fp32 (`chosen`) or in their own type (`chosen-own`),
+    the sigmoid of each score (`sigmoid`), that renormalized (`sigmoid-renormalized`), or two rounds of sampling
+    (`sampled`, Liu et al. 2023, arXiv:2310.00811).
     wide: the chosen weights stay in fp32 (Mixtral) instead of taking the router's type.
     shared: width of an expert that every token passes, 0 when there is none.
+    shared_gate, shared_first, shared_fused: it has a sigmoid gate, runs before the routed ones, or has one
+    matrix for gate and up.
     wrapped: peft's all-linear wraps the router and the stacked weights as well.
+    precise: the router's weight is fp32 whatever the model's type, and so is its input · unmixed: autocast is off there.
+    limited: only experts of the best groups are eligible (DeepSeek-AI 2024, arXiv:2412.19437, eq. 16).
+    correction: bias on the scores that choose: none, a buffer, or a parameter that is never trained.
+    scaled: the weights are multiplied by a constant.
+    biased: experts and router have biases, and the gate is clamped (gpt-oss).
+    router_linear: the router is a linear layer that target selection can name.
     """
 
     count: int
     active: int
     ffn: int
-    routing: Literal["softmax", "renormalized", "chosen"] = "softmax"
+    routing: Literal[
+        "softmax", "renormalized", "chosen", "chosen-own", "sigmoid", "sigmoid-renormalized", "sampled"
+    ] = "softmax"
     wide: bool = False
     shared: int = 0
+    shared_gate: bool = False
+    shared_first: bool = False
+    shared_fused: bool = False
     wrapped: bool = False
+    precise: bool = False
+    unmixed: bool = False
+    limited: bool = False
+    correction: Literal["none", "buffer", "parameter"] = "none"
+    scaled: bool = False
+    biased: bool = False
+    router_linear: bool = False
 
 
 @dataclass(frozen=True)
 class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
+    rotary_wide: positions are rotated in fp32 · qk_norm_last: queries and keys are normed after that · clipped: queries,
+    keys and values are clamped · sinks: a learned score per head takes part in the softmax (Xiao et al. 2023,
+    arXiv:2309.17453).
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
@@ -120,6 +146,10 @@ class Architecture:
     logits_scaled: bool = False
     rotary_bases: int = 1
     rotary_repeated: bool = False
+    rotary_wide: bool = False
+    qk_norm_last: bool = False
+    sinks: bool = False
+    clipped: bool = False
     experts: Experts | None = None
     tied: bool = False
     head_bias: bool = False

@@ -66,9 +66,12 @@ class Tensor:
 
 
 class Parameter:
-    """A weight: its path in the model, shape, storage type, and whether it is trained."""
+    """A weight: its path in the model, shape, storage type, and whether it is trained.
 
-    __slots__ = ("adapter", "dtype", "name", "numel", "shape", "shared", "trainable")
+    pinned: it has this type whatever the model's.
+    """
+
+    __slots__ = ("adapter", "dtype", "name", "numel", "pinned", "shape", "shared", "trainable")
 
     def __init__(
         self,
@@ -79,12 +82,13 @@ class Parameter:
         *,
         adapter: bool = False,
         shared: bool = False,
+        pinned: bool = False,
     ) -> None:
         numel: float = 1
         for size in shape:
             numel *= size
         self.name, self.shape, self.dtype, self.trainable, self.numel = name, shape, dtype, trainable, numel
-        self.adapter, self.shared = adapter, shared
+        self.adapter, self.shared, self.pinned = adapter, shared, pinned
 
 
 class Kernel(NamedTuple):

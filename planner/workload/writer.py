@@ -80,6 +80,11 @@ class Writer:
         parameter = Parameter(path, shape, dtype, self.s.adaptation.trains(path))
         return self.graph.parameter(parameter)
 
+    def precise(self, path: str, shape: tuple[float, ...], *, trained: bool = True) -> Tensor:
+        """A parameter that is fp32 in every model (transformers' `_keep_in_fp32_modules_strict`). trained: it can be."""
+        trainable = trained and self.s.adaptation.trains(path)
+        return self.graph.parameter(Parameter(path, shape, "fp32", trainable, pinned=self.s.formats.graph != "fp32"))
+
     def share(self, path: str, shape: tuple[float, ...]) -> Tensor:
         """A parameter that a later stretch uses too (tied embeddings)."""
         tensor = self.weight(path, shape)

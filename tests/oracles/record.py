@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, flops, memory, parameters, sequence_cases
+from tests.oracles import cases, flops, memory, parameters, sequence_cases, sparse_cases
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -42,6 +42,9 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "sequence-parameters": (sequence_cases.parameter_cases, _parameters),
     "sequence-flops": (sequence_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
+    "sparse-parameters": (sparse_cases.parameter_cases, _parameters),
+    "sparse-flops": (sparse_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "sparse-memory": (sparse_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
 
 
@@ -56,6 +59,8 @@ def record(kind: str, only: str | None = None) -> int:
 
     make, measure = KINDS[kind]
     configs = {**cases.CONFIGS, **(PUBLISHED if kind == "parameters" else {})}
+    if kind.startswith("sparse-"):
+        configs = sparse_cases.CONFIGS
     known = {row["id"]: row for row in load(kind)["cases"]} if only is not None else {}
     rows: dict[str, dict[str, Any]] = {}
     taken = 0
