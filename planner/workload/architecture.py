@@ -74,6 +74,7 @@ class Experts:
     limited: only experts of the best groups are eligible (DeepSeek-AI 2024, arXiv:2412.19437, eq. 16).
     correction: bias on the scores that choose: none, a buffer, or a parameter that is never trained.
     scaled: the weights are multiplied by a constant.
+    every: every expert computes every token, scaled by its score, which is 0 for experts not chosen (Llama 4).
     biased: experts and router have biases, and the gate is clamped (gpt-oss).
     router_linear: the router is a linear layer that target selection can name.
     """
@@ -96,6 +97,7 @@ class Experts:
     correction: Literal["none", "buffer", "parameter"] = "none"
     scaled: bool = False
     biased: bool = False
+    every: bool = False
     router_linear: bool = False
 
 
@@ -103,7 +105,8 @@ class Experts:
 class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
-    rotary_wide: positions are rotated in fp32 · qk_norm_last: queries and keys are normed after that · clipped: queries,
+    rotary_wide: positions are rotated in fp32 · rotary_complex: as products of fp32 complex numbers · qk_norm_last:
+    queries and keys are normed after that (unit: without weights) · query_tempered: queries are scaled by position · clipped: queries,
     keys and values are clamped · sinks: a learned score per head takes part in the softmax (Xiao et al. 2023,
     arXiv:2309.17453).
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
@@ -136,7 +139,7 @@ class Architecture:
     out_bias: bool = False
     mlp_bias: bool = False
     norm_bias: bool = False
-    qk_norm: Literal["none", "head", "full"] = "none"
+    qk_norm: Literal["none", "head", "full", "unit"] = "none"
     rotary_dim: int = 0
     learned_positions: int = 0
     token_types: int = 0
@@ -147,7 +150,9 @@ class Architecture:
     rotary_bases: int = 1
     rotary_repeated: bool = False
     rotary_wide: bool = False
+    rotary_complex: bool = False
     qk_norm_last: bool = False
+    query_tempered: bool = False
     sinks: bool = False
     clipped: bool = False
     experts: Experts | None = None

@@ -34,7 +34,9 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
     if arch.rotary_dim:
         q, k = rotate(w, q, heads, x.dtype), rotate(w, k, kv, x.dtype)
     if arch.qk_norm_last:
-        q, k = (w.rms_norm(f"{layer}.{path}", t, d) for path, t in zip(n.qk_norms, (q, k), strict=True))
+        q, k = last_norm(w, f"{layer}.{n.qk_norms[0]}", q), last_norm(w, f"{layer}.{n.qk_norms[1]}", k)
+    if arch.query_tempered:
+        q = g.cast(promoted(w, "temperature", q, "fp32"), q.dtype)
     k, v = w.s.adaptation.prefix(w, index, k, v)
     y = sink_core(w, f"{layer}.{n.sinks}", q, k, v, index) if arch.sinks else core(w, q, k, v, index)
     out = w.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
@@ -50,6 +52,15 @@ def qk_norm(w: Writer, path: str, x: Tensor, heads: float) -> Tensor:
     return (
         w.rms_norm(path, w.graph.view(x, (w.b, w.t, heads, d)), d) if kind == "head" else w.rms_norm(path, x, heads * d)
     )
+
+
+def last_norm(w: Writer, path: str, x: Tensor) -> Tensor:
+    """Norm of each head after the rotation."""
+    if w.arch.qk_norm == "unit":
+        if not w.s.eager:
+            return w.graph.layer_norm(x, None, None, fused_dtype=x.dtype, name="unit_norm")
+        return w.graph.cast(w.normalized(x, w.arch.head_dim), x.dtype, name="norm_downcast")
+    return w.rms_norm(path, x, w.arch.head_dim)
 
 
 def clipped(w: Writer, x: Tensor) -> Tensor:
@@ -77,6 +88,8 @@ def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
         if arch.rotary_dim == arch.head_dim and not arch.fresh_rotary
         else g.view(x, (w.b, heads, w.t, arch.rotary_dim))
     )
+    if arch.rotary_complex:
+        return complex_rotary(w, x)
     half = None
     if arch.rotary_wide:
         part, half = g.cast(part, "fp32"), g.cast(g.unary("rotate_half", part, save="none", kernels=2), "fp32")
@@ -97,6 +110,15 @@ def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
         )
         return whole
     return g.cast(y, x.dtype) if arch.rotary_wide else y
+
+
+def complex_rotary(w: Writer, x: Tensor) -> Tensor:
+    """Pairs as fp32 complex numbers times those of the positions; keeps nothing but the shared table."""
+    y = w.graph.new(x.shape, x.dtype, x.requires_grad, "rotary")
+    moved = (Kernel("elementwise", x.bytes + y.bytes),) * 4
+    scratch = 0.0 if x.dtype == "fp32" else 8.0 * x.numel
+    w.graph.add_operation("rotary", "elementwise", (x,), (y,), (), moved, moved, temporary=(scratch, scratch))
+    return y
 
 
 def promoted(w: Writer, name: str, x: Tensor, dtype: str) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from planner.workload.attention import complex_rotary, promoted
 from planner.workload.graph import BYTES, FUSED_ATTENTION, Kernel, Tensor
 from planner.workload.writer import Writer
 
@@ -63,21 +64,17 @@ class LatentAttention:
     def rotate(self, w: Writer, x: Tensor, dtype: str) -> Tensor:
         """Rotary positions of one part; keeps nothing but the shared tables."""
         g = w.graph
-        if self.rotation == "halves":
-            from planner.workload.attention import promoted
-
+        if self.rotation == "complex" and w.s.eager:
+            return complex_rotary(w, x)
+        if self.rotation == "halves" and w.s.eager:
             cosine = promoted(w, "rotary_cos", x, dtype)
             half = g.unary("rotate_half", x, save="none", kernels=2)
             return g.add(cosine, promoted(w, "rotary_sin", half, dtype), name="rotary_add")
         wide = max(dtype, x.dtype, key=BYTES.__getitem__)
-        y = g.new(x.shape, x.dtype if self.rotation == "complex" else wide, x.requires_grad, "rotary")
-        kernels = 1 if not w.s.eager else 4 if self.rotation == "complex" else 7
-        moved = (Kernel("elementwise", x.bytes + y.bytes),) * kernels
-        # complex: the fp32 copy and the product; pairs: half-sized products, and full-sized gradients of the slices
-        scratch = (8.0, 8.0) if self.rotation == "complex" else (1.5 * BYTES[wide], 2.5 * BYTES[wide])
-        if not w.s.eager:
-            scratch = (0.0, 0.0)
-        extra = (scratch[0] * x.numel, scratch[1] * x.numel)
+        y = g.new(x.shape, wide if w.s.eager else x.dtype, x.requires_grad, "rotary")
+        moved = (Kernel("elementwise", x.bytes + y.bytes),) * (7 if w.s.eager else 1)
+        # half-sized products forward, full-sized gradients of the slices backward
+        extra = (1.5 * y.bytes, 2.5 * y.bytes) if w.s.eager else (0.0, 0.0)
         g.add_operation("rotary", "elementwise", (x,), (y,), (), moved, moved, temporary=extra)
         return y
 

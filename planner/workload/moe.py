@@ -9,7 +9,7 @@ from __future__ import annotations
 from planner.workload.architecture import Experts
 from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
 from planner.workload.precision import QUANTIZED
-from planner.workload.routing import route
+from planner.workload.routing import route, top
 from planner.workload.writer import Writer
 
 
@@ -17,6 +17,8 @@ def mixture(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
     """Routed experts, and the shared one where the family has it."""
     g, n, arch = w.graph, w.names, w.arch
     flat = g.view(x, (w.b * w.t, arch.hidden))
+    if experts.every:
+        return g.view(every_expert(w, layer, experts, flat), (w.b, w.t, arch.hidden))
     shared = None
     if experts.shared and experts.shared_first:
         shared = shared_expert(w, f"{layer}.{n.shared_expert}", experts, flat)
@@ -30,6 +32,41 @@ def mixture(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
             shared = g.mul(g.unary("sigmoid", score, save="output"), shared, name="shared_gate")
         y = g.add(y, shared)
     return g.view(y, (w.b, w.t, arch.hidden))
+
+
+def every_expert(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
+    """All experts on all tokens, each scaled by its score before (transformers Llama4TextMoe): E times the tokens in batched products."""
+    g, n, count, (tokens, hidden) = w.graph, w.names, experts.count, x.shape
+    scores = w.linear(f"{layer}.{n.router}", x, count, base=False)
+    values, chosen = top(w, scores, experts.active)
+    spread = g.new(scores.shape, scores.dtype, scores.requires_grad, "router_scores")
+    kept = (chosen,) if spread.requires_grad else ()
+    moved = (Kernel("elementwise", 2 * spread.bytes),)
+    g.add_operation("scatter", "elementwise", (values, chosen), (spread,), kept, moved, moved)
+    sigmoid = g.cast(g.unary("sigmoid", g.cast(spread, "fp32"), save="output"), scores.dtype)
+    copies = g.copy(x, (count * tokens, hidden), name="repeat")
+    rows = g.mul(copies, g.copy(sigmoid, (count * tokens, 1), name="transpose"), name="router_weight")
+
+    def product(a: Tensor, path: str, width: float) -> Tensor:
+        inner = a.shape[-1]
+        weight = w.weight(f"{layer}.{n.experts}.{path}", (count, inner, width))
+        y = g.batched_matmul(a, weight, tokens, width, inner, count, (count * tokens, width), "expert_linear")
+        g.operations[-1].kind = "matmul"
+        return y
+
+    both = product(rows, "gate_up_proj", 2 * experts.ffn)
+    gate, up = g.split(both, [(count * tokens, experts.ffn)] * 2)
+    out = product(g.mul(up, w.activation(gate)) if w.s.eager else glu(w, gate, up), "down_proj", hidden)
+    g.release(both)
+    shared = shared_expert(w, f"{layer}.{n.shared_expert}", experts, x)
+    total = g.new(shared.shape, out.dtype, out.requires_grad, "expert_sum")
+    moved = (Kernel("reduction", out.bytes),)
+    g.add_operation("expert_sum", "elementwise", (out,), (total,), (), moved, moved)
+    y = Tensor(shared.shape, shared.dtype, shared.storage, shared.requires_grad or total.requires_grad)
+    moved = (Kernel("elementwise", 3 * y.bytes),)
+    g.add_operation("expert_add", "elementwise", (shared, total), (y,), (), moved, (), alias=True)
+    g.release(rows, sigmoid, out)
+    return y
 
 
 def shared_expert(w: Writer, path: str, experts: Experts, x: Tensor) -> Tensor:

@@ -190,6 +190,17 @@ class Writer:
         weight = self.weight(path + ".weight", (width,))
         if not self.s.eager:
             return g.layer_norm(x, weight, None, fused_dtype=x.dtype, name="rms_norm")
+        normed = self.normalized(x, width)
+        if kind == "rms":
+            return g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
+        if kind == "rms-offset":
+            offset = g.unary("one_plus", g.cast(weight, "fp32"), save="none")
+            return g.cast(g.mul(normed, offset, name="norm_weight"), x.dtype, name="norm_downcast")
+        return g.cast(g.mul(g.cast(weight, "fp32"), normed, name="norm_weight"), x.dtype, name="norm_downcast")
+
+    def normalized(self, x: Tensor, width: float) -> Tensor:
+        """x over the root of the mean of its squares, in fp32."""
+        g = self.graph
         x32 = g.cast(x, "fp32", name="norm_upcast")
         square = g.unary("pow", x32, scratch=2.0)
         rows = x.numel / width
@@ -197,13 +208,7 @@ class Writer:
         back = Kernel("elementwise", square.bytes)
         g.add_operation("mean", "norm", (square,), (mean,), (), (Kernel("reduction", square.bytes),), (back,))
         inverse = g.unary("rsqrt", mean, save="output", kernels=2)
-        normed = g.mul(x32, inverse, name="normalize")
-        if kind == "rms":
-            return g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
-        if kind == "rms-offset":
-            offset = g.unary("one_plus", g.cast(weight, "fp32"), save="none")
-            return g.cast(g.mul(normed, offset, name="norm_weight"), x.dtype, name="norm_downcast")
-        return g.cast(g.mul(g.cast(weight, "fp32"), normed, name="norm_weight"), x.dtype, name="norm_downcast")
+        return g.mul(x32, inverse, name="normalize")
 
     def activation(self, x: Tensor) -> Tensor:
         """The activation function; `gelu_new` is eight operators in eager code (transformers NewGELUActivation), one in fused stacks."""

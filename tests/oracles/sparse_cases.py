@@ -68,6 +68,14 @@ CONFIGS: dict[str, Case] = {
         "model_type": "gpt_oss", **_BASE, **_ODD, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 40, "intermediate_size": 104,
         "num_local_experts": 5, "num_experts_per_tok": 2,
     },
+    "llama4_text": {
+        "model_type": "llama4_text", **_BASE, "head_dim": 64, "intermediate_size": 256, "intermediate_size_mlp": 1024, "num_local_experts": 4,
+        "interleave_moe_layer_step": 2,
+    },
+    "llama4_text-odd": {
+        "model_type": "llama4_text", **_BASE, **_ODD, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 40,
+        "intermediate_size": 104, "intermediate_size_mlp": 501, "num_local_experts": 3, "use_qk_norm": False, "no_rope_layers": [1, 0, 1],
+    },
 }  # fmt: skip
 for _config in CONFIGS.values():
     if _config["model_type"] in ("exaone_moe", "ernie4_5_moe"):
