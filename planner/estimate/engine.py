@@ -68,6 +68,15 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     return _assemble(resolved, workload, moments, detail, timing)
 
 
+def _summary(r: Resolved, w: Workload) -> str:
+    """One line on the model; of a mixture also how much of it each token passes."""
+    idle = r.arch.idle_parameters
+    if not idle:
+        return r.arch.summary
+    total = w.parameter_count()
+    return f"{r.arch.summary}, {format_count(total - idle)} of {format_count(total)} parameters active"
+
+
 def _check_trained_types(trained: list[tuple[Parameter, float]]) -> None:
     """Weights stored in 8 bits or fewer take no gradient."""
     for parameter, _ in trained:
@@ -284,7 +293,7 @@ def _assemble(r: Resolved, w: Workload, moments: list[Moment], detail: Detail, t
         details={
             "model": {
                 "name": r.model_name,
-                "summary": r.arch.summary,
+                "summary": _summary(r, w),
                 "model_type": r.arch.model_type,
                 "layers": r.arch.layers,
                 "hidden": r.arch.hidden,

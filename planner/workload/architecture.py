@@ -100,6 +100,11 @@ class Experts:
     every: bool = False
     router_linear: bool = False
 
+    def idle(self, hidden: int) -> int:
+        """Parameters of the experts that a token does not choose."""
+        weights = 3 * hidden * self.ffn + (2 * self.ffn + hidden if self.biased else 0)
+        return (self.count - self.active) * weights
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -246,12 +251,20 @@ class Architecture:
         return self
 
     @property
+    def idle_parameters(self) -> int:
+        """Parameters of the experts that a token does not choose, in all layers."""
+        kinds = (self.at(layer) for layer in range(self.layers))
+        return sum(kind.experts.idle(self.hidden) for kind in kinds if kind.experts is not None)
+
+    @property
     def summary(self) -> str:
         """One line: what was understood of the config."""
         if self.kv_heads == self.heads:
             attention = f"MHA {self.heads}"
         else:
             attention = f"{'MQA' if self.kv_heads == 1 else 'GQA'} {self.heads}/{self.kv_heads}"
+        if (own := getattr(self.mixer, "summary", "")) != "":
+            attention = f"{own} {self.heads}"
         mlp = (
             {"silu": "SwiGLU", "gelu_pytorch_tanh": "GeGLU", "gelu": "GeGLU"}.get(self.activation, self.activation)
             if self.gated
@@ -260,6 +273,9 @@ class Architecture:
         tied = "tied" if self.tied else "untied"
         if self.experts is not None:
             mlp = f"{self.experts.active} of {self.experts.count} experts of {mlp} {self.experts.ffn}"
+            mlp += f" beside a shared one of {self.experts.shared}" if self.experts.shared else ""
+            dense = sum(self.at(layer).experts is None for layer in range(self.layers))
+            mlp += f", {dense} layers dense" if dense else ""
         else:
             mlp = f"{mlp} {self.ffn}"
         width = f"{self.layers} layers, hidden {self.hidden}, {attention} × {self.head_dim}"

@@ -32,6 +32,11 @@ class LatentAttention:
     bias: bool = False
 
     @property
+    def summary(self) -> str:
+        """What the line about the model calls it."""
+        return f"MLA (latent {self.rank})"
+
+    @property
     def linears(self) -> tuple[str, ...]:
         """Its linear layers, relative to the block."""
         query = ("q_a_proj", "q_b_proj") if self.query_rank else ("q_proj",)
@@ -132,4 +137,5 @@ class LatentAttention:
         g.add_operation(
             FUSED_ATTENTION, "attention", (q, k, v), (out, lse), saved, forward, backward, temporary=(0.0, scratch)
         )
-        return out
+        # with equal head sizes flash runs, whose output has the layout of q, so that the transpose back needs a copy
+        return g.copy(out) if d == e and w.s.eager and out.dtype != "fp32" else out

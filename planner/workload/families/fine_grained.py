@@ -38,6 +38,7 @@ def sigmoid_experts(f: Fields, count: int, active: int | None, ffn: int, shared:
         "limited": True,
         "correction": "buffer",
         "scaled": True,
+        "wrapped": True,
     }
     return Experts(**{**made, **changes})
 
@@ -111,7 +112,7 @@ def _(f: Fields) -> Architecture:
     )
 
 
-@family("deepseek_v3")
+@family("deepseek_v3", "kimi_k2")
 def _(f: Fields) -> Architecture:
     without_router_loss(f)
     rotation: Literal["pairs", "halves"] = "pairs" if f.flag("rope_interleave", True) else "halves"
@@ -224,6 +225,7 @@ def _(f: Fields) -> Architecture:
         precise=True,
         unmixed=True,
         correction="parameter",
+        wrapped=True,
     )
     return llama(
         f,
@@ -254,6 +256,7 @@ def _(f: Fields) -> Architecture:
         shared_first=True,
         precise=True,
         router_linear=True,
+        wrapped=True,
     )
     return llama(
         f,
@@ -281,6 +284,7 @@ def _(f: Fields) -> Architecture:
         routing="sigmoid-renormalized",
         wide=True,
         correction="buffer",
+        wrapped=True,
     )
     part = f.size("rotary_dim", default=0, zero=True) / head_dim
     return llama(
@@ -303,6 +307,7 @@ def _(f: Fields) -> Architecture:
         active=f.size("num_experts_per_tok", default=5),
         ffn=f.size("intermediate_size"),
         routing="renormalized" if f.flag("norm_topk_prob", False) else "softmax",
+        wrapped=True,
     )
     return llama(
         f,
