@@ -139,6 +139,15 @@ def _whole(r: Resolved, length: int) -> Workload:
     return trace(setting, r.head, r.run.activation_checkpointing)
 
 
+def _summary(r: Resolved, w: Workload) -> str:
+    """One line on the model; of a mixture also how much of it each token passes."""
+    idle = r.arch.idle_parameters
+    if not idle:
+        return r.arch.summary
+    total = w.parameter_count()
+    return f"{r.arch.summary}, {format_count(total - idle)} of {format_count(total)} parameters active"
+
+
 def _check_trained_types(trained: Sequence[Trained]) -> None:
     """Weights stored in 8 bits or fewer take no gradient."""
     for parameter, *_ in trained:
@@ -193,14 +202,14 @@ def _shares(r: Resolved) -> Shares:
 
 def _stored(r: Resolved, p: Parameter) -> float:
     """Persistent bytes of one element: quantized and adapter weights as they are, others in the stored type."""
-    if p.adapter or p.dtype in QUANTIZED or p.dtype.endswith(SUFFIX):
+    if p.adapter or p.pinned or p.dtype in QUANTIZED or p.dtype.endswith(SUFFIX):
         return STORED_BYTES[p.dtype]
     return STORED_BYTES[r.formats.stored]
 
 
 def _gradient_bytes(r: Resolved, p: Parameter) -> float:
     """Persistent bytes of one element's gradient."""
-    return BYTES[p.dtype] if p.adapter else BYTES[r.formats.gradient]
+    return BYTES[p.dtype] if p.adapter or p.pinned else BYTES[r.formats.gradient]
 
 
 @dataclass(frozen=True)
@@ -443,7 +452,7 @@ def _assemble(
         details={
             "model": {
                 "name": r.model_name,
-                "summary": r.arch.summary,
+                "summary": _summary(r, w),
                 "model_type": r.arch.model_type,
                 "layers": r.arch.layers,
                 "hidden": r.arch.hidden,

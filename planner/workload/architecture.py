@@ -50,6 +50,7 @@ class Names:
     shared_expert: str = "mlp.shared_expert"
     down: str = "mlp.down_proj"
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
+    sinks: str = "self_attn.sinks"
     qk_norms: tuple[str, str] = ("self_attn.q_norm", "self_attn.k_norm")
     embedding: str = "model.embed_tokens"
     positions: str = ""
@@ -66,21 +67,50 @@ class Experts:
     """A mixture of gated experts in place of each MLP (Shazeer et al. 2017, arXiv:1701.06538). Sizes are counts.
 
     routing: whether weights are the softmax over all experts (`softmax`), that renormalized over the chosen
-    (`renormalized`), or a softmax over the chosen scores alone (`chosen`).
+    (`renormalized`), a softmax over the chosen scores alone, in fp32 (`chosen`) or in their own type (`chosen-own`),
+    the sigmoid of each score (`sigmoid`), that renormalized (`sigmoid-renormalized`), or two rounds of sampling
+    (`sampled`, Liu et al. 2023, arXiv:2310.00811).
     wide: the chosen weights stay in fp32 (Mixtral) instead of taking the router's type.
     shared: width of an expert that every token passes, 0 when there is none.
     held: experts whose weights this rank holds, where expert parallelism divides them; None: all.
     unstacked: names of gate, up and down projection before they were stacked, where peft adapts the router and the stacked weights by them.
+    shared_gate, shared_first, shared_fused: it has a sigmoid gate, runs before the routed ones, or has one
+    matrix for gate and up.
+    precise: the router's weight is fp32 whatever the model's type, and so is its input · unmixed: autocast is off there.
+    limited: only experts of the best groups are eligible (DeepSeek-AI 2024, arXiv:2412.19437, eq. 16).
+    correction: bias on the scores that choose: none, a buffer, or a parameter that is never trained.
+    scaled: the weights are multiplied by a constant.
+    every: every expert computes every token, scaled by its score, which is 0 for experts not chosen (Llama 4).
+    biased: experts and router have biases, and the gate is clamped (gpt-oss).
+    router_linear: the router is a linear layer that target selection can name.
     """
 
     count: int
     active: int
     ffn: int
-    routing: Literal["softmax", "renormalized", "chosen"] = "softmax"
+    routing: Literal[
+        "softmax", "renormalized", "chosen", "chosen-own", "sigmoid", "sigmoid-renormalized", "sampled"
+    ] = "softmax"
     wide: bool = False
     shared: int = 0
+    shared_gate: bool = False
+    shared_first: bool = False
+    shared_fused: bool = False
     unstacked: tuple[str, str, str] | tuple[()] = ()
     held: int | None = None
+    precise: bool = False
+    unmixed: bool = False
+    limited: bool = False
+    correction: Literal["none", "buffer", "parameter"] = "none"
+    scaled: bool = False
+    biased: bool = False
+    every: bool = False
+    router_linear: bool = False
+
+    def idle(self, hidden: int) -> int:
+        """Parameters of the experts that a token does not choose."""
+        weights = 3 * hidden * self.ffn + (2 * self.ffn + hidden if self.biased else 0)
+        return (self.count - self.active) * weights
 
     @property
     def here(self) -> int:
@@ -97,6 +127,10 @@ class Architecture:
     checkpoints a stage and each of its layers.
     masked: the model makes a causal mask for its blocks · wide_residual: the blocks hand on an fp32 sum (Mamba) ·
     embeddings_reread: blocks also read a copy of the token embeddings, carried as `embeddings` (Zamba).
+    rotary_wide: positions are rotated in fp32 · rotary_complex: as products of fp32 complex numbers · qk_norm_last:
+    queries and keys are normed after that (unit: without weights) · query_tempered: queries are scaled by position · clipped: queries,
+    keys and values are clamped · sinks: a learned score per head takes part in the softmax (Xiao et al. 2023,
+    arXiv:2309.17453).
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
@@ -136,7 +170,7 @@ class Architecture:
     out_bias: bool = False
     mlp_bias: bool = False
     norm_bias: bool = False
-    qk_norm: Literal["none", "head", "full"] = "none"
+    qk_norm: Literal["none", "head", "full", "unit"] = "none"
     rotary_dim: int = 0
     learned_positions: int = 0
     token_types: int = 0
@@ -148,6 +182,12 @@ class Architecture:
     rotary_repeated: bool = False
     rotary_batched: bool = False
     two_way: bool = False
+    rotary_wide: bool = False
+    rotary_complex: bool = False
+    qk_norm_last: bool = False
+    query_tempered: bool = False
+    sinks: bool = False
+    clipped: bool = False
     experts: Experts | None = None
     tied: bool = False
     head_bias: bool = False
@@ -274,12 +314,20 @@ class Architecture:
         return self
 
     @property
+    def idle_parameters(self) -> int:
+        """Parameters of the experts that a token does not choose, in all layers."""
+        kinds = (self.at(layer) for layer in range(self.layers))
+        return sum(kind.experts.idle(self.hidden) for kind in kinds if kind.experts is not None)
+
+    @property
     def summary(self) -> str:
         """One line: what was understood of the config."""
         if self.kv_heads == self.heads:
             attention = f"MHA {self.heads}"
         else:
             attention = f"{'MQA' if self.kv_heads == 1 else 'GQA'} {self.heads}/{self.kv_heads}"
+        if (own := getattr(self.mixer, "summary", "")) != "":
+            attention = f"{own} {self.heads}"
         mlp = (
             {"silu": "SwiGLU", "gelu_pytorch_tanh": "GeGLU", "gelu": "GeGLU"}.get(self.activation, self.activation)
             if self.gated
@@ -287,6 +335,9 @@ class Architecture:
         )
         if self.experts is not None:
             mlp = f"{self.experts.active} of {self.experts.count} experts of {mlp} {self.experts.ffn}"
+            mlp += f" beside a shared one of {self.experts.shared}" if self.experts.shared else ""
+            dense = sum(self.at(layer).experts is None for layer in range(self.layers))
+            mlp += f", {dense} layers dense" if dense else ""
         else:
             mlp = f"{mlp} {self.ffn}"
         width = f"{self.layers} layers, hidden {self.hidden}, {attention} × {self.head_dim}"

@@ -19,7 +19,7 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
     heads, kv, d, b, t = arch.heads, arch.kv_heads, arch.head_dim, w.b, w.t
     q_shape, kv_shape = (b, heads, t, d), (b, kv, t, d)
     if arch.fused_qkv:
-        fused = w.linear(f"{layer}.{n.fused}", x, (heads + 2 * kv) * d, bias=arch.qkv_bias)
+        fused = clipped(w, w.linear(f"{layer}.{n.fused}", x, (heads + 2 * kv) * d, bias=arch.qkv_bias))
         q, k, v = g.split(fused, [q_shape, kv_shape, kv_shape])
     else:
         q = w.linear(f"{layer}.{n.query}", x, heads * d, bias=arch.qkv_bias)
@@ -29,11 +29,20 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         k = w.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.keys_biased)
         k = g.view(qk_norm(w, f"{layer}.{n.qk_norms[1]}", k, kv), kv_shape)
         v = g.view(w.linear(f"{layer}.{n.value}", x, kv * d, bias=arch.qkv_bias), kv_shape)
+    if arch.clipped and not arch.fused_qkv:
+        q, k, v = clipped(w, q), clipped(w, k), clipped(w, v)
     if arch.rotary_dim:
         q, k = rotate(w, q, heads, x.dtype), rotate(w, k, kv, x.dtype)
+    if arch.qk_norm_last:
+        q, k = last_norm(w, f"{layer}.{n.qk_norms[0]}", q), last_norm(w, f"{layer}.{n.qk_norms[1]}", k)
+    if arch.query_tempered:
+        q = g.cast(promoted(w, "temperature", q, "fp32"), q.dtype)
     k, v = gather_keys(w, *w.s.adaptation.prefix(w, index, k, v))
     bias = None if arch.position_bias is None else arch.position_bias.write(w, layer, index)
-    y = core(w, q, k, v, index, bias=bias)
+    if arch.sinks:
+        y = sink_core(w, f"{layer}.{n.sinks}", q, k, v, index)
+    else:
+        y = core(w, q, k, v, index, bias=bias)
     out = w.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
     g.release(x, q, k, v)  # local variables of the module's forward and of its caller
     return w.s.adaptation.after(w, layer, "attention", x, out)
@@ -59,11 +68,25 @@ def cross_attention(w: Writer, layer: str, index: int, cross: Cross, x: Tensor) 
 def qk_norm(w: Writer, path: str, x: Tensor, heads: float) -> Tensor:
     """Norm of queries or keys: over each head (Qwen 3) or over all of them (OLMo 2)."""
     kind, d = w.arch.qk_norm, w.arch.head_dim
-    if kind == "none":
+    if kind == "none" or w.arch.qk_norm_last:
         return x
     return (
         w.rms_norm(path, w.graph.view(x, (w.b, w.t, heads, d)), d) if kind == "head" else w.rms_norm(path, x, heads * d)
     )
+
+
+def last_norm(w: Writer, path: str, x: Tensor) -> Tensor:
+    """Norm of each head after the rotation."""
+    if w.arch.qk_norm == "unit":
+        if not w.s.eager:
+            return w.graph.layer_norm(x, None, None, fused_dtype=x.dtype, name="unit_norm")
+        return w.graph.cast(w.normalized(x, w.arch.head_dim), x.dtype, name="norm_downcast")
+    return w.rms_norm(path, x, w.arch.head_dim)
+
+
+def clipped(w: Writer, x: Tensor) -> Tensor:
+    """Clamped where the family does so; keeps what it clamps."""
+    return w.graph.unary("clamp", x) if w.arch.clipped else x
 
 
 def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
@@ -86,8 +109,13 @@ def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
         if arch.rotary_dim == arch.head_dim and not arch.fresh_rotary
         else g.view(x, (w.b, heads, w.t, arch.rotary_dim))
     )
+    if arch.rotary_complex:
+        return complex_rotary(w, x)
+    half = None
+    if arch.rotary_wide:
+        part, half = g.cast(part, "fp32"), g.cast(g.unary("rotate_half", part, save="none", kernels=2), "fp32")
     cosine = promoted(w, "rotary_cos", part, dtype)
-    half = g.unary("rotate_half", part, save="none", kernels=2)
+    half = half or g.unary("rotate_half", part, save="none", kernels=2)
     y = g.add(cosine, promoted(w, "rotary_sin", half, dtype), name="rotary_add")
     if arch.fresh_rotary or arch.rotary_dim < arch.head_dim:  # torch.cat of the rotated part and the rest
         whole = g.new(x.shape, y.dtype, x.requires_grad, "rotary_cat")
@@ -102,6 +130,15 @@ def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
             (Kernel("elementwise", moved),),
         )
         return whole
+    return g.cast(y, x.dtype) if arch.rotary_wide else y
+
+
+def complex_rotary(w: Writer, x: Tensor) -> Tensor:
+    """Pairs as fp32 complex numbers times those of the positions; keeps nothing but the shared table."""
+    y = w.graph.new(x.shape, x.dtype, x.requires_grad, "rotary")
+    moved = (Kernel("elementwise", x.bytes + y.bytes),) * 4
+    scratch = 0.0 if x.dtype == "fp32" else 8.0 * x.numel
+    w.graph.add_operation("rotary", "elementwise", (x,), (y,), (), moved, moved, temporary=(scratch, scratch))
     return y
 
 
@@ -156,6 +193,38 @@ def core(
     )
     # flash's output has the layout of q, so that the transpose back needs a copy; the fp32 kernel writes rows of tokens
     return g.copy(out) if arch.fresh_rotary and w.s.eager and out.dtype != "fp32" else out
+
+
+def sink_core(w: Writer, path: str, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
+    """Attention with a learned score per head beside those of the keys (transformers GptOssAttention, eager)."""
+    arch, g = w.arch, w.graph
+    sinks = w.weight(path, (arch.heads,))
+    if w.s.attention != "eager":
+        return core(w, q, k, v, index)
+    b, a, t, d, keys = w.b, arch.heads, w.t, arch.head_dim, w.keys
+    every, scores = (b, a, keys, d), (b, a, t, keys)
+    q = g.lower(q)
+    if arch.kv_heads != a:
+        k, v = g.copy(k, every, name="repeat_kv"), g.copy(v, every, name="repeat_kv")
+    else:
+        k, v = g.lower(k), g.copy(g.lower(v))
+    raw = g.batched_matmul(q, k, t, keys, d, b * a, scores, "scores")
+    weights = g.unary("attention_scale", raw, save="none")
+    if arch.causal:  # the mask has the type of the embeddings
+        wide = max(weights.dtype, w.s.formats.graph, key=BYTES.__getitem__)
+        summed = g.new(scores, wide, weights.requires_grad, "mask_add")
+        moved = (Kernel("elementwise", weights.bytes + summed.bytes),)
+        g.add_operation("mask_add", "elementwise", (weights,), (summed,), (), moved, moved, alias=wide == weights.dtype)
+        weights = summed
+    combined = g.cat((weights, sinks), (b, a, t, keys + 1), name="sinks")
+    shifted = g.unary("subtract_max", combined, save="none", kernels=2)
+    probabilities = g.softmax(shifted, shifted.dtype)
+    g.release(weights)
+    used = g.cast(g.view(probabilities, scores), v.dtype)
+    out = g.copy(g.batched_matmul(used, v, t, d, keys, b * a, (b, a, t, d), "context"))
+    g.release(shifted, *((k, v) if arch.kv_heads != a else ()))
+    w.kept = (*w.kept, used)
+    return out
 
 
 def masked(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -78,9 +78,10 @@ class Tensor:
 
 class Parameter:
     """A weight: its path in the model, shape, storage type, and whether it is trained. buffer: it takes memory and is no parameter ·
-    idle: nothing that depends on it reaches the loss, so it gets neither gradient nor optimizer state."""
+    idle: nothing that depends on it reaches the loss, so it gets neither gradient nor optimizer state ·
+    pinned: it has this type whatever the model's."""
 
-    __slots__ = ("adapter", "buffer", "dtype", "idle", "name", "numel", "shape", "shared", "trainable")
+    __slots__ = ("adapter", "buffer", "dtype", "idle", "name", "numel", "pinned", "shape", "shared", "trainable")
 
     def __init__(
         self,
@@ -92,12 +93,13 @@ class Parameter:
         adapter: bool = False,
         shared: bool = False,
         buffer: bool = False,
+        pinned: bool = False,
     ) -> None:
         numel: float = 1
         for size in shape:
             numel *= size
         self.name, self.shape, self.dtype, self.trainable, self.numel = name, shape, dtype, trainable, numel
-        self.adapter, self.shared, self.buffer = adapter, shared, buffer
+        self.adapter, self.shared, self.buffer, self.pinned = adapter, shared, buffer, pinned
         self.idle = False
 
     @property

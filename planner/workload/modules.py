@@ -18,9 +18,11 @@ def block_linears(arch: Architecture) -> tuple[str, ...]:
     if arch.feed_forward is not None:
         return (*attention, *arch.feed_forward.linears)
     mlp: tuple[str, ...] = (n.gate, n.up, n.down) if arch.gated and not arch.fused_gate_up else (n.up, n.down)
-    if arch.experts is not None:  # routers and stacked experts are parameters, not linear layers
-        shared = ("gate_proj", "up_proj", "down_proj") if arch.experts.shared else ()
-        mlp = tuple(f"{n.shared_expert}{end}" for end in (*(f".{s}" for s in shared), *(("_gate",) if shared else ())))
+    if (e := arch.experts) is not None:  # stacked experts and most routers are parameters, not linear layers
+        parts = ("input_linear", "output_linear") if e.shared_fused else ("gate_proj", "up_proj", "down_proj")
+        mlp = tuple(f"{n.shared_expert}.{part}" for part in parts) if e.shared else ()
+        mlp += (f"{n.shared_expert}_gate",) if e.shared_gate else ()
+        mlp += (n.router,) if e.router_linear else ()
     return (*attention, *mlp)
 
 

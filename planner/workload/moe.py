@@ -10,60 +10,80 @@ from planner.workload.architecture import Experts
 from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
 from planner.workload.precision import QUANTIZED
 from planner.workload.regions import exchange
+from planner.workload.routing import route, top
 from planner.workload.writer import Writer
 
 
 def mixture(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
     """Routed experts, and the shared one where the family has it."""
     g, n, arch = w.graph, w.names, w.arch
-    tokens = x.numel / arch.hidden
-    flat = g.view(x, (tokens, arch.hidden))
-    shared = shared_expert(w, f"{layer}.{n.shared_expert}", experts.shared, flat) if experts.shared else None
+    flat = g.view(x, (x.numel / arch.hidden, arch.hidden))
+    if experts.every:
+        return g.view(every_expert(w, layer, experts, flat), x.shape)
+    shared = None
+    if experts.shared and experts.shared_first:
+        shared = shared_expert(w, f"{layer}.{n.shared_expert}", experts, flat)
     weights, chosen = route(w, f"{layer}.{n.router}", experts, flat)
     y = routed(w, f"{layer}.{n.experts}", experts, flat, weights, chosen)
+    if experts.shared and shared is None:
+        shared = shared_expert(w, f"{layer}.{n.shared_expert}", experts, flat)
     if shared is not None:
-        gate = g.unary("sigmoid", w.linear(f"{layer}.{n.shared_expert}_gate", flat, 1, bias=False), save="output")
-        y = g.add(y, g.mul(gate, shared, name="shared_gate"))
+        if experts.shared_gate:
+            score = w.linear(f"{layer}.{n.shared_expert}_gate", flat, 1, bias=False)
+            shared = g.mul(g.unary("sigmoid", score, save="output"), shared, name="shared_gate")
+        y = g.add(y, shared)
     return g.view(y, x.shape)
 
 
-def shared_expert(w: Writer, path: str, width: int, x: Tensor) -> Tensor:
+def every_expert(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
+    """All experts on all tokens, each scaled by its score before (transformers Llama4TextMoe): E times the tokens in batched products."""
+    g, n, count, (tokens, hidden) = w.graph, w.names, experts.count, x.shape
+    scores = w.linear(f"{layer}.{n.router}", x, count, base=False)
+    values, chosen = top(w, scores, experts.active)
+    spread = g.new(scores.shape, scores.dtype, scores.requires_grad, "router_scores")
+    kept = (chosen,) if spread.requires_grad else ()
+    moved = (Kernel("elementwise", 2 * spread.bytes),)
+    g.add_operation("scatter", "elementwise", (values, chosen), (spread,), kept, moved, moved)
+    sigmoid = g.cast(g.unary("sigmoid", g.cast(spread, "fp32"), save="output"), scores.dtype)
+    copies = g.copy(x, (count * tokens, hidden), name="repeat")
+    rows = g.mul(copies, g.copy(sigmoid, (count * tokens, 1), name="transpose"), name="router_weight")
+
+    def product(a: Tensor, path: str, width: float) -> Tensor:
+        inner = a.shape[-1]
+        weight = w.weight(f"{layer}.{n.experts}.{path}", (count, inner, width))
+        y = g.batched_matmul(a, weight, tokens, width, inner, count, (count * tokens, width), "expert_linear")
+        g.operations[-1].kind = "matmul"
+        return y
+
+    both = product(rows, "gate_up_proj", 2 * experts.ffn)
+    gate, up = g.split(both, [(count * tokens, experts.ffn)] * 2)
+    out = product(g.mul(up, w.activation(gate)) if w.s.eager else glu(w, gate, up), "down_proj", hidden)
+    g.release(both)
+    shared = shared_expert(w, f"{layer}.{n.shared_expert}", experts, x)
+    total = g.new(shared.shape, out.dtype, out.requires_grad, "expert_sum")
+    moved = (Kernel("reduction", out.bytes),)
+    g.add_operation("expert_sum", "elementwise", (out,), (total,), (), moved, moved)
+    y = Tensor(shared.shape, shared.dtype, shared.storage, shared.requires_grad or total.requires_grad)
+    moved = (Kernel("elementwise", 3 * y.bytes),)
+    g.add_operation("expert_add", "elementwise", (shared, total), (y,), (), moved, (), alias=True)
+    g.release(rows, sigmoid, out)
+    return y
+
+
+def shared_expert(w: Writer, path: str, experts: Experts, x: Tensor) -> Tensor:
     """A gated MLP that every token passes (Dai et al. 2024, arXiv:2401.06066)."""
-    g = w.graph
-    gate = w.linear(f"{path}.gate_proj", x, width)
+    g, bias, width = w.graph, w.arch.mlp_bias, experts.shared
+    if experts.shared_fused:
+        both = w.linear(f"{path}.input_linear", x, 2 * width)
+        gate, up = g.split(both, [(x.shape[0], width)] * 2)
+        product = g.mul(w.activation(gate), up) if w.s.eager else glu(w, gate, up)
+        return w.linear(f"{path}.output_linear", product, w.arch.hidden)
+    gate = w.linear(f"{path}.gate_proj", x, width, bias=bias)
     if w.s.eager:
         gate = w.activation(gate)
-    up = w.linear(f"{path}.up_proj", x, width)
+    up = w.linear(f"{path}.up_proj", x, width, bias=bias)
     product = g.mul(gate, up) if w.s.eager else glu(w, gate, up)
-    return w.linear(f"{path}.down_proj", product, w.arch.hidden)
-
-
-def route(w: Writer, path: str, experts: Experts, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights and indices of the chosen experts, [T, k] each: softmax and top-k of a linear score."""
-    g, tokens = w.graph, x.shape[0]
-    weight = w.weight(path + ".weight", (experts.count, x.shape[-1]))
-    scores = g.linear(x, w.s.adaptation.merged(w, path + ".weight", weight), name="router")
-    if experts.routing == "chosen":
-        values, chosen = top(w, g.cast(scores, "fp32", name="router_upcast"), experts.active)
-        return g.cast(g.softmax(values, name="router_softmax"), x.dtype, name="router_downcast"), chosen
-    values, chosen = top(w, g.softmax(scores, "fp32", name="router_softmax"), experts.active)
-    if experts.routing == "renormalized":
-        total = g.new((tokens, 1), "fp32", values.requires_grad, "router_total")
-        moved = (Kernel("reduction", values.bytes),)
-        g.add_operation("router_total", "elementwise", (values,), (total,), (), moved, moved)
-        values = g.mul(values, total, name="router_normalize")
-    return values if experts.wide else g.cast(values, scores.dtype, name="router_downcast"), chosen
-
-
-def top(w: Writer, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`torch.topk` over experts: keeps the indices."""
-    g = w.graph
-    values = g.new((scores.shape[0], k), scores.dtype, scores.requires_grad, "top_values")
-    chosen = g.new((scores.shape[0], k), "int64", False, "top_indices")
-    saved = (chosen,) if values.requires_grad else ()
-    forward, backward = Kernel("reduction", 2 * scores.bytes), Kernel("elementwise", scores.bytes)
-    g.add_operation("top_k", "elementwise", (scores,), (values, chosen), saved, (forward,), (backward,))
-    return values, chosen
+    return w.linear(f"{path}.down_proj", product, w.arch.hidden, bias=bias)
 
 
 def routed(w: Writer, path: str, experts: Experts, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
@@ -77,10 +97,17 @@ def routed(w: Writer, path: str, experts: Experts, x: Tensor, weights: Tensor, c
     row_weights = gather(w, weights, order[1], (rows, 1))
     sent = exchange(w, rows_in)
     up = grouped(w, f"{path}.gate_up_proj", sent, experts, 2 * experts.ffn)
-    half = (rows, experts.ffn)
-    gate, value = g.split(up, [half, half])
-    product = g.mul(w.activation(gate), value) if w.s.eager else glu(w, gate, value)
-    out = exchange(w, grouped(w, f"{path}.down_proj", product, experts, hidden))
+    local: tuple[Tensor, ...] = ()
+    if experts.biased:
+        up, bias = biased(w, f"{path}.gate_up_proj_bias", up, experts, order[0])
+        local = (bias,)
+    product = gated(w, experts, up)
+    out = grouped(w, f"{path}.down_proj", product, experts, hidden)
+    if experts.biased:
+        out, bias = biased(w, f"{path}.down_proj_bias", out, experts, order[0])
+        g.release(*local)  # the variable names the second bias from here on
+        local = (bias,)
+    out = exchange(w, out)
     weighted = g.mul(out, row_weights, name="expert_weight")
     y = g.new((x.shape[0], hidden), weighted.dtype, weighted.requires_grad, "expert_sum")
     inverse = g.new((rows,), "int64", False, "inverse_permutation")
@@ -90,8 +117,34 @@ def routed(w: Writer, path: str, experts: Experts, x: Tensor, weights: Tensor, c
     g.add_operation(
         "expert_sum", "elementwise", (weighted,), (y, inverse), saved, moved, back, temporary=(weighted.bytes, 0.0)
     )
-    g.release(rows_in, row_weights, out, weighted, *order)  # local variables of the experts' forward
+    g.release(rows_in, row_weights, out, weighted, *order, *local)  # local variables of the experts' forward
     return g.cast(y, x.dtype, name="expert_output")
+
+
+def gated(w: Writer, experts: Experts, up: Tensor) -> Tensor:
+    """activation(gate) · value; biased experts clamp both and interleave them (transformers GptOssExperts)."""
+    g = w.graph
+    half = (up.shape[0], experts.ffn)
+    gate, value = g.split(up, [half, half])
+    if not w.s.eager:
+        return glu(w, gate, value)
+    if not experts.biased:
+        return g.mul(w.activation(gate), value)
+    # every second column: the gradient of each slice is a tensor of the whole
+    gate, value = g.unary("clamp", gate, scratch=2.0), g.unary("clamp", value, scratch=2.0)
+    sigmoid = g.unary("sigmoid", g.unary("scale", gate, save="none"), save="output")
+    return g.mul(g.unary("one_plus", value, save="none"), g.mul(gate, sigmoid))
+
+
+def biased(w: Writer, path: str, x: Tensor, experts: Experts, order: Tensor) -> tuple[Tensor, Tensor]:
+    """`x.add_(bias[order])`: the sum, in x's memory, and the bias of every row."""
+    g = w.graph
+    bias = gather(w, w.weight(path, (experts.count, x.shape[-1])), order, x.shape)
+    y = Tensor(x.shape, x.dtype, x.storage, x.requires_grad or bias.requires_grad)
+    g.add_operation(
+        "bias_add", "elementwise", (x, bias), (y,), (), (Kernel("elementwise", 3 * x.bytes),), (), alias=True
+    )
+    return y, bias
 
 
 def gather(w: Writer, x: Tensor, index: Tensor, shape: tuple[float, ...]) -> Tensor:

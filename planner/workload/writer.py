@@ -65,7 +65,7 @@ class Writer:
         self.names, front = self.arch.names, self.arch.front
         main = not self.arch.tower
         self.b = setting.batch if front is None else front.sequences(setting.given)
-        self.t: float = setting.seq / setting.split.cp if front is None else front.tokens(setting.given)
+        self.t: float = (setting.seq / setting.split.cp if setting.split.cp > 1 else setting.seq) if front is None else front.tokens(setting.given)
         self.alone = bool(self.arch.tower)
         """Not divided: a tower stands whole on every rank."""
         self.t += setting.adaptation.virtual_tokens if main else 0
@@ -107,6 +107,11 @@ class Writer:
     def buffer(self, path: str, shape: tuple[float, ...]) -> Tensor:
         """A tensor of the model that is stored beside the parameters."""
         return self.graph.parameter(Parameter(path, shape, self.s.formats.graph, False, buffer=True))
+
+    def precise(self, path: str, shape: tuple[float, ...], *, trained: bool = True) -> Tensor:
+        """A parameter that is fp32 in every model (transformers' `_keep_in_fp32_modules_strict`). trained: it can be."""
+        trainable = trained and self.s.adaptation.trains(path)
+        return self.graph.parameter(Parameter(path, shape, "fp32", trainable, pinned=self.s.formats.graph != "fp32"))
 
     def share(self, path: str, shape: tuple[float, ...], *, base: bool = False) -> Tensor:
         """A parameter that a later stretch uses too (tied embeddings, blocks that share weights)."""
@@ -250,6 +255,19 @@ class Writer:
         weight = self.affine(path + ".weight", width)
         if not self.s.eager:
             return g.layer_norm(x, weight, None, fused_dtype=x.dtype, name="rms_norm")
+        normed = self.normalized(x, width)
+        if kind == "rms-own":
+            return g.mul(weight, normed if weight.dtype == "fp32" else g.cast(normed, weight.dtype), name="norm_weight")
+        if kind == "rms":
+            return g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
+        if kind == "rms-offset":
+            offset = g.unary("one_plus", g.cast(weight, "fp32"), save="none")
+            return g.cast(g.mul(normed, offset, name="norm_weight"), x.dtype, name="norm_downcast")
+        return g.cast(g.mul(g.cast(weight, "fp32"), normed, name="norm_weight"), x.dtype, name="norm_downcast")
+
+    def normalized(self, x: Tensor, width: float) -> Tensor:
+        """x over the root of the mean of its squares, in fp32."""
+        g, kind = self.graph, self.arch.norm
         x32 = g.cast(x, "fp32", name="norm_upcast")
         square = g.unary("pow", x32, scratch=2.0)
         rows = x.numel / width
@@ -258,15 +276,8 @@ class Writer:
         g.add_operation("mean", "norm", (square,), (mean,), (), (Kernel("reduction", square.bytes),), (back,))
         inverse = g.unary("rsqrt", mean, save="output", kernels=2)
         if kind == "rms-own":
-            normed = g.mul(x, inverse, name="normalize")
-            return g.mul(weight, normed if weight.dtype == "fp32" else g.cast(normed, weight.dtype), name="norm_weight")
-        normed = g.mul(x32, inverse, name="normalize")
-        if kind == "rms":
-            return g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
-        if kind == "rms-offset":
-            offset = g.unary("one_plus", g.cast(weight, "fp32"), save="none")
-            return g.cast(g.mul(normed, offset, name="norm_weight"), x.dtype, name="norm_downcast")
-        return g.cast(g.mul(g.cast(weight, "fp32"), normed, name="norm_weight"), x.dtype, name="norm_downcast")
+            return g.mul(x, inverse, name="normalize")
+        return g.mul(x32, inverse, name="normalize")
 
     def activation(self, x: Tensor) -> Tensor:
         """The activation function; `gelu_new` is eight operators in eager code (transformers NewGELUActivation), one in fused stacks."""

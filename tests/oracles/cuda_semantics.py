@@ -197,7 +197,9 @@ def _attention(
         if attn_mask is not None and attn_mask.is_floating_point():
             attn_mask = attn_mask.to(query.dtype)
     with torch.autocast("cpu", enabled=False):
-        if query.dtype != torch.float32 and attn_mask is None and query.shape[-1] <= 256:
+        # flash wants one head size for queries, keys and values (aten/native/transformers/cuda/sdp_utils.cpp)
+        same = query.shape[-1] == value.shape[-1]
+        if query.dtype != torch.float32 and attn_mask is None and query.shape[-1] <= 256 and same:
             return _flash(query, key, value, dropout_p, is_causal, scale)
         return _efficient(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
 

@@ -67,6 +67,8 @@ def _(f: Fields) -> Architecture:
         ffn=f.size("moe_intermediate_size", default=512),
         routing="renormalized" if f.flag("norm_topk_prob", True) else "softmax",
         shared=f.size("shared_expert_intermediate_size", default=512),
+        shared_gate=True,
+        shared_first=True,
         unstacked=UNSTACKED,
     )
     variants: list[dict[str, Any]] = [
@@ -210,5 +212,7 @@ def _(f: Fields) -> Architecture:
         ffn=f.size("moe_intermediate_size", default=512),
         routing="renormalized",
         shared=f.size("shared_expert_intermediate_size", default=512),
+        shared_gate=True,
+        shared_first=True,
     )
     return _qwen35(Fields({**f.config, "intermediate_size": 1}), kv_heads=2, experts=experts)
