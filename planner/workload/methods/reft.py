@@ -63,7 +63,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         if not edited(layer + "."):
             return y
         if count > w.t:
-            raise PlanError("method.positions", where, f"are more than the {w.t} tokens of a sequence", "Use fewer.")
+            raise PlanError("method.positions", where, f"are more than the {w.t:.0f} tokens of a sequence", "Use fewer.")
         return edit(w, layer, y, float(rank), count)
 
     return Adaptation(
