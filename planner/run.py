@@ -35,6 +35,7 @@ HeadName = Literal[
     "denoising",
     "none",
 ]
+NetworkKind = Literal["infiniband", "roce", "slingshot", "efa", "efa-shared", "ethernet", "omnipath"]
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "hsdp"]
 
 _SHARDING_NAMES = {"fsdp": "zero3", "fsdp2": "zero3", "full_shard": "zero3", "shard_grad_op": "zero2"}
@@ -83,6 +84,9 @@ class Hardware(_Part):
     gpus: Count = Field(1, description="Accelerators in all.")
     gpus_per_node: Count | None = Field(
         None, description="Accelerators in one machine; the catalog's typical number when left out."
+    )
+    network: NetworkKind | None = Field(
+        None, description="Kind of network between machines; the catalog's typical one when left out. efa-shared: a busy shared cluster."
     )
     network_gbps: Positive | None = Field(
         None, description="Network bandwidth of one machine [Gb/s]; the catalog's typical figure when left out."

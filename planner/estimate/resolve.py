@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from planner.catalog import Accelerator, Network, customise, default_network, find_accelerator, find_model, load_config
 from planner.device import DeviceProfile, default_profile
@@ -13,7 +13,7 @@ from planner.device.collectives import Topology
 from planner.errors import PlanError, shorten
 from planner.estimate.compression import check_sparsity, pruned
 from planner.estimate.constants import sustained
-from planner.run import PRECISIONS, Batch, Hardware, Precision, Run
+from planner.run import PRECISIONS, Batch, Hardware, NetworkKind, Precision, Run
 from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
@@ -492,7 +492,7 @@ def _hardware(
             )
         return hardware.model_copy(update={"gpu": profile.accelerator_name, "gpus_per_node": 1}), None
     network = default_network(accelerator)
-    per_node = hardware.gpus_per_node or min(network.gpus_per_node, hardware.gpus)
+    per_node = hardware.gpus_per_node or _machine(network.link_domain, hardware.gpus)
     if hardware.gpus > per_node and hardware.gpus % per_node:
         raise PlanError(
             "hardware.gpus",
@@ -502,6 +502,8 @@ def _hardware(
         )
     gbps = hardware.network_gbps
     inter = gbps * 1e9 / 8 if gbps else network.inter_bandwidth
+    if inter is not None and hardware.gpus_per_node is None:
+        inter *= max(1.0, per_node / network.gpus_per_node)  # trays of a rack each bring their own network
     if hardware.gpus > per_node and inter is None:
         raise PlanError(
             "hardware.network_gbps",
@@ -513,7 +515,8 @@ def _hardware(
         update={
             "gpu": hardware.gpu or accelerator.name,
             "gpus_per_node": per_node,
-            "network_gbps": gbps or (inter * 8 / 1e9 if inter else None),
+            "network_gbps": inter * 8 / 1e9 if inter else None,
+            "network": _network_kind(hardware, network, inter) if hardware.gpus > per_node else hardware.network,
         }
     )
     if hardware.gpus == 1:
@@ -531,16 +534,34 @@ def _hardware(
         intra_bandwidth=intra or 1.0,
         intra_kind=network.intra_kind if per_node > 1 else "none",
         inter_bandwidth=inter,
-        inter_kind=network.inter_kind or ("ethernet" if (inter or 0) < 12.5e9 else "infiniband"),
+        inter_kind=_network_kind(hardware, network, inter),
     )
     if hardware.gpus > 1:
         notes.append(_connection(filled, network))
     return filled, topology
 
 
+LARGEST_BOX = 8
+"""More accelerators than these in one fast domain are a rack, of which jobs take an even part."""
+
+
+def _machine(largest: int, gpus: int) -> int:
+    """Accelerators of one fast domain that a job uses: all of them, or of a rack the most that divide the job evenly."""
+    if largest <= LARGEST_BOX or gpus <= largest:
+        return min(largest, gpus)
+    return next(size for size in range(largest, 0, -1) if gpus % size == 0)
+
+
+def _network_kind(hardware: Hardware, network: Network, inter: float | None) -> NetworkKind:
+    """Kind of the network between machines: said by the run, typical for the accelerator, or guessed from its rate."""
+    if hardware.network is not None:
+        return hardware.network
+    return cast(NetworkKind, network.inter_kind or ("ethernet" if (inter or 0) < 12.5e9 else "infiniband"))
+
+
 def _connection(hardware: Hardware, network: Network) -> str:
     """How the accelerators are taken to be connected, in a sentence."""
     words = f"Machines of {hardware.gpus_per_node} accelerators over {network.intra_kind}"
     if hardware.gpus > (hardware.gpus_per_node or 1):
-        words += f", {hardware.network_gbps:.0f} Gb/s {network.inter_kind or 'network'} between them"
+        words += f", {hardware.network_gbps:.0f} Gb/s {hardware.network} between them"
     return f"{words}: the catalog's typical machine where the run does not say otherwise."

@@ -81,6 +81,9 @@ class Clock:
         self.scaled_rate = scaled_rate
         self._known: dict[tuple[object, ...], float] = {}
         self.dispatch = profile.dispatch_seconds * by_stack("dispatch", stack.name)
+        self.attention_kernel = next((k for k in stack.attention_kernels if k in profile.attention), None)
+        self.tensor_overlap = by_stack("tensor_overlap", stack.name)
+        self.issue = by_stack("collective_dispatch_seconds", stack.name)
         self.unit = by_stack("sharded_unit_seconds", stack.name)
         self.attention_rate = by_stack("attention_rate", stack.name)
 
@@ -109,7 +112,12 @@ class Clock:
         if kernel.kind == "attention":
             return (
                 float(
-                    profile.attention_seconds(**kernel.extra, dtype=kernel.dtype, backward=kernel.layout == "backward")
+                    profile.attention_seconds(
+                        **kernel.extra,
+                        dtype=kernel.dtype,
+                        backward=kernel.layout == "backward",
+                        kernel=self.attention_kernel,
+                    )
                 )
                 / self.attention_rate
             )
@@ -126,15 +134,19 @@ class _Part:
     kernels: float = 0.0
     exchanged: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     beside: float = 0.0
+    issued: int = 0
 
     def add(self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks) -> None:
         for kernel in kernels:
             if kernel.kind == "collective":
                 seconds = ranks.wire(kernel)
+                self.issued += 1
                 if kernel.extra.hidden:
                     self.beside += seconds
                 else:
-                    self.exchanged[kernel.extra.group] += seconds
+                    beside = clock.tensor_overlap * seconds if kernel.extra.group == "tp" else 0.0
+                    self.beside += beside
+                    self.exchanged[kernel.extra.group] += seconds - beside
                 continue
             kind = "dequantize" if kernel.kind == "dequantize" else operation.kind
             self.kinds[kind] += clock.seconds(kernel) * kernel.times
@@ -185,7 +197,7 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         if not part.kernels and not part.exchanged:
             continue
         busy = part.gpu
-        issue = part.kernels * dispatch + (clock.unit * _units(stretch) if gathers else 0.0)
+        issue = part.kernels * dispatch + part.issued * clock.issue + (clock.unit * _units(stretch) if gathers else 0.0)
         wire = _stretch_collectives(result, stretch, ranks, phase, times) if gathers and phase != "recompute" else 0.0
         for kind, seconds in part.kinds.items():
             result.seconds[phase, kind] += seconds * times
@@ -196,7 +208,7 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
             result.collectives[_GROUP_NAMES[group]] += seconds * times
         if part.beside:
             wire += part.beside
-            result.collectives["context"] += part.beside * times
+            result.collectives["overlapped"] += part.beside * times
         waiting = max(0.0, issue - busy)
         result.seconds[phase, "launch"] += waiting * times
         span = busy + waiting

@@ -82,7 +82,14 @@ PRIORS: Final = {
         Prior("sustained_rate", "Volta 7.0", 0.95, 0.10, "V100 holds its boost clock at 300 W in most training"),
         Prior("sustained_rate", "Ampere 8.6", 0.90, 0.12, "between A100 and Ada"),
         Prior("dispatch", "hf-4", 2.0, 0.40, "module calls, hooks and autocast around a lone operator"),
-        Prior("dispatch", "megatron", 2.5, 0.40, "Python modules of Megatron-LM with recomputation"),
+        Prior("dispatch", "megatron", 4.0, 0.60, "Python modules of Megatron-LM with recomputation"),
+        Prior(
+            "collective_dispatch_seconds",
+            "",
+            1e-4,
+            0.70,
+            "an autograd function, group look-up, NCCL enqueue and stream synchronisation, issued from Python",
+        ),
         Prior("dispatch", "deepspeed", 2.5, 0.40, "engine hooks on every module"),
         Prior(
             "attention_rate",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final, Literal, get_args
 
+from planner.catalog import default_network
 from planner.catalog.accelerators import find_accelerator
 from planner.errors import PlanError
 from planner.evidence.architecture import Skip, model_of, module_names
 from planner.evidence.lengths import memory_length
-from planner.evidence.network import network_gbps
+from planner.evidence.network import network_gbps, network_kind
 from planner.evidence.rows import Row
 from planner.run import DtypeName, Method, WeightDtype
 from planner.units import GIB
@@ -35,7 +36,7 @@ STACKS: Final = {
     "fms-fsdp": "torchtitan",
     "xtuner": "torchtitan",
     "megatron": "megatron",
-    "nemo": "megatron",
+    "nemo": "nemo",
     "nanotron": "nanotron",
     "deepspeed": "deepspeed",
     "litgpt": "litgpt",
@@ -228,12 +229,22 @@ def _hardware(row: Row) -> dict[str, Any]:
         hardware["gpu"] = (
             {"base": row.gpu, "usable_memory_bytes": round(row.gpu_mem_gib * GIB)} if row.gpu_mem_gib else row.gpu
         )
-    if row.gpus_per_node:
+    if row.gpus_per_node and not _in_rack(row):
         hardware["gpus_per_node"] = min(row.gpus_per_node, gpus)
     gbps = network_gbps(row.interconnect, row.gpus_per_node)
     if gbps is not None:
         hardware["network_gbps"] = gbps
+    if kind := network_kind(row.interconnect):
+        hardware["network"] = kind
     return hardware
+
+
+def _in_rack(row: Row) -> bool:
+    """Whether the source's machines are trays of a rack that one NVLink domain joins: the domain counts, not the tray."""
+    try:
+        return row.gpu is not None and default_network(find_accelerator(row.gpu)).link_domain > 8
+    except PlanError:
+        return False
 
 
 def _parallel(row: Row) -> dict[str, Any]:

@@ -13,6 +13,27 @@ _PER_NODE = re.compile(r"\((?P<count>\d+) per node\)")
 _NOT_TRAINING = ("storage", "management")
 
 
+_KINDS = (
+    ("HF hopper cluster", "efa-shared"),
+    ("EFA", "efa"),
+    ("RoCE", "roce"),
+    ("Omni-Path", "omnipath"),
+    ("Slingshot", "slingshot"),
+    ("InfiniBand", "infiniband"),
+    ("Infiniband", "infiniband"),
+)
+"""Words of a source and the kind of network that they name; the Hugging Face cluster is the one whose busy collectives were published."""
+
+
+def network_kind(text: str | None) -> str | None:
+    """Kind of the network between machines, where the text names one.
+
+    >>> network_kind("NVLink + 3.2 Tb/s EFA")
+    'efa'
+    """
+    return next((kind for word, kind in _KINDS if word in (text or "")), None)
+
+
 def network_gbps(text: str | None, gpus_per_node: int | None = None) -> float | None:
     """Bandwidth between machines [Gbit/s per machine], where the text states one.
 

@@ -240,6 +240,8 @@ class Architecture:
         """Output heads that the model can have."""
         if self.outputs:
             return tuple(output.kind for output in self.outputs)
+        if self.cross is not None:
+            return "causal-lm", "none"
         return ("masked-lm" if self.head_transform else "causal-lm", "sequence-classification", "none")
 
     def window(self, layer: int) -> int | None:

@@ -6,11 +6,10 @@ Source: diffusers 0.42 `models/embeddings.py` and `models/normalization.py`.
 
 from __future__ import annotations
 
-from planner.workload.graph import BYTES, Kernel, Tensor
+from planner.workload.graph import BYTES, Kernel, Parameter, Tensor
 from planner.workload.writer import Writer
 
 TIME_FEATURES = 256
-MADE = "diffusers makes its conditioning from"
 STEP = ("linear_1", "linear_2")
 
 
@@ -106,8 +105,6 @@ def attend(
 
 def table_rows(w: Writer, path: str, rows: float, width: float) -> Tensor:
     """A fixed table of sines and cosines that is stored with the model: memory without parameters."""
-    from planner.workload.graph import Parameter
-
     return w.graph.parameter(Parameter(path, (rows, width), w.s.formats.graph, False, buffer=True))
 
 

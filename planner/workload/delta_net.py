@@ -53,7 +53,9 @@ class GatedDeltaNet:
 
     @property
     def linears(self) -> tuple[str, ...]:
-        inputs = ("in_proj_qkvz", "in_proj_ba") if self.grouped else ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")
+        inputs = (
+            ("in_proj_qkvz", "in_proj_ba") if self.grouped else ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")
+        )
         return tuple(f"{self.path}.{name}" for name in (*inputs, "out_proj"))
 
     def write(self, w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
@@ -68,7 +70,8 @@ class GatedDeltaNet:
         decay = outer(g, rate, softplus(g, plus(g, g.cast(a, "fp32"), offset, heads)), heads, "decay")
         keys = (w.b, w.t, self.key_heads, self.key)
         q, k, v = g.split(y, [keys, keys, (w.b, w.t, self.value_heads, self.value)])
-        core = (self._fused if w.s.fused_mixers else self._chunked)(w, q, k, v, decay, beta)
+        fused = w.s.fused_mixers and q.dtype != "fp32"  # the kernels refuse single precision
+        core = (self._fused if fused else self._chunked)(w, q, k, v, decay, beta)
         g.release(y, q, k, v, beta, decay)
         core = self._normed(w, f"{p}.norm.weight", core, gate)
         out = w.linear(f"{p}.out_proj", g.view(core, (w.b, w.t, values)), w.arch.hidden)
@@ -134,8 +137,10 @@ class GatedDeltaNet:
         kd = outer(g, k, left, k.shape, "decayed_key")
         y = self._scan(w, values, keys, q, kd, intra, chunks)
         g.release(beta, decay, v_beta, k_beta, total, mask, pairs, system, intra, decayed, values, keys, q, kd, v)
-        return g.cast(g.split(y, [(w.b, w.t, h, self.value)])[0], given) if given != "fp32" else g.copy(
-            g.split(y, [(w.b, w.t, h, self.value)])[0]
+        return (
+            g.cast(g.split(y, [(w.b, w.t, h, self.value)])[0], given)
+            if given != "fp32"
+            else g.copy(g.split(y, [(w.b, w.t, h, self.value)])[0])
         )
 
     @staticmethod
@@ -155,7 +160,9 @@ class GatedDeltaNet:
         moved = system.bytes + 2 * right.bytes
         backward = [Kernel("elementwise", moved)]
         if system.requires_grad:
-            backward.append(matmul_kernel(CHUNK, CHUNK, n, w.graph._product_type(g.autocast or "fp32"), batch=batch, layout="wgrad"))
+            backward.append(
+                matmul_kernel(CHUNK, CHUNK, n, w.graph._product_type(g.autocast or "fp32"), batch=batch, layout="wgrad")
+            )
         saved = (system, y) if y.requires_grad else ()
         spread = 2 * system.bytes if system.requires_grad else 0.0
         g.add_operation(
@@ -163,7 +170,9 @@ class GatedDeltaNet:
         )  # fmt: skip
         return y
 
-    def _scan(self, w: Writer, values: Tensor, keys: Tensor, q: Tensor, k: Tensor, intra: Tensor, chunks: int) -> Tensor:
+    def _scan(
+        self, w: Writer, values: Tensor, keys: Tensor, q: Tensor, k: Tensor, intra: Tensor, chunks: int
+    ) -> Tensor:
         """The loop over chunks: keeps each state and each chunk's corrected values, and under autocast the operands of its products."""
         g, h, dk, dv = w.graph, self.value_heads, self.key, self.value
         inputs = (values, keys, q, k, intra)
@@ -211,7 +220,9 @@ class GatedDeltaNet:
         states = size * batch * dk * dv
         scores, weighted = (CHUNK, CHUNK, dk), (CHUNK, dk, CHUNK)
         valued, read, update = (CHUNK, dv, CHUNK), (CHUNK, dv, dk), (dk, dv, CHUNK)
-        forward = [matmul_kernel(*s, kind, batch=batch) for s in (scores, weighted, valued, read, update, read, scores, valued)]
+        forward = [
+            matmul_kernel(*s, kind, batch=batch) for s in (scores, weighted, valued, read, update, read, scores, valued)
+        ]
         moved = [Kernel("elementwise", t.bytes * 2) for t in (q, k, solved, y)] + [Kernel("elementwise", 2 * states)]
         again = forward[1:5]
         backward = [*again, *(kernel for kernel in forward for _ in range(2)), *moved, *moved]

@@ -94,7 +94,7 @@ class Denoising:
     """The last modulated norm, the projection to patches, and the mean squared error of the noise or velocity.
 
     norm: path of the linear layer that makes scale and shift · projection: path of the output layer · width: values of a token ·
-    learned: share of them that the loss takes (half where a variance is predicted beside) · order: whether scale or shift comes first.
+    learned: share of them that the loss takes (half where a variance is predicted beside) · patched: tokens are put back into an image.
     """
 
     norm: str

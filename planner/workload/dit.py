@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.run import Batch
 from planner.workload.conditioning import (
     attend,
     bare_norm,
@@ -206,8 +205,3 @@ class PixArtOutput(Denoising):
         shift, scale = g.split(both, [(w.b, 1, h)] * 2)
         y = modulate(w, bare_norm(w, image_part(w, x)), scale, shift)
         return self.loss(w, linear(w, self.projection, y, self.width))
-
-
-def sequence(batch: Batch) -> int:
-    """Tokens of the text states."""
-    return batch.seq_len or 0

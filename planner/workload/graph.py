@@ -250,9 +250,8 @@ class Graph:
         """`x.expand(shape)`: the same memory at a larger shape; backward sums a gradient of that shape."""
         y = Tensor(shape, x.dtype, x.storage, x.requires_grad)
         back = (Kernel("reduction", y.bytes + x.bytes),) if y.numel > x.numel else ()
-        self.operations.append(Operation("expand", "view", (x,), (y,), (), (), back, alias=y.numel == x.numel))
+        self.operations.append(Operation("expand", "elementwise", (x,), (y,), (), (), back, alias=y.numel == x.numel))
         return y
-
 
     def leaf(self, x: Tensor) -> Tensor:
         """`x.requires_grad_(True)` on a tensor without history: autograd refers to it until backward is over."""

@@ -188,7 +188,10 @@ def rotated_halves(w: Writer, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PatchMerger:
-    """A norm, then an MLP over squares of patches, as wide as all of them. path: of the merger · squared: patches of a square · reorders: tokens back in reading order."""
+    """A norm, then an MLP over squares of patches, as wide as all of them.
+
+    path: of the merger · squared: patches of a square · reorders: tokens are put back in reading order.
+    """
 
     path: str
     width: int

@@ -58,9 +58,7 @@ class SelectiveScan:
         g, p, d = w.graph, f"{layer}.{self.path}", self.inner
         given, shape = x.dtype, (w.b, d, w.t)
         projected = w.linear(f"{p}.in_proj", x, 2 * d, bias=self.bias)
-        decay = g.unary(
-            "neg", exponential(g, g.cast(w.weight(f"{p}.A_log", (d, self.state)), "fp32")), save="none"
-        )
+        decay = g.unary("neg", exponential(g, g.cast(w.weight(f"{p}.A_log", (d, self.state)), "fp32")), save="none")
         skip = g.cast(w.weight(f"{p}.D", (d,)), "fp32")
         offset = g.cast(w.weight(f"{p}.dt_proj.bias", (d,)), "fp32")
         adapts = w.s.adaptation.adapts
@@ -91,7 +89,9 @@ class SelectiveScan:
             )
         weight = w.weight(f"{p}.dt_proj.weight", (self.inner, r), base=True)
         if w.s.adaptation.adapts(f"{p}.dt_proj"):
-            idle_adapters(w, f"{p}.dt_proj", delta, self.inner)  # the model reads the weight and does not call the module
+            idle_adapters(
+                w, f"{p}.dt_proj", delta, self.inner
+            )  # the model reads the weight and does not call the module
         delta = g.batched_matmul(weight, delta, self.inner, w.t, r, w.b, (w.b, self.inner, w.t), "delta")
         return delta, b, c
 
@@ -187,7 +187,12 @@ def _states(w: Writer, kept: Tensor, update: Tensor, c: Tensor, dtype: str) -> T
     saved += [c] if kept.requires_grad or update.requires_grad else []
     one = states.bytes / t
     product = matmul_kernel(d, 1, n, y.dtype, batch=w.b)
-    forward = (Kernel("elementwise", 3 * one), Kernel("elementwise", 3 * one), Kernel("elementwise", 1.5 * one), product)
+    forward = (
+        Kernel("elementwise", 3 * one),
+        Kernel("elementwise", 3 * one),
+        Kernel("elementwise", 1.5 * one),
+        product,
+    )
     backward: tuple[Kernel, ...] = ()
     if c.requires_grad:
         backward += (matmul_kernel(n, 1, d, y.dtype, batch=w.b, layout="wgrad"), Kernel("elementwise", 3 * c.bytes))
@@ -233,5 +238,3 @@ def _fused(
         (Kernel("elementwise", moved, flops),), (Kernel("elementwise", moved + 3 * y.bytes, 2 * flops),),
     )  # fmt: skip
     return y
-
-

@@ -50,7 +50,8 @@ class MambaBlock:
 class SharedTransformer:
     """The shared block before a Mamba block. owner: the layer that holds the shared weights.
 
-    use: number of this layer among those that have the block · peers: uses of the same weights, this one among them · rank: of the additions of each use to gate and up projection, and to
+    use: number of this layer among those that have the block · peers: uses of the same weights, this one among them ·
+    rank: of the additions of each use to gate and up projection, and to
     queries, keys and values where `attends` says so.
     """
 
@@ -132,7 +133,9 @@ class SharedTransformer:
         path, adapts = f"{self._owned(w, name)}.{self.use}", w.s.adaptation.adapts
         inner = w.linear(f"{path}.0", x, self.rank)
         added = w.graph.add(y, w.linear(f"{path}.1", inner, y.shape[-1]))
-        for peer in self.peers:  # a method's adapters of the additions of other uses, which this layer holds and does not run
+        for (
+            peer
+        ) in self.peers:  # a method's adapters of the additions of other uses, which this layer holds and does not run
             idle = f"{layer}.{self.path}.{name}.{peer}"
             if peer != self.use and adapts(f"{idle}.0"):
                 idle_adapters(w, f"{idle}.0", x, self.rank)

@@ -23,13 +23,10 @@ def short_convolution(
     offset = w.weight(f"{path}.bias", (channels,)) if bias else None
     given = x.dtype
     if w.s.fused_mixers:
-        y = convolve(w, x, weight, offset, (w.b, channels, w.t), width)
-        return y
+        return convolve(w, x, weight, offset, (w.b, channels, w.t), width)
     x = g.lower(g.cast(x, weight.dtype))
     weight, offset = g.lower(weight), g.lower(offset) if offset is not None else None
-    y = part(
-        g, convolve(w, x, weight, offset, (w.b, channels, w.t + width - 1), width), (w.b, channels, w.t)
-    )
+    y = part(g, convolve(w, x, weight, offset, (w.b, channels, w.t + width - 1), width), (w.b, channels, w.t))
     if activation is not None:
         y = g.unary(activation, y)
     return g.cast(y, given)

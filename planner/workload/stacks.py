@@ -36,6 +36,7 @@ class Stack:
     output_copies: fp32 copies of the logits that stay alive in backward under full sharding (accelerate's convert_outputs_to_fp32).
     requires_input_grad: under checkpointing the embeddings' output requires a gradient even when nothing below is trained.
 
+    attention_kernels: fused attention of the stack, the first that the device has; the device's usual one when it has none of them.
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
@@ -65,6 +66,7 @@ class Stack:
     requires_input_grad: bool = False
     quantizes_experts: bool = False
     regathers: bool = False
+    attention_kernels: tuple[str, ...] = ()
     wide_embedding_states: bool = False
     scaled: Literal["transformer-engine", "torchao"] = "torchao"
     caches_scaled: bool = False
@@ -151,6 +153,24 @@ STACKS: dict[str, Stack] = {
             regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
+        ),
+        Stack(
+            "nemo",
+            "NeMo",
+            "Megatron-Core with NeMo's performance recipes: tensor-parallel collectives beside the products.",
+            "NVIDIA-NeMo/NeMo performance recipes",
+            "kernels",
+            "in-place",
+            early_stop=False,
+            cast_on_gather=False,
+            fp32_gradients=True,
+            master_by_default=True,
+            bucket_copies=False,
+            optimizer="fused",
+            regathers=True,
+            scaled="transformer-engine",
+            caches_scaled=True,
+            attention_kernels=("flash3",),
         ),
         Stack(
             "deepspeed",

@@ -268,7 +268,14 @@ def _numel(shape: tuple[float, ...]) -> float:
 
 
 def _product(
-    w: Writer, a: Tensor, b: Tensor, m: float, n: float, k: float, batch: float, copies: tuple[bool, bool] = (True, True)
+    w: Writer,
+    a: Tensor,
+    b: Tensor,
+    m: float,
+    n: float,
+    k: float,
+    batch: float,
+    copies: tuple[bool, bool] = (True, True),
 ) -> Tensor:
     """`torch.einsum` of two operands: permuted copies, then `batch` products [m, k] × [k, n]."""
     g = w.graph

@@ -160,20 +160,25 @@ class _Tracer:
     def _block(self, arch: Architecture, index: int, times: int, x: Tensor, whole: bool) -> Tensor:
         w = self._writer(arch.at(index))
         y = block(w, index, x)
-        w.graph.release(x, y, *w.kept)  # the caller refers to the block's input until it returns
+        w.graph.release(*w.kept)
+        behind = self._writer(arch.at(index)) if whole else w  # what follows a block stands outside its checkpoint
+        z = w.s.adaptation.follow(behind, w.names.layer.replace("{i}", str(index)), y)
+        w.graph.release(x, y if whole else z)  # the caller refers to the block's input until it returns
         operations = w.graph.operations
         self._add(
             "block",
             w,
             x,
-            y,
+            y if whole else z,
             count=times,
             checkpointed=whole,
             skipped=last_kept_only_inputs(operations) if whole and self.s.stack.early_stop else 0,
             held=(*w.graph.cached_casts, *w.held),
             retained=self._retained(operations) if whole else (),
         )
-        return y
+        if whole and z is not y:
+            self._add("block", behind, y, z, count=times, held=behind.graph.cached_casts)
+        return z
 
     def _retained(self, operations: list[Operation]) -> tuple[Operation, ...]:
         if self.selective:

@@ -96,7 +96,7 @@ def test_llama_names_of_targets_become_the_family_s_own(llama_row: Row) -> None:
         ("hf-trainer", "accelerated-peft-bnb-foak", None, "hf-kernels"),
         ("hf-trainer", "foak-fast-kernels-liger", None, "hf-liger"),
         ("tensorflow", None, None, "hf-compile"),
-        ("nemo", None, None, "megatron"),
+        ("nemo", None, None, "nemo"),
         ("fms-fsdp", None, True, "torchtitan"),
     ],
 )

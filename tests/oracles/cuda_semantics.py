@@ -26,6 +26,7 @@ from unittest import mock
 
 import torch
 from torch.nn import functional
+from transformers import masking_utils
 
 _FP32 = (
     *("layer_norm", "native_layer_norm", "rms_norm", "group_norm", "rsqrt", "exp", "log", "reciprocal", "softplus"),
@@ -35,8 +36,8 @@ _FP32_UNLESS_TOLD = ("softmax.int", "log_softmax.int", "sum", "sum.dim_IntList",
 
 
 @contextlib.contextmanager
-def cuda_semantics() -> Iterator[None]:
-    """Within the block, CPU tensors follow CUDA's autocast lists, dropout and attention kernels."""
+def cuda_semantics(padded: bool = False) -> Iterator[None]:
+    """Within the block, CPU tensors follow CUDA's autocast lists, dropout and attention kernels. padded: masks hide something."""
     library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some are on CPU's list too, and replacing these warns
@@ -46,6 +47,7 @@ def cuda_semantics() -> Iterator[None]:
             library.impl(name, _with_float32_result(name), "AutocastCPU")
     try:
         with (
+            _whole_masks() if not padded else contextlib.nullcontext(),
             mock.patch.object(functional, "dropout", _dropout),
             mock.patch.object(functional, "rms_norm", _rms_norm),
             mock.patch.object(functional, "scaled_dot_product_attention", _attention),
@@ -59,6 +61,19 @@ def cuda_semantics() -> Iterator[None]:
             yield
     finally:
         library._destroy()
+
+
+@contextlib.contextmanager
+def _whole_masks() -> Iterator[None]:
+    """A mask of ones, as BART's decoder makes for itself, hides nothing and is dropped; fake ones hold no values to see that."""
+    with contextlib.ExitStack() as stack:
+        for name in ("_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa"):
+            stack.enter_context(mock.patch(f"transformers.masking_utils.{name}", _ignoring(getattr(masking_utils, name))))
+        yield
+
+
+def _ignoring(decide: Callable[..., bool]) -> Callable[..., bool]:
+    return lambda padding_mask, *args, **kwargs: decide(None, *args, **kwargs)
 
 
 def float32_statistics(func: Any, result: Any) -> Any:

@@ -21,6 +21,8 @@ from tests.oracles.inputs import INPUTS
 COMPRESSION = 8
 """Pixels a side of a latent: that of every VAE used here."""
 MAIN_INPUT = "latents"
+LEGACY = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
+"""The class of a published config that says Transformer2DModel."""
 
 
 def available() -> bool:
@@ -35,7 +37,7 @@ def make(config: Mapping[str, Any], dtype: torch.dtype, compute: torch.dtype) ->
     """
     import diffusers
 
-    base = getattr(diffusers, config["_class_name"])
+    base = getattr(diffusers, LEGACY.get(config.get("norm_type", ""), config["_class_name"]))
     values = {key: value for key, value in config.items() if not key.startswith("_")}
 
     def forward(self: Any, target: torch.Tensor, **inputs: Any) -> Any:

@@ -39,7 +39,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "m2m_100": {"model_type": "m2m_100", **_BART},
 }  # fmt: skip
 TARGETS = {name: ["q", "v"] if "t5" in name else ["q_proj", "v_proj"] for name in CONFIGS}
-CLASSIFIERS = ("t5", "t5-gated", "umt5", "bart", "mbart", "plbart")
 FIRST: dict[str, Any] = {"name": "freeze", "first": 2}
 LAST: dict[str, Any] = {"name": "freeze", "last": 2}
 BITFIT: dict[str, Any] = {"name": "bitfit"}
@@ -67,9 +66,6 @@ def parameter_cases() -> Iterator[dict[str, Any]]:
     for name in CONFIGS:
         for method in _methods(name):
             yield _case(name, method=method)
-    for name in CLASSIFIERS:
-        for method in (None, lora(name)):
-            yield _case(name, "sequence-classification", method=method)
 
 
 def flop_cases() -> Iterator[dict[str, Any]]:

@@ -99,7 +99,7 @@ def measure(
     gradients, inputs, activations). With `detail` also ``timeline`` (label, live raw bytes) and ``peak_live`` (what was
     alive at the peak, grouped).
     """
-    with fake_cuda() as tracker:
+    with fake_cuda(padding) as tracker:
         model = build(
             config,
             head=head,
@@ -208,7 +208,7 @@ _BUILD = ("head", "method", "precision", "attention", "checkpointing")
 
 
 def _kept(config: Mapping[str, Any], **case: Any) -> Counter[tuple[Any, ...]]:
-    with fake_cuda() as tracker:
+    with fake_cuda(case["padding"]) as tracker:
         model = build(config, **{k: case[k] for k in _BUILD}, device="cpu")
         sizes = {k: v for k, v in case.items() if k not in _BUILD}
         data = inputs(model, head=case["head"], **sizes)
@@ -268,10 +268,10 @@ def group(origins: list[Origin]) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def fake_cuda() -> Iterator[StorageTracker]:
+def fake_cuda(padded: bool = False) -> Iterator[StorageTracker]:
     """Fake tensors that follow CUDA's rules; gives the tracker to enter."""
     gc.collect()
-    with FakeTensorMode(allow_non_fake_inputs=True), cuda_semantics(), warnings.catch_warnings():
+    with FakeTensorMode(allow_non_fake_inputs=True), cuda_semantics(padded), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield StorageTracker()
     gc.collect()

@@ -142,8 +142,10 @@ WHOLE: tuple[Case, ...] = (
     {"name": "galore", "rank": 16, "targets": ["self_attn", "fc", "gate", "query"]},
     {"name": "lisa", "active_layers": 1},
     {"name": "lisa", "active_layers": 2},
+    {"name": "reft", "rank": 4, "positions": "f3+l2"},
+    {"name": "reft", "rank": 6, "positions": "l1", "layers": [1, 2]},
 )
-"""Methods that train the base's own weights."""
+"""Methods outside peft."""
 
 
 def _whole() -> Iterator[Case]:

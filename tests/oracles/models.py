@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import denoisers, layer_methods, pictures, sequence_methods, vision_inputs
+from tests.oracles import denoisers, layer_methods, pictures, reft, sequence_methods, vision_inputs
 from tests.oracles.inputs import make
 
 
@@ -61,7 +61,7 @@ DECODERS = {"input_ids": "AutoModelForSeq2SeqLM", "input_features": "AutoModelFo
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 """peft's task of a head: SEQ_CLS also trains a full copy of the classifier, next to the frozen original."""
 LAYER = re.compile(r"(?:(encoder|decoder)\.)?\b(?:block|layers|layer|h)\.(\d+)\.")
-EMBEDDING = re.compile(r"embed|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b")
+EMBEDDING = re.compile(r"embed(?!ding_norm)|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b")
 
 
 def build(
@@ -140,13 +140,15 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
         return _lora(model, method, head)
     if name in layer_methods.NAMES:
         return layer_methods.apply(model, method, head)
+    if name == "reft":
+        return reft.apply(model, method)
     if name == "galore":  # the optimizer does everything
         return model
     if name == "lisa":
-        layers = 1 + max(int(m.group(1)) for n, _ in model.named_parameters() if (m := LAYER.search(n)))
+        layers = 1 + max(int(m.group(2)) for n, _ in model.named_parameters() if (m := LAYER.search(n)))
         for parameter_name, parameter in model.named_parameters():
             found = LAYER.search(parameter_name)
-            parameter.requires_grad_(found is None or int(found.group(1)) >= layers - method["active_layers"])
+            parameter.requires_grad_(found is None or int(found.group(2)) >= layers - method["active_layers"])
         return model
     if name not in ("freeze", "bitfit"):
         raise ValueError(f"the oracle knows no method {name!r}")

@@ -60,6 +60,10 @@ def _outside(name: str, *args: Any, **kwargs: Any) -> Any:
         return tuple(t.numpy().copy() for t in made) if isinstance(made, tuple) else made.numpy().copy()
 
 
+def _nothing(*_: Any, **__: Any) -> None:
+    """In place of a Mock, which would remember its arguments and so keep tensors alive."""
+
+
 def _lengths(grids: Any, config: Any, *args: Any, **kwargs: Any) -> tuple[Any, None]:
     return _outside("get_vision_cu_seqlens", grids), None
 
@@ -78,7 +82,7 @@ _INDICES: dict[str, Any] = {
     "get_vision_attention_seqlens": _lengths,
     "get_vision_window_index": _windows,
     "get_vision_position_ids": _positions,
-    "get_max_seqlen": lambda *_, **__: None,
+    "get_max_seqlen": _nothing,
 }
 
 
@@ -88,7 +92,7 @@ def without_values(module: Any) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(torch.Tensor, "masked_scatter", _merge))
         if hasattr(module, "torch_compilable_check"):
-            stack.enter_context(mock.patch.object(module, "torch_compilable_check", lambda *_, **__: None))
+            stack.enter_context(mock.patch.object(module, "torch_compilable_check", _nothing))
         for name, replaced in _INDICES.items():
             if hasattr(module, name):
                 stack.enter_context(mock.patch.object(module, name, replaced))

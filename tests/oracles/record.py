@@ -10,21 +10,11 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import (
-    cases,
-    checkpoints,
-    float8,
-    flops,
-    memory,
-    methods_cases,
-    optimizers,
-    parameters,
-    sequence_cases,
-    vision_cases,
-)
+from tests.oracles import cases, checkpoints, float8, flops, memory, optimizers, parameters
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -51,22 +41,52 @@ def _published() -> Iterable[dict[str, Any]]:
             yield {"config": name, "head": head, "method": method}
 
 
-KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any]]] = {
-    "parameters": (lambda: [*cases.parameter_cases(), *_published()], _parameters),
-    "flops": (cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
-    "memory": (cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
-    "sequence-parameters": (sequence_cases.parameter_cases, _parameters),
-    "sequence-flops": (sequence_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
-    "optimizers": (optimizers.cases, lambda config, arguments: optimizers.measure(config, **arguments)),
-    "float8-memory": (float8.cases, lambda config, arguments: float8.measure(config, **arguments)),
-    "checkpoint-memory": (checkpoints.cases, lambda config, arguments: checkpoints.measure(config, **arguments)),
-    "vision-parameters": (vision_cases.parameter_cases, _parameters),
-    "vision-flops": (vision_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
-    "vision-memory": (vision_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
-    "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
-    "methods-parameters": (methods_cases.parameter_cases, _parameters),
-    "methods-flops": (methods_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
-    "methods-memory": (methods_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
+Kind = tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any], Mapping[str, Any]]
+"""What makes the cases, the oracle that answers (config, arguments), and the configs by name."""
+
+
+def _area(module: Any, prefix: str) -> dict[str, Kind]:
+    """Kinds of an area: a module with `parameter_cases`, `flop_cases` or `memory_cases`, and the CONFIGS that they name."""
+    configs = {**cases.CONFIGS, **getattr(module, "CONFIGS", {})}
+    kinds = {
+        "parameters": ("parameter_cases", _parameters),
+        "flops": ("flop_cases", lambda config, arguments: flops.measure(config, **arguments)),
+        "memory": ("memory_cases", lambda config, arguments: memory.measure(config, **arguments)),
+    }
+    return {
+        prefix + kind: (getattr(module, make), measure, configs)
+        for kind, (make, measure) in kinds.items()
+        if hasattr(module, make)
+    }
+
+
+def _areas() -> dict[str, Kind]:
+    """Every module named `<area>_cases`."""
+    found: dict[str, Kind] = {}
+    for path in sorted(Path(__file__).parent.glob("*_cases.py")):
+        found |= _area(import_module(f"tests.oracles.{path.stem}"), path.stem.removesuffix("cases").replace("_", "-"))
+    return found
+
+
+KINDS: dict[str, Kind] = {
+    **_area(cases, ""),
+    "parameters": (
+        lambda: [*cases.parameter_cases(), *_published()],
+        _parameters,
+        {**cases.CONFIGS, **PUBLISHED},
+    ),
+    "optimizers": (
+        optimizers.cases,
+        lambda config, arguments: optimizers.measure(config, **arguments),
+        cases.CONFIGS,
+    ),
+    "float8-memory": (float8.cases, lambda config, arguments: float8.measure(config, **arguments), cases.CONFIGS),
+    "checkpoint-memory": (
+        checkpoints.cases,
+        lambda config, arguments: checkpoints.measure(config, **arguments),
+        cases.CONFIGS,
+    ),
+    **_areas(),
 }
 
 
@@ -79,12 +99,7 @@ def record(kind: str, only: str | None = None) -> int:
     import torch
     import transformers
 
-    make, measure = KINDS[kind]
-    configs = {**cases.CONFIGS, **(PUBLISHED if kind == "parameters" else {})}
-    if kind.startswith("vision-"):
-        configs = vision_cases.CONFIGS
-    if kind.startswith("methods"):
-        configs |= methods_cases.CONFIGS
+    make, measure, configs = KINDS[kind]
     known = {row["id"]: row for row in load(kind)["cases"]} if only is not None else {}
     rows: dict[str, dict[str, Any]] = {}
     taken = 0
@@ -97,11 +112,12 @@ def record(kind: str, only: str | None = None) -> int:
         truth = measure(configs[case["config"]], arguments)
         taken += 1
         rows[name] = {"id": name, "config": case["config"], "arguments": arguments, "truth": truth}
+    used = {row["config"] for row in rows.values()}
     document = {
         "versions": optimizers.versions()
         if kind in ("optimizers", "float8-memory")
         else {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
-        "configs": configs,
+        "configs": {name: config for name, config in configs.items() if name in used},
         "cases": list(rows.values()),
     }
     DATA.mkdir(exist_ok=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-_COMMON: dict[str, Any] = {"hidden_size": 256, "num_hidden_layers": 3, "vocab_size": 2048, "pad_token_id": 0}
+from tests.oracles.cases import FIRST_TWO, LAST_ONE, lora_all
+
+_COMMON: dict[str, Any] = {"hidden_size": 256, "num_hidden_layers": 3, "vocab_size": 512, "pad_token_id": 0}
 CONFIGS: dict[str, dict[str, Any]] = {
     "mamba": {"model_type": "mamba", **_COMMON},
     "mamba-odd": {
@@ -75,14 +78,62 @@ CONFIGS.update(
             "block_ffn_dim_multiplier": 1.3, "tie_word_embeddings": False,
         },
         "nemotron_h": {
-            "model_type": "nemotron_h", "hidden_size": 256, "vocab_size": 2048, "hybrid_override_pattern": "M-M*-M", "mamba_num_heads": 8,
+            "model_type": "nemotron_h", "hidden_size": 256, "vocab_size": 512, "hybrid_override_pattern": "M-M*-M", "mamba_num_heads": 8,
             "mamba_head_dim": 32, "ssm_state_size": 32, "n_groups": 2, "chunk_size": 32, "num_attention_heads": 8,
             "num_key_value_heads": 2, "head_dim": 40, "intermediate_size": 640,
         },
     }
 )
 TARGETS: dict[str, list[str]] = {
-    "mamba": ["in_proj", "x_proj"],
-    "mamba-odd": ["in_proj"],
-    "falcon_mamba": ["x_proj", "embeddings"],
+    **{key: ["in_proj", "x_proj"] for key in ("mamba", "mamba-odd", "falcon_mamba")},
+    "jamba": ["in_proj", "x_proj", "q_proj"],
+    **{key: ["in_proj"] for key in ("mamba2", "mamba2-odd", "bamba", "granitemoehybrid", "granitemoehybrid-dense", "zamba2", "zamba2-rope")},
+    **{key: ["in_proj", "q_proj", "v_proj"] for key in ("falcon_h1", "falcon_h1-normed", "nemotron_h")},
+    "qwen3_next": ["in_proj_qkvz", "out_proj", "q_proj"],
+    **{key: ["in_proj_qkv", "in_proj_z", "q_proj"] for key in ("qwen3_5_text", "qwen3_5_moe_text")},
+    **{key: ["in_proj", "q_proj"] for key in ("lfm2", "lfm2-odd", "lfm2_moe")},
 }
+"""What LoRA adapts in each config, beside all-linear."""
+REFUSED = ("mamba", "falcon_mamba", "falcon_h1", "nemotron_h")
+"""peft refuses all-linear for these, since it reaches out_proj."""
+LOOPED = ("mamba", "mamba-odd", "falcon_mamba", "jamba")
+"""A loop over tokens: shorter sequences keep the recording fast."""
+
+
+def _lora(name: str) -> dict[str, Any]:
+    return {"name": "lora", "rank": 8, "targets": TARGETS[name]}
+
+
+def _size(name: str, looped: int, odd: int) -> dict[str, Any]:
+    if name.endswith("odd"):
+        return {"batch": 3, "seq": odd}
+    return {"batch": 2, "seq": looped} if name in LOOPED else {"batch": 4, "seq": 160}
+
+
+def parameter_cases() -> Iterator[dict[str, Any]]:
+    """Every config with every method."""
+    for name in CONFIGS:
+        for method in (None, _lora(name), lora_all(), FIRST_TWO, LAST_ONE):
+            if method is None or method.get("targets") != "all-linear" or not name.startswith(REFUSED):
+                yield {"config": name, "head": None, "method": method}
+
+
+def flop_cases() -> Iterator[dict[str, Any]]:
+    """Every config, full and with LoRA, with checkpointing and without."""
+    for name in CONFIGS:
+        for method in (None, _lora(name)):
+            for checkpointing in (False, True):
+                yield {
+                    "config": name, "head": None, "method": method, "attention": "eager", "checkpointing": checkpointing,
+                    **_size(name, 64, 45),
+                }  # fmt: skip
+
+
+def memory_cases() -> Iterator[dict[str, Any]]:
+    """Every config in three precisions, with checkpointing, and with LoRA."""
+    for name in CONFIGS:
+        case = {"config": name, "head": None, "attention": "eager", **_size(name, 40, 37)}
+        for precision in ("fp32", "bf16", "bf16-mixed"):
+            yield {**case, "method": None, "precision": precision}
+        yield {**case, "method": None, "precision": "fp32", "checkpointing": True}
+        yield {**case, "method": _lora(name), "precision": "bf16-autocast"}

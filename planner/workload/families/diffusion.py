@@ -16,7 +16,7 @@ from planner.workload.dit import (
     PixArtFront,
     PixArtOutput,
 )
-from planner.workload.families.fields import Fields, family
+from planner.workload.families.fields import FAMILIES, Fields, family
 from planner.workload.joint import Continued, JointAttention, JointBlock, JointFront, SingleBlock
 
 FLUX_PACKING = 2
@@ -71,6 +71,16 @@ def _width(f: Fields, channels: int, patch: int) -> tuple[int, float]:
     """Values of a token in the output, and the share of them that are noise and not its variance."""
     out = f.size("out_channels", default=channels)
     return patch * patch * out, 0.5 if out == 2 * channels else 1.0
+
+
+@family("Transformer2DModel")
+def _(f: Fields) -> Architecture:
+    """The class that published DiT and PixArt configs name; diffusers tells them apart by their norms."""
+    _only(f, "norm_type", "ada_norm_zero", "ada_norm_single")
+    if f.config.get("patch_size") is None:
+        raise PlanError("model.patch_size", None, "is missing: without patches it is no diffusion transformer", "Add it.")
+    kind = "PixArtTransformer2DModel" if f.config.get("norm_type") == "ada_norm_single" else "DiTTransformer2DModel"
+    return FAMILIES[kind](Fields({**f.config, "_class_name": kind}))
 
 
 @family("DiTTransformer2DModel")

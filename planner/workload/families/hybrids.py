@@ -5,7 +5,7 @@ Fields that a config leaves out have the defaults of transformers 5.24 `configur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,12 @@ from planner.workload.shared_transformer import MambaBlock, SharedTransformer
 from planner.workload.single_branch import SingleBranch
 from planner.workload.state_space_dual import StateSpaceDual
 
-_LEGACY = {"mamba": "linear_attention", "mamba2": "linear_attention", "conv": "linear_attention", "attention": "full_attention"}
+_LEGACY = {
+    "mamba": "linear_attention",
+    "mamba2": "linear_attention",
+    "conv": "linear_attention",
+    "attention": "full_attention",
+}
 _FEED_FORWARD: dict[str, Any] = {
     "gate": "feed_forward.gate_proj",
     "up": "feed_forward.up_proj",
@@ -57,7 +62,7 @@ def of_all(f: Fields, kinds: list[str]) -> list[str]:
     return kinds
 
 
-def periodic(variants: list[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+def periodic(variants: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     """The shortest period of the layers' traits."""
     count = len(variants)
     for period in range(1, count):
@@ -181,7 +186,11 @@ def _(f: Fields) -> Architecture:
 
 @family("falcon_h1")
 def _(f: Fields) -> Architecture:
-    inner = expanded(f) if "mamba_d_ssm" in f.config and f.config["mamba_d_ssm"] is None else f.size("mamba_d_ssm", default=1024)
+    inner = (
+        expanded(f)
+        if "mamba_d_ssm" in f.config and f.config["mamba_d_ssm"] is None
+        else f.size("mamba_d_ssm", default=1024)
+    )
     gate = "plain"
     if f.flag("mamba_rms_norm", False):
         gate = "norm-first" if f.flag("mamba_norm_before_gate", True) else "normed"
@@ -222,7 +231,10 @@ def _(f: Fields) -> Architecture:
     kinds = _pattern(f)
     if "moe" in kinds:
         raise PlanError(
-            "model.layers_block_type", "moe", "is not covered for nemotron_h", "Use mlp, linear_attention and full_attention layers."
+            "model.layers_block_type",
+            "moe",
+            "is not covered for nemotron_h",
+            "Use mlp, linear_attention and full_attention layers.",
         )
     bias = f.flag("use_bias", False)
     mixer = StateSpaceDual(
@@ -252,7 +264,7 @@ def _(f: Fields) -> Architecture:
         "full_attention": {"layout": SingleBranch((names.query, names.key, names.value, names.out))},
         "mlp": {"layout": SingleBranch((names.up, names.down), mixes=False)},
     }
-    made = llama(
+    return llama(
         Fields({"num_attention_heads": 32, "intermediate_size": 21504, **f.config, "num_hidden_layers": len(kinds)}),
         kv_heads=8,
         head_dim=128,
@@ -264,14 +276,26 @@ def _(f: Fields) -> Architecture:
         names=names,
         variants=periodic([parts[kind] for kind in kinds]),
     )
-    return made
 
 
 @family("zamba2")
 def _(f: Fields) -> Architecture:
-    hidden, heads, count = f.size("hidden_size"), f.size("n_mamba_heads", default=8), f.size("num_mem_blocks", default=1)
+    hidden, heads, count = (
+        f.size("hidden_size"),
+        f.size("n_mamba_heads", default=8),
+        f.size("num_mem_blocks", default=1),
+    )
     default = ["linear_attention"] * 6 + (["hybrid"] + ["linear_attention"] * 5) * 7
-    default = [*default[:-1], "hybrid", "linear_attention", "linear_attention", "linear_attention", "hybrid", "linear_attention", "linear_attention"]
+    default = [
+        *default[:-1],
+        "hybrid",
+        "linear_attention",
+        "linear_attention",
+        "linear_attention",
+        "hybrid",
+        "linear_attention",
+        "linear_attention",
+    ]
     kinds = of_all(f, layer_kinds(f, ("layers_block_type", "layer_types"), ("linear_attention", "hybrid"), default))
     inner, bias = expanded(f), f.flag("add_bias_linear", False)
     mixer = StateSpaceDual(
@@ -307,7 +331,9 @@ def _(f: Fields) -> Architecture:
     attention_heads = f.size("num_attention_heads", default=32)
     head = 2 * hidden // attention_heads
     return llama(
-        Fields({"intermediate_size": 4 * hidden, "hidden_act": "gelu", **f.config, "num_attention_heads": attention_heads}),
+        Fields(
+            {"intermediate_size": 4 * hidden, "hidden_act": "gelu", **f.config, "num_attention_heads": attention_heads}
+        ),
         head_dim=head,
         rotary=1.0 if f.flag("use_mem_rope", False) else 0.0,
         mlp_bias=bias,

@@ -53,7 +53,10 @@ def interleaved(f: Fields) -> list[str]:
 def _(f: Fields) -> Architecture:
     if f.flag("output_router_logits", False):
         raise PlanError(
-            "model.output_router_logits", True, "adds a balancing loss, which is not covered", "Use false, transformers' default."
+            "model.output_router_logits",
+            True,
+            "adds a balancing loss, which is not covered",
+            "Use false, transformers' default.",
         )
     kinds, step, dense = interleaved(f), f.size("decoder_sparse_step", default=1), f.config.get("mlp_only_layers") or []
     mixer = delta_net(f, grouped=True)
@@ -196,7 +199,10 @@ def _(f: Fields) -> Architecture:
 def _(f: Fields) -> Architecture:
     if f.flag("output_router_logits", False):
         raise PlanError(
-            "model.output_router_logits", True, "adds a balancing loss, which is not covered", "Use false, transformers' default."
+            "model.output_router_logits",
+            True,
+            "adds a balancing loss, which is not covered",
+            "Use false, transformers' default.",
         )
     experts = Experts(
         count=f.size("num_experts", default=256),

@@ -43,6 +43,7 @@ class Adaptation:
     merged: writes a parameter with its update added, where the sum itself is what the model uses: (writer, path, parameter) to the sum.
     loaded: adapters in memory, of which one is active.
     tokens: token embeddings that are trained beside the frozen table.
+    follow: writes what follows a whole block: (writer, layer path, its output) to the output.
     finish: writes what follows the loss: (writer, loss, added parameters with how often each occurs) to the loss.
     stepped: what the optimizer does with the trained parameters: (optimizer, task) to its step.
     sharding: does the method work when weights or optimizer states are sharded?
@@ -75,6 +76,7 @@ class Adaptation:
     sharding: bool = True
     bases: tuple[str, ...] = ("nf4", "nf4-dq", "int8", "int4")
     notes: tuple[str, ...] = ()
+    follow: Callable[[Writer, str, Tensor], Tensor] = field(default=lambda w, layer, y: y)
     finish: Finish = field(default=lambda w, loss, added: loss)
     stepped: Stepped = field(default=lambda optimizer, task: optimizer.step(task))
 

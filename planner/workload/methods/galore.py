@@ -64,7 +64,10 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         # the optimizer projects what stands in blocks
         placed = [Trained(t.parameter, t.times, "block" if low else "head") for t, low in parts]
         step = find_optimizer("galore").step(replace(task, trained=placed, rank=rank, every=period))
-        scratch = max((_renewal(t.parameter, task, float(rank)) for t, low in parts if low), default=0.0)
+        scratch = before = 0.0
+        for parameter in (t.parameter for t, low in parts if low):
+            scratch = max(scratch, _renewal(parameter, task, float(rank), before))
+            before = _left(parameter, task, float(rank))
         return replace(step, temporaries=max(step.temporaries, scratch))
 
     return Adaptation(
@@ -78,15 +81,20 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
     )
 
 
-def _renewal(p: Parameter, task: Task, rank: float) -> float:
+def _renewal(p: Parameter, task: Task, rank: float, before: float) -> float:
     """Scratch of one projector's renewal [bytes] (galore_torch.GaLoreProjector): singular vectors of both sides in fp32, a cast of the gradient,
-    and the factor that is not used; or the update projected back and scaled, beside its low-rank form."""
+    and the factor that is not used; or the update projected back and scaled, beside its low-rank form. before: left by the parameter before."""
     (m, n), small = p.shape, min(p.shape)
     element = BYTES[task.dtype(p)]
     copy = 0.0 if element == 4 else 4.0 * p.numel
     r = min(rank, small)
     renewal = 4.0 * (m * small + small * n + small) + copy + 4.0 * r * (r + max(m, n))
-    return max(renewal, element * (2 * p.numel + 3 * max(m, n) * r))
+    return max(renewal + before, element * (2 * p.numel + 3 * max(m, n) * r))
+
+
+def _left(p: Parameter, task: Task, rank: float) -> float:
+    """What the loop's variables still hold while the next parameter is projected [bytes]: the update, the denominator, the projected gradient."""
+    return BYTES[task.dtype(p)] * (p.numel + 2 * max(p.shape) * min(rank, *p.shape))
 
 
 register(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Match = Callable[[str], bool]
 
+_DIFFUSERS = ("to_q", "to_k", "to_v", "to_out.0")
 DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
     "t5": ("q", "v"),
     "mt5": ("q", "v"),
@@ -36,8 +37,15 @@ DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
     "phi3": ("qkv_proj",),
     "yolos": ("query", "value"),
     "videomae": ("query", "value"),
-}
-"""What peft adapts when no target is given (peft.utils.constants); q_proj and v_proj for the others."""
+    **dict.fromkeys(("DiTTransformer2DModel", "PixArtTransformer2DModel"), _DIFFUSERS),
+    "SD3Transformer2DModel": (*_DIFFUSERS, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+    "FluxTransformer2DModel": (
+        *_DIFFUSERS, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
+        "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
+    ),
+}  # fmt: skip
+"""What peft adapts when no target is given (peft.utils.constants), and for diffusion transformers the training scripts of diffusers;
+q_proj and v_proj for the others."""
 REFUSED: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"), ("out_proj", "conv1d")
 )
