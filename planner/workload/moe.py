@@ -174,20 +174,35 @@ def grouped(w: Writer, path: str, x: Tensor, experts: Experts, out: float) -> Te
     needs = x.requires_grad or weight.requires_grad
     y = g.new((rows, out), x.dtype, needs, "grouped_linear")
     saved = ([x] if weight.requires_grad else []) + ([weight] if x.requires_grad and not quantized else [])
-    each = rows / experts.here
-    forward: tuple[Kernel, ...] = (matmul_kernel(each, out, inner, x.dtype, batch=experts.here),)
-    backward = []
+    each, scaled, product, casts = rows / experts.here, w.s.formats.scaled, x.dtype, list[Kernel]()
+    if scaled is not None and scaled.library == "transformer-engine" and scaled.takes(weight) and not quantized:
+        # Transformer Engine's GroupedLinear; torchao leaves stacked weights alone
+        product, kept = scaled.recipe.product, g.new(x.shape, scaled.recipe.stored, False, "quantized_columns")
+        casts = scaled.cast(x.bytes, x.numel, scaled.copies)
+        if not scaled.cached:
+            casts += scaled.cast(weight.bytes, weight.numel, scaled.copies)
+        g.add_operation("quantize", "elementwise", (x,), (kept,), (), casts, ())
+        saved = [kept if t is x else t for t in saved]
+    forward: tuple[Kernel, ...] = (matmul_kernel(each, out, inner, product, batch=experts.here),)
+    backward = scaled.cast(y.bytes, y.numel, scaled.copies) if scaled is not None and casts and needs else []
     if x.requires_grad:
-        backward.append(matmul_kernel(each, inner, out, x.dtype, batch=experts.here, layout="dgrad"))
+        backward.append(matmul_kernel(each, inner, out, product, batch=experts.here, layout="dgrad"))
     if weight.requires_grad:
-        backward.append(matmul_kernel(out, inner, each, x.dtype, batch=experts.here, layout="wgrad"))
+        backward.append(matmul_kernel(out, inner, each, product, batch=experts.here, layout="wgrad"))
     scratch = 0.0
     if quantized:
         full = weight.numel * BYTES[x.dtype]
         unpack = Kernel("dequantize", 0.53 * weight.numel + full)
         forward, backward, scratch = (unpack, *forward), [unpack, *backward] if backward else [], full / experts.here
     g.add_operation(
-        "grouped_linear", "matmul", (x, weight), (y,), saved, forward, backward, temporary=(scratch, scratch)
+        "grouped_linear",
+        "matmul",
+        (x, *(t for t in saved if t is not x and t is not weight), weight),
+        (y,),
+        saved,
+        forward,
+        backward,
+        temporary=(scratch, scratch),
     )
     return y
 

@@ -94,3 +94,16 @@ def test_scales_are_counted() -> None:
 def test_impossible_formats_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message):
         plan(**changes)
+
+
+def test_experts_multiply_in_fp8_under_transformer_engine() -> None:
+    model = {"base": "mistralai/Mixtral-8x7B-v0.1", "num_hidden_layers": 1}
+    options = {"model": model, "hardware": {"gpu": "H200 SXM 141GB"}, "batch": {"micro": 4, "seq_len": 2048}}
+    low, plain = (plan(stack="megatron", precision=p, **options) for p in ("fp8", "bf16"))
+    assert low.flops_per_step == plain.flops_per_step
+    assert low.parameters == plain.parameters
+    assert memory(low, "memory/weights/quantized_copies") > 2 * 0.9 * 8 * 3 * 4096 * 14336
+    products = [
+        sum(t.value for t in e.terms if t.name.startswith("time/") and t.name.endswith("/matmul")) for e in (low, plain)
+    ]
+    assert products[0] < 0.8 * products[1]
