@@ -43,7 +43,7 @@ def test_half_of_the_peaks_are_within_half_a_percent() -> None:
         abs(tensor_peak(engine_estimate(p.values[0], p.values[1]["arguments"])) / p.values[1]["truth"]["peak"] - 1)
         for p in cases("memory")
     ]
-    assert len(errors) >= 60
+    assert len(errors) >= 90
     assert statistics.median(errors) < 0.005
 
 
@@ -118,7 +118,7 @@ FAMILIES = (
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_parameters_of_random_configs(model_type: str) -> None:
-    @settings(max_examples=12)
+    @settings(max_examples=6)
     @given(st.data())
     def check(data: st.DataObject) -> None:
         config = data.draw(drawn_config(model_type))
