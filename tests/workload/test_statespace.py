@@ -43,7 +43,7 @@ def test_half_of_the_peaks_are_within_half_a_percent() -> None:
         abs(tensor_peak(engine_estimate(p.values[0], p.values[1]["arguments"])) / p.values[1]["truth"]["peak"] - 1)
         for p in cases("memory")
     ]
-    assert len(errors) >= 60
+    assert len(errors) >= 100
     assert statistics.median(errors) < 0.005
 
 
@@ -99,7 +99,8 @@ def drawn_config(draw: st.DrawFn, model_type: str) -> dict[str, Any]:
     kinds = draw(st.lists(st.sampled_from(["mamba", "hybrid" if model_type == "zamba2" else "attention"]), min_size=layers, max_size=layers))
     if model_type == "zamba2":
         return {
-            **attends, "num_key_value_heads": heads, "layers_block_type": kinds, "n_mamba_heads": heads, "mamba_d_state": 5, "adapter_rank": draw(small),
+            **attends, "tie_word_embeddings": True, "num_key_value_heads": heads, "layers_block_type": kinds,
+            "n_mamba_heads": heads, "mamba_d_state": 5, "adapter_rank": draw(small),
             "num_mem_blocks": draw(small), "use_shared_attention_adapter": draw(flag), "use_mem_rope": draw(flag),
         }  # fmt: skip
     ssm = {"mamba_n_heads": heads, "mamba_d_state": draw(st.integers(1, 9)), "mamba_proj_bias": draw(flag), "attention_bias": draw(flag)}
@@ -118,7 +119,7 @@ FAMILIES = (
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_parameters_of_random_configs(model_type: str) -> None:
-    @settings(max_examples=12)
+    @settings(max_examples=6)
     @given(st.data())
     def check(data: st.DataObject) -> None:
         config = data.draw(drawn_config(model_type))

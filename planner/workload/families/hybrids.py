@@ -298,6 +298,13 @@ def _(f: Fields) -> Architecture:
     ]
     kinds = of_all(f, layer_kinds(f, ("layers_block_type", "layer_types"), ("linear_attention", "hybrid"), default))
     inner, bias = expanded(f), f.flag("add_bias_linear", False)
+    if not f.flag("tie_word_embeddings", True):
+        raise PlanError(
+            "model.tie_word_embeddings",
+            False,
+            "also parts the blocks that layers of zamba2 share, which is not covered",
+            "Use true, as the published models do.",
+        )
     mixer = StateSpaceDual(
         heads=heads,
         head=f.divided(inner, heads, "n_mamba_heads"),
@@ -337,7 +344,7 @@ def _(f: Fields) -> Architecture:
         head_dim=head,
         rotary=1.0 if f.flag("use_mem_rope", False) else 0.0,
         mlp_bias=bias,
-        tied=f.flag("tie_word_embeddings", True),
+        tied=True,
         embeddings_reread=True,
         names=Names(**_FEED_FORWARD),
         variants=tuple(variants),
