@@ -80,7 +80,8 @@ def select(
                 "Give a list of module names, or say the layers in the expression.",
             )
         if targets == "all-linear":
-            wanted = _all_but(head, arch.names.classifier)
+            # peft keeps a classifier out by its task; the tasks know no head of a speech model
+            wanted = _all_but(head, arch.names.classifier if not arch.outputs else head)
         else:
             wanted = _matching(targets, arch, extra)
     else:
