@@ -89,7 +89,8 @@ class Architecture:
     outputs: heads of its own, beside or in place of the usual ones; when there are any, the model offers just these.
     batched_positions: learned positions are looked up for every sequence of the batch (Whisper).
     cross: attention over a tower's output in every block · position_bias: what self-attention adds to its scores.
-    key_unbiased: keys have no bias where queries and values have one (Whisper) · wide_down: the MLP's hidden values take the storage type of its last weight (T5).
+    key_unbiased: keys have no bias where queries and values have one (Whisper) · wide_down: the MLP's hidden values take the
+    storage type of its last weight (T5).
     final_dropout: behind the final norm · output_scaled: the head's input is scaled · logit_offset: a bias that is a buffer
     is added to the logits · plain_loss: the loss takes the logits as they are, without a copy in fp32.
     fixed_positions: sinusoidal positions as a frozen parameter (`parameter`), a buffer (`buffer`), or learned ones.

@@ -15,7 +15,11 @@ _BART: dict[str, Any] = {
     "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0,
 }  # fmt: skip
 _WHISPER: dict[str, Any] = {
-    **_BART, "max_source_positions": 300, "max_target_positions": 200, "num_mel_bins": 40, "pad_token_id": 2,
+    **_BART,
+    "max_source_positions": 300,
+    "max_target_positions": 200,
+    "num_mel_bins": 40,
+    "pad_token_id": 2,
 }
 _WAVE: dict[str, Any] = {
     "hidden_size": 384, "num_hidden_layers": 3, "num_attention_heads": 6, "intermediate_size": 1536, "conv_dim": [128] * 7,

@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, checkpoints, encdec_cases, float8, flops, memory, optimizers, parameters, sequence_cases
+from tests.oracles import (
+    cases,
+    checkpoints,
+    encdec_cases,
+    float8,
+    flops,
+    memory,
+    optimizers,
+    parameters,
+    sequence_cases,
+)
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"

@@ -16,12 +16,16 @@ from planner.workload.speech import CharacterLoss, ClipClassifier, MelWindow, Wa
 def _(f: Fields) -> Architecture:
     positions = f.size("max_source_positions", default=1500)
     targets = f.size("max_target_positions", default=448)
-    shared = {"key_unbiased": True, "query_scaled": True, "fresh_rotary": True, "embedding_scaled": False, "dropout": 0.0}
+    shared = {
+        "key_unbiased": True,
+        "query_scaled": True,
+        "fresh_rotary": True,
+        "embedding_scaled": False,
+        "dropout": 0.0,
+    }
     encoder = bart_stack(f, "encoder", learned_positions=positions, max_positions=None, **shared)
     decoder = bart_stack(f, "decoder", learned_positions=targets, max_positions=targets, **shared)
-    decoder_names = replace(
-        decoder.names, embedding="model.decoder.embed_tokens", embedding_norm="", head="proj_out"
-    )
+    decoder_names = replace(decoder.names, embedding="model.decoder.embed_tokens", embedding_norm="", head="proj_out")
     return replace(
         decoder,
         cross=Cross(),
