@@ -135,6 +135,7 @@ class Architecture:
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
     outputs: heads of its own, beside or in place of the usual ones; when there are any, the model offers just these.
+    batched_positions: learned positions are looked up for every sequence of the batch (Whisper).
     cross: attention over a tower's output in every block · position_bias: what self-attention adds to its scores.
     wide_down: the MLP's hidden values take the storage type of its last weight (T5).
     final_dropout: behind the final norm · output_scaled: the head's input is scaled · logit_offset: a bias that is a buffer
@@ -210,6 +211,7 @@ class Architecture:
     logit_offset: bool = False
     plain_loss: bool = False
     fixed_positions: Literal["", "parameter", "buffer"] = ""
+    batched_positions: bool = False
     cross: Cross | None = None
     position_bias: RelativeBias | None = None
     attention_softcap: bool = False

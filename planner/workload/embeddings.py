@@ -49,6 +49,8 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         x = w.norm(n.early_norm, x, arch.hidden)
     if arch.fixed_positions == "buffer":
         x = g.add(x, sinusoids(w))
+    elif arch.batched_positions:
+        x = g.add(x, lookup(w, n.positions, arch.learned_positions, arch.hidden, w.t))
     elif arch.learned_positions:
         x = g.add(x, positions(w, n.positions, arch.learned_positions))
     x = leave(w, x)

@@ -255,6 +255,10 @@ class Graph:
         self.operations.append(Operation("expand", "elementwise", (x,), (y,), (), (), back, alias=y.numel == x.numel))
         return y
 
+    def input(self, shape: tuple[float, ...], dtype: str, name: str) -> Tensor:
+        """Data of the batch: in memory before the step, as the batch itself is."""
+        return Tensor(shape, dtype, Storage(0.0, self.category, name), False)
+
     def leaf(self, x: Tensor) -> Tensor:
         """`x.requires_grad_(True)` on a tensor without history: autograd refers to it until backward is over."""
         x.requires_grad = True

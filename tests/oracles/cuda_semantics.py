@@ -68,7 +68,9 @@ def _whole_masks() -> Iterator[None]:
     """A mask of ones, as BART's decoder makes for itself, hides nothing and is dropped; fake ones hold no values to see that."""
     with contextlib.ExitStack() as stack:
         for name in ("_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa"):
-            stack.enter_context(mock.patch(f"transformers.masking_utils.{name}", _ignoring(getattr(masking_utils, name))))
+            stack.enter_context(
+                mock.patch(f"transformers.masking_utils.{name}", _ignoring(getattr(masking_utils, name)))
+            )
         yield
 
 

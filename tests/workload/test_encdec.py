@@ -96,7 +96,11 @@ def test_the_target_is_as_long_as_the_source_unless_the_run_says_otherwise() -> 
     ("config", "arguments", "message"),
     [
         ("bart", {"seq": 64, "target_len": 600}, r"batch\.target_len: '600' is more than the 512 positions"),
-        ("t5", {"seq": 64, "head": "sequence-classification"}, r"head: 'sequence-classification' does not exist for t5"),
+        (
+            "t5",
+            {"seq": 64, "head": "sequence-classification"},
+            r"head: 'sequence-classification' does not exist for t5",
+        ),
         ("t5", {"seq": 64, "method": {"name": "freeze", "first": 7}}, "more than the model's 6 layers"),
         ("t5", {"seq": 64, "method": {"name": "bitfit"}}, "has no biases"),
     ],

@@ -108,7 +108,7 @@ def bart_stack(f: Fields, side: str, **changes: Any) -> Architecture:
     """One side, `encoder` or `decoder`: LayerNorm, biases everywhere, a plain MLP."""
     hidden, heads = f.size("d_model"), f.size(f"{side}_attention_heads")
     positions = f.size("max_position_embeddings", default=changes.pop("positions", 1024))
-    dropout = f.fraction("dropout", default=0.1)
+    dropout = f.fraction("dropout", default=changes.pop("dropout", 0.1))
     stack = Architecture(
         model_type=f.config["model_type"],
         hidden=hidden,

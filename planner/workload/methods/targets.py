@@ -108,8 +108,8 @@ def select(
                 "Give a list of module names, or say the layers in the expression.",
             )
         if targets == "all-linear":
-            # with heads of their own, peft keeps none out: it knows only language models' and sequence classifiers'
-            wanted = (lambda path: True) if arch.outputs and not arch.imported else _all_but(head, arch.names.classifier)
+            # with heads of their own, peft keeps out only the decoder's language model: its tasks know no other
+            wanted = _all_but(head, head if arch.outputs and not arch.imported else arch.names.classifier)
         else:
             wanted = _matching(targets, arch, extra)
     else:
