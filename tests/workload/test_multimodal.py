@@ -21,7 +21,8 @@ def cases(kind: str) -> list[Any]:
 
 def sized(case: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a parameter case, with the sizes that its model needs."""
-    return {**case["arguments"], "seq": 256, "attention": "sdpa", **SIZES.get(case["config"], {})}
+    default = {} if case["config"] in DIFFUSION else {"seq": 256, "images": 2}
+    return {**case["arguments"], "attention": "sdpa", **default, **SIZES.get(case["config"], {})}
 
 
 @pytest.mark.parametrize(("config", "case"), cases("parameters"))
@@ -55,7 +56,8 @@ def test_most_peaks_are_within_a_third_of_a_percent() -> None:
 
 def by_name(name: str, **arguments: Any) -> dict[str, Any]:
     head = "denoising" if name in DIFFUSION else "causal-lm"
-    return {"head": head, "attention": "sdpa", "batch": 3, "seq": 256, **SIZES.get(name, {"images": 2}), **arguments}
+    default = {} if name in DIFFUSION else {"seq": 256, "images": 2}
+    return {"head": head, "attention": "sdpa", "batch": 3, **default, **SIZES.get(name, {}), **arguments}
 
 
 LIVE: dict[str, Any] = {
