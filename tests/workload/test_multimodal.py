@@ -155,3 +155,16 @@ def test_unknown_classes_and_conventions_are_refused() -> None:
         read_config({**DIFFUSION["dit"], "norm_type": "layer_norm"})
     with pytest.raises(PlanError, match=r"model\.caption_projection_dim"):
         read_config({**DIFFUSION["sd3"], "caption_projection_dim": 64})
+
+
+def test_images_are_cut_into_tiles() -> None:
+    config = {
+        **VISION_LANGUAGE["llava"], "model_type": "llava_next",
+        "image_grid_pinpoints": [[112, 224], [224, 112], [224, 224], [336, 112], [112, 336]],
+    }  # fmt: skip
+    arguments = {"precision": "bf16", "method": None, "attention": "sdpa", "batch": 2, "seq": 800, "images": 2}
+    e = engine_estimate(config, arguments)
+    assert e.parameters == parameters.count(config)["total"]
+    assert tensor_peak(e) == pytest.approx(memory.measure(config, **arguments)["peak"], rel=0.03)
+    with pytest.raises(PlanError, match="cannot hold 3 images of 336 tokens"):
+        engine_estimate(config, {**arguments, "images": 3})
