@@ -456,6 +456,8 @@ def _batch(run: Run, arch: Architecture, virtual: int, notes: list[str]) -> Batc
         batch = batch.model_copy(update={"seq_len": _sequence(run, arch, virtual, notes)})
     for front in fronts:
         batch = front.resolve(batch)
+        if note := getattr(front, "note", ""):
+            notes.append(note)
     if arch.merge is not None:
         arch.merge.check(batch)
     return batch

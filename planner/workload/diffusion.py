@@ -36,6 +36,10 @@ class Latents:
     text: int = 0
 
     @property
+    def note(self) -> str:
+        return "Latents and the text's states are precomputed: VAE and text encoders run outside of the step."
+
+    @property
     def fields(self) -> tuple[str, ...]:
         return ("image_size", "seq_len") if self.text else ("image_size",)
 

@@ -37,6 +37,10 @@ class PackedPatches:
     window: int = 0
 
     @property
+    def note(self) -> str:
+        return "All images are squares of batch.image_size, which are cut into patches as they are."
+
+    @property
     def fields(self) -> tuple[str, ...]:
         return ("images", "image_size")
 

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from transformers import vision_utils
+from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
 from tests.oracles.inputs import INPUTS, Data
 
@@ -127,6 +128,12 @@ def picture_data(
         data["pixel_values"] = torch.empty((count * side * side, values))
         data["position_ids"] = torch.empty((3, batch, seq), dtype=torch.long)  # the model makes them of the tokens' types
         data["image_grid_thw"] = numpy.array([[1, side, side]] * count)
+        return data
+    if config.model_type == "llava_next":
+        side, tile = image_size or 2 * vision.image_size, vision.image_size
+        tiles = image_size_to_num_patches([side, side], config.image_grid_pinpoints, tile)
+        data["pixel_values"] = torch.empty((batch * images, tiles, 3, tile, tile))
+        data["image_sizes"] = [[side, side]] * (batch * images)
         return data
     size = image_size or vision.image_size
     height, width = size if isinstance(size, list | tuple) else (size, size)

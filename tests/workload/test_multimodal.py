@@ -21,7 +21,8 @@ def cases(kind: str) -> list[Any]:
 
 def sized(case: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a parameter case, with the sizes that its model needs."""
-    return {**case["arguments"], "seq": 256, "attention": "sdpa", **SIZES.get(case["config"], {})}
+    default = {} if case["config"] in DIFFUSION else {"seq": 256, "images": 2}
+    return {**case["arguments"], "attention": "sdpa", **default, **SIZES.get(case["config"], {})}
 
 
 @pytest.mark.parametrize(("config", "case"), cases("parameters"))
@@ -49,13 +50,14 @@ def test_most_peaks_are_within_a_third_of_a_percent() -> None:
         abs(tensor_peak(engine_estimate(p.values[0], p.values[1]["arguments"])) / p.values[1]["truth"]["peak"] - 1)
         for p in cases("memory")
     ]
-    assert len(errors) >= 150
+    assert len(errors) >= 45
     assert statistics.median(errors) < 0.0033
 
 
 def by_name(name: str, **arguments: Any) -> dict[str, Any]:
     head = "denoising" if name in DIFFUSION else "causal-lm"
-    return {"head": head, "attention": "sdpa", "batch": 3, "seq": 256, **SIZES.get(name, {"images": 2}), **arguments}
+    default = {} if name in DIFFUSION else {"seq": 256, "images": 2}
+    return {"head": head, "attention": "sdpa", "batch": 3, **default, **SIZES.get(name, {}), **arguments}
 
 
 LIVE: dict[str, Any] = {
@@ -153,3 +155,16 @@ def test_unknown_classes_and_conventions_are_refused() -> None:
         read_config({**DIFFUSION["dit"], "norm_type": "layer_norm"})
     with pytest.raises(PlanError, match=r"model\.caption_projection_dim"):
         read_config({**DIFFUSION["sd3"], "caption_projection_dim": 64})
+
+
+def test_images_are_cut_into_tiles() -> None:
+    config = {
+        **VISION_LANGUAGE["llava"], "model_type": "llava_next",
+        "image_grid_pinpoints": [[112, 224], [224, 112], [224, 224], [336, 112], [112, 336]],
+    }  # fmt: skip
+    arguments = {"precision": "bf16", "method": None, "attention": "sdpa", "batch": 2, "seq": 800, "images": 2}
+    e = engine_estimate(config, arguments)
+    assert e.parameters == parameters.count(config)["total"]
+    assert tensor_peak(e) == pytest.approx(memory.measure(config, **arguments)["peak"], rel=0.03)
+    with pytest.raises(PlanError, match="cannot hold 3 images of 336 tokens"):
+        engine_estimate(config, {**arguments, "images": 3})

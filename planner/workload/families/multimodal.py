@@ -17,12 +17,14 @@ from planner.workload.merging import VISION, MergeImages, Pictures
 from planner.workload.packed_vision import PackedAttention, PackedPatches, PatchMerger
 from planner.workload.patches import Patches
 from planner.workload.projector import PooledProjector, Projector, Rest, ShuffledProjector
+from planner.workload.tiles import TiledProjector, Tiles
 from planner.workload.vision_blocks import VisionBlock
 from planner.workload.vision_heads import Features
 
 TOWER, LANGUAGE, PROJECTOR = "model.vision_tower", "model.language_model", "model.multi_modal_projector"
 _WHOLE_PATHS = ("layer", "embedding", "positions", "token_types", "embedding_norm", "final_norm")
 
+PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 TEXT_TYPES = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen2_vl": "qwen2", "qwen2_5_vl": "qwen2"}
 """Language models that exist only inside of these, and those that they equal but for their rotary positions."""
 TEXT_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -140,6 +142,22 @@ def _(f: Fields) -> Architecture:
     )
     tower = vision_tower(f, tail, "clip_vision_model", layers=taken, final_norm=False)
     return language_model(f, "llama", tower)
+
+
+@family("llava_next")
+def _(f: Fields) -> Architecture:
+    made = FAMILIES["llava"](f)
+    (tower,) = made.towers
+    plainly, front = tower.tail, tower.front
+    assert isinstance(plainly, Projector) and isinstance(front, Pictures)
+    points = f.config.get("image_grid_pinpoints", PINPOINTS)
+    if not isinstance(points, list | tuple) or not points or not all(
+        isinstance(p, list | tuple) and len(p) == 2 and all(isinstance(n, int) and n >= front.image[0] for n in p) for p in points
+    ):
+        raise PlanError("model.image_grid_pinpoints", points, "is not a list of resolutions", "List pairs of height and width.")
+    tail = TiledProjector(**{a.name: getattr(plainly, a.name) for a in attributes(plainly)}, newline="model.image_newline")
+    cut = Tiles(**{a.name: getattr(front, a.name) for a in attributes(front)}, pinpoints=tuple((p[0], p[1]) for p in points))
+    return replace(made, towers=(replace(tower, front=cut, tail=tail),), merge=MergeImages(cut))
 
 
 @family("paligemma")
