@@ -11,7 +11,7 @@ from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Experts, Names
 from planner.workload.families.fields import Fields, family
 from planner.workload.families.gated import layer_windows, llama
-from planner.workload.families.sparse import DENSE, UNSTACKED, dense_layers, layer_numbers, without_router_loss
+from planner.workload.families.sparse import UNSTACKED, dense_layers, without_router_loss
 from planner.workload.latent_attention import LatentAttention
 
 SHARED = Names(shared_expert="mlp.shared_experts")
@@ -100,9 +100,7 @@ def _(f: Fields) -> Architecture:
     method = f.text("topk_method", default="greedy")
     if method not in ("greedy", "group_limited_greedy"):
         raise PlanError("model.topk_method", method, "is not covered", "Use greedy or group_limited_greedy.")
-    experts = sigmoid_experts(
-        f, 64, None, 1407, 2, routing="softmax", limited=method != "greedy", correction="none"
-    )
+    experts = sigmoid_experts(f, 64, None, 1407, 2, routing="softmax", limited=method != "greedy", correction="none")
     return latent_llama(
         f,
         latent(f, "complex", query_rank=1536),
@@ -170,7 +168,9 @@ def _(f: Fields) -> Architecture:
 def _(f: Fields) -> Architecture:
     without_router_loss(f)
     layers, bias = f.layers("num_hidden_layers"), f.flag("attention_bias", False)
-    size = (f.size("sliding_window", default=4096, zero=True) if f.config.get("sliding_window", 0) is not None else 0) or None
+    size = (
+        f.size("sliding_window", default=4096, zero=True) if f.config.get("sliding_window", 0) is not None else 0
+    ) or None
     first = f.size("max_window_layers", default=62, zero=True)
     return llama(
         f,
@@ -375,68 +375,4 @@ def _(f: Fields) -> Architecture:
         windows=layer_windows(f, layers, lambda i: not i % 2, size),
         experts=experts,
         names=Names(router="mlp.router"),
-    )
-
-
-
-
-def llama4_layers(f: Fields) -> tuple[list[bool], list[bool]]:
-    """Whether each layer rotates positions, and whether it has experts."""
-    layers = f.layers("num_hidden_layers")
-    every, step = f.size("no_rope_layer_interval", default=4), f.size("interleave_moe_layer_step", default=1)
-    turned = layer_numbers(f, "no_rope_layers") or [int((i + 1) % every != 0) for i in range(layers)]
-    if len(turned) < layers:
-        raise PlanError(
-            "model.no_rope_layers", turned, f"does not cover the {layers} layers", "List one number per layer."
-        )
-    sparse = layer_numbers(f, "moe_layers")
-    chosen = list(range(step - 1, layers, step)) if sparse is None else sparse
-    return [bool(t) for t in turned[:layers]], [i in chosen for i in range(layers)]
-
-
-@family("llama4_text")
-def _(f: Fields) -> Architecture:
-    without_router_loss(f)
-    bias, ffn = f.flag("attention_bias", False), f.size("intermediate_size")
-    chunk = f.size("attention_chunk_size", default=0 if "attention_chunk_size" in f.config else 8192, zero=True)
-    dense = f.size("intermediate_size_mlp", default=16384)
-    normed = f.flag("use_qk_norm", True)
-    tempered = f.flag("attn_temperature_tuning", True)
-    turned, sparse = llama4_layers(f)
-    experts = Experts(
-        count=f.size("num_local_experts", default=16),
-        active=f.size("num_experts_per_tok", default=1),
-        ffn=ffn,
-        routing="sigmoid",
-        shared=ffn,
-        every=True,
-        unstacked=UNSTACKED,
-        router_linear=True,
-    )
-    still: dict[str, Any] = {"rotary_dim": 0, "qk_norm": "none", "qk_norm_last": False, "query_tempered": tempered}
-    variants = tuple(
-        {**({} if moves else still), **({} if mixed else {**DENSE, "ffn": dense})}
-        for moves, mixed in zip(turned, sparse, strict=True)
-    )
-    return llama(
-        f,
-        kv_heads=8,
-        head_dim=128,
-        qkv_bias=bias,
-        out_bias=bias,
-        rotary_complex=True,
-        qk_norm="unit" if normed else "none",
-        qk_norm_last=normed,
-        softmax="plain",
-        windows=tuple(chunk if chunk and moves else None for moves in turned),
-        experts=experts,
-        variants=variants,
-        names=Names(
-            gate="feed_forward.gate_proj",
-            up="feed_forward.up_proj",
-            down="feed_forward.down_proj",
-            router="feed_forward.router",
-            experts="feed_forward.experts",
-            shared_expert="feed_forward.shared_expert",
-        ),
     )

@@ -33,7 +33,9 @@ def layer_numbers(f: Fields, name: str) -> list[int] | None:
     if value is None:
         return None
     if not isinstance(value, list) or any(isinstance(v, bool) or not isinstance(v, int) for v in value):
-        raise PlanError(f"model.{name}", value, "is not a list of layer numbers", "List whole numbers, or leave it out.")
+        raise PlanError(
+            f"model.{name}", value, "is not a list of layer numbers", "List whole numbers, or leave it out."
+        )
     return value
 
 
@@ -155,7 +157,5 @@ def _(f: Fields) -> Architecture:
         residual_scaled=True,
         logits_scaled=True,
         experts=experts,
-        names=Names(
-            router="block_sparse_moe.router", experts="block_sparse_moe.experts", shared_expert="shared_mlp"
-        ),
+        names=Names(router="block_sparse_moe.router", experts="block_sparse_moe.experts", shared_expert="shared_mlp"),
     )

@@ -17,7 +17,7 @@ def _(f: Fields) -> Architecture:
     positions = f.size("max_source_positions", default=1500)
     targets = f.size("max_target_positions", default=448)
     shared = {
-        "key_unbiased": True,
+        "key_bias": False,
         "query_scaled": True,
         "fresh_rotary": True,
         "embedding_scaled": False,
