@@ -17,8 +17,8 @@ from planner.run import Batch, HeadName
 if TYPE_CHECKING:
     from planner.workload.components import FeedForward, Front, Layout, Mixer, Output, Tail
 
-Norm = Literal["layer", "layer-offset", "rms", "rms-offset", "rms-fp32"]
-"""layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · rms: Llama's (weight times the value cast back) ·
+Norm = Literal["layer", "layer-offset", "layer-fp32", "layer-cast", "rms", "rms-offset", "rms-fp32", "rms-bare"]
+"""layer: LayerNorm · layer-fp32: Cohere's, written out in fp32 · layer-cast: OLMo's, on an fp32 copy · rms-bare: without a weight (NanoChat) · layer-offset: Nemotron's (1 + weight) · rms: Llama's (weight times the value cast back) ·
 rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32)."""
 Placement = Literal["pre", "post", "sandwich", "post-branch", "parallel"]
 """Where norms stand in a block: before each branch (GPT-2, Llama), after each sum (BERT), around each branch (Gemma
@@ -47,6 +47,8 @@ class Names:
     down: str = "mlp.down_proj"
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
     qk_norms: tuple[str, str] = ("self_attn.q_norm", "self_attn.k_norm")
+    sub_norms: tuple[str, str] = ("self_attn.attn_sub_norm", "mlp.ffn_sub_norm")
+    activation: str = "mlp.act_fn"
     embedding: str = "model.embed_tokens"
     positions: str = ""
     token_types: str = ""
@@ -80,6 +82,10 @@ class Experts:
 class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
+    qk_norm_late: queries and keys are normed after their rotation · qk_clipped: q, k, v are clamped in place (OLMo's clip_qkv) ·
+    query_rescaled: queries are scaled by position (Ministral 3) · sub_norms: norms before both output projections (BitNet).
+    rotary_fp32: cosine and sine stay in fp32 (OLMo) · rotary_wide: q and k are rotated in fp32 (Cohere) · rotary_halved:
+    each layer repeats one half of the table for interleaved pairs (GLM).
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
@@ -111,6 +117,10 @@ class Architecture:
     mlp_bias: bool = False
     norm_bias: bool = False
     qk_norm: Literal["none", "head", "full"] = "none"
+    qk_norm_late: bool = False
+    qk_clipped: bool = False
+    query_rescaled: bool = False
+    sub_norms: bool = False
     rotary_dim: int = 0
     learned_positions: int = 0
     token_types: int = 0
@@ -120,6 +130,9 @@ class Architecture:
     logits_scaled: bool = False
     rotary_bases: int = 1
     rotary_repeated: bool = False
+    rotary_fp32: bool = False
+    rotary_wide: bool = False
+    rotary_halved: bool = False
     experts: Experts | None = None
     tied: bool = False
     head_bias: bool = False

@@ -23,17 +23,29 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         q = w.linear(f"{layer}.{n.query}", x, heads * d, bias=arch.qkv_bias)
         if arch.query_scaled:
             q = g.unary("query_scale", q, save="none")
-        q = g.view(qk_norm(w, f"{layer}.{n.qk_norms[0]}", q, heads), q_shape)
-        k = g.view(
-            qk_norm(w, f"{layer}.{n.qk_norms[1]}", w.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.qkv_bias), kv),
-            kv_shape,
-        )
+        early = not arch.qk_norm_late
+        q = g.view(qk_norm(w, f"{layer}.{n.qk_norms[0]}", q, heads) if early else q, q_shape)
+        k = w.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.qkv_bias)
+        k = g.view(qk_norm(w, f"{layer}.{n.qk_norms[1]}", k, kv) if early else k, kv_shape)
         v = g.view(w.linear(f"{layer}.{n.value}", x, kv * d, bias=arch.qkv_bias), kv_shape)
+    if arch.qk_clipped:
+        q, k, v = (clamped_in_place(w, part) for part in (q, k, v))
     if arch.rotary_dim:
-        q, k = rotate(w, q, heads, x.dtype), rotate(w, k, kv, x.dtype)
+        tables = halved_tables(w, x.dtype) if arch.rotary_halved else ()
+        q, k = rotate(w, q, heads, x.dtype, tables), rotate(w, k, kv, x.dtype, tables)
+    if arch.qk_norm_late:
+        q, k = (
+            g.view(qk_norm(w, f"{layer}.{path}", part, count), part.shape)
+            for path, part, count in zip(n.qk_norms, (q, k), (heads, kv), strict=True)
+        )
+    if arch.query_rescaled:
+        q = g.unary("query_scale", q, save="none")
     k, v = w.s.adaptation.prefix(w, index, k, v)
     y = core(w, q, k, v, index)
-    out = w.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
+    y = g.view(y, (b, t, heads * d))
+    if arch.sub_norms:
+        y = w.norm(f"{layer}.{n.sub_norms[0]}", y, heads * d)
+    out = w.linear(f"{layer}.{n.out}", y, arch.hidden, bias=arch.out_bias)
     g.release(x, q, k, v)  # local variables of the module's forward and of its caller
     return w.s.adaptation.after(w, layer, "attention", x, out)
 
@@ -44,11 +56,33 @@ def qk_norm(w: Writer, path: str, x: Tensor, heads: float) -> Tensor:
     if kind == "none":
         return x
     return (
-        w.rms_norm(path, w.graph.view(x, (w.b, w.t, heads, d)), d) if kind == "head" else w.rms_norm(path, x, heads * d)
+        w.norm(path, w.graph.view(x, (w.b, w.t, heads, d)), d) if kind == "head" else w.norm(path, x, heads * d)
     )
 
 
-def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
+def clamped_in_place(w: Writer, x: Tensor) -> Tensor:
+    """`x.clamp_()`: where autograd needs the input it keeps a copy of it, and the result takes the input's place."""
+    g = w.graph
+    if not w.s.eager or not x.requires_grad:
+        return x
+    original = g.new(x.shape, x.dtype, False, "before_clamp")
+    y = Tensor(x.shape, x.dtype, x.storage, True)
+    moved = (Kernel("elementwise", 2 * x.bytes),)
+    g.add_operation("clamp", "elementwise", (x,), (y, original), (original,), moved * 2, moved)
+    return y
+
+
+def halved_tables(w: Writer, dtype: str) -> tuple[Tensor, ...]:
+    """`cos[..., : d // 2].repeat_interleave(2)`: tables of a layer's own, for both queries and keys."""
+    g, arch = w.graph, w.arch
+    wide = "fp32" if arch.rotary_fp32 else dtype
+    tables = tuple(g.new((1, w.t, 1, arch.rotary_dim), wide, False, "repeated_table") for _ in range(2))
+    moved = (Kernel("elementwise", 2 * tables[0].bytes),)
+    g.add_operation("rotary_tables", "elementwise", (), tables, (), moved * 2, ())
+    return tables
+
+
+def rotate(w: Writer, x: Tensor, heads: float, dtype: str, tables: tuple[Tensor, ...] = ()) -> Tensor:
     """Rotary positions (Su et al. 2021, arXiv:2104.09864): `x·cos + rotate_half(x)·sin`, five kernels in eager code, one in fused stacks."""
     g, arch = w.graph, w.arch
     if not w.s.eager:
@@ -68,9 +102,16 @@ def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
         if arch.rotary_dim == arch.head_dim and not arch.fresh_rotary
         else g.view(x, (w.b, heads, w.t, arch.rotary_dim))
     )
-    cosine = promoted(w, "rotary_cos", part, dtype)
+    narrow = x.dtype
+    if arch.rotary_fp32:
+        dtype = "fp32"
+    if arch.rotary_wide:
+        part = g.cast(part, "fp32")
+    cosine = promoted(w, "rotary_cos", part, dtype, tables[:1])
     half = g.unary("rotate_half", part, save="none", kernels=2)
-    y = g.add(cosine, promoted(w, "rotary_sin", half, dtype), name="rotary_add")
+    y = g.add(cosine, promoted(w, "rotary_sin", half, dtype, tables[1:]), name="rotary_add")
+    if arch.rotary_fp32 or arch.rotary_wide:
+        y = g.cast(y, narrow)
     if arch.fresh_rotary or arch.rotary_dim < arch.head_dim:  # torch.cat of the rotated part and the rest
         whole = g.new(x.shape, y.dtype, x.requires_grad, "rotary_cat")
         moved = x.bytes + whole.bytes
@@ -87,18 +128,18 @@ def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
     return y
 
 
-def promoted(w: Writer, name: str, x: Tensor, dtype: str) -> Tensor:
-    """x times a constant of type `dtype`: the result has the wider of the two types."""
+def promoted(w: Writer, name: str, x: Tensor, dtype: str, tables: tuple[Tensor, ...] = ()) -> Tensor:
+    """x times a constant of type `dtype`: the result has the wider of the two types. tables: the constant, where a layer has its own."""
     g = w.graph
     wide = dtype if BYTES[dtype] > BYTES[x.dtype] else x.dtype
     y = g.new(x.shape, wide, x.requires_grad, name)
     moved = (Kernel("elementwise", x.bytes + y.bytes),)
     outputs: tuple[Tensor, ...] = (y,)
-    saved: tuple[Tensor, ...] = ()
+    saved: tuple[Tensor, ...] = tables if x.requires_grad else ()
     if w.arch.rotary_repeated:  # `repeat_interleave` makes a table of its own for every use
         table = g.new((1, w.t, 1, w.arch.rotary_dim), dtype, False, "repeated_table")
         outputs, saved = (y, table), (table,) if x.requires_grad else ()
-    g.add_operation(name, "elementwise", (x,), outputs, saved, moved, moved)
+    g.add_operation(name, "elementwise", (x, *tables), outputs, saved, moved, moved)
     return y
 
 

@@ -24,7 +24,7 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         w.arguments = (mask,)
     if arch.rotary_dim:
         tables = [
-            g.new((1, w.t, arch.rotary_dim), x.dtype, False, name) for name in ("cosine", "sine") * arch.rotary_bases
+            g.new((1, w.t, arch.rotary_dim), "fp32" if arch.rotary_fp32 else x.dtype, False, name) for name in ("cosine", "sine") * arch.rotary_bases
         ]
         moved = sum(t.bytes for t in tables)
         g.add_operation("rotary_tables", "elementwise", (), tables, (), (Kernel("elementwise", moved),), ())

@@ -21,7 +21,7 @@ def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
     if arch.experts is not None:
         return mixture(w, layer, arch.experts, x)
     if not arch.gated:
-        hidden = w.activation(w.linear(f"{layer}.{n.up}", x, arch.ffn, bias=arch.mlp_bias))
+        hidden = w.activation(w.linear(f"{layer}.{n.up}", x, arch.ffn, bias=arch.mlp_bias), f"{layer}.{n.activation}")
         if arch.placement == "post" and not arch.causal:
             w.kept = (*w.kept, hidden)  # `intermediate_output`
         return w.linear(f"{layer}.{n.down}", hidden, arch.hidden, bias=arch.mlp_bias)
@@ -40,4 +40,6 @@ def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
         product = g.mul(up, w.activation(gate))
     else:
         product = g.mul(gate, up)
+    if arch.sub_norms:
+        product = w.norm(f"{layer}.{n.sub_norms[1]}", product, arch.ffn)
     return w.linear(f"{layer}.{n.down}", product, arch.hidden, bias=arch.mlp_bias)

@@ -14,6 +14,7 @@ from planner.run import Batch
 from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
+from planner.workload.pointwise import WRITTEN_OUT, xielu
 from planner.workload.precision import QUANTIZED, Formats
 from planner.workload.stacks import Stack
 
@@ -165,6 +166,8 @@ class Writer:
             weight = self.weight(path + ".weight", (width,)) if affine else None
             bias = self.weight(path + ".bias", (width,)) if affine and self.arch.norm_bias else None
             return self.graph.layer_norm(x, weight, bias, fused_dtype=None if self.s.eager else x.dtype)
+        if kind in WRITTEN_OUT:
+            return WRITTEN_OUT[kind](self, path, x, width)
         if kind == "layer-offset":
             return self.offset_layer_norm(path, x, width)
         return self.rms_norm(path, x, width)
@@ -200,9 +203,11 @@ class Writer:
             return g.cast(g.mul(normed, offset, name="norm_weight"), x.dtype, name="norm_downcast")
         return g.cast(g.mul(g.cast(weight, "fp32"), normed, name="norm_weight"), x.dtype, name="norm_downcast")
 
-    def activation(self, x: Tensor) -> Tensor:
+    def activation(self, x: Tensor, path: str = "") -> Tensor:
         """The activation function; `gelu_new` is eight operators in eager code (transformers NewGELUActivation), one in fused stacks."""
         g, name = self.graph, self.arch.activation
+        if name == "xielu":
+            return xielu(self, path, x)
         if name in ("relu", "tanh"):
             return g.unary(name, x, save="output")
         if name == "relu2" and self.s.eager:  # squared ReLU (So et al. 2021, arXiv:2109.08668)
