@@ -52,10 +52,15 @@ class Names:
     embedding: str = "model.embed_tokens"
     positions: str = ""
     token_types: str = ""
+    extra_table: str = ""
     embedding_norm: str = ""
+    embedding_projection: str = ""
     final_norm: str = "model.norm"
     head: str = "lm_head"
     classifier: str = "score"
+    pooler: str = "bert.pooler.dense"
+    transform: tuple[str, str] | None = None
+    decoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,23 @@ class Experts:
 class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
-    qk_norm_late: queries and keys are normed after their rotation · qk_clipped: q, k, v are clamped in place (OLMo's clip_qkv) ·
+    qk_norm_late: queries and keys are normed after their rotation · qkv_clipped: the fused projection is clamped (MPT) · qkv_regrouped: its
+    parts are copied to the order of heads (CodeGen) · qk_clipped: q, k, v are clamped in place (OLMo's clip_qkv) ·
     query_rescaled: queries are scaled by position (Ministral 3) · sub_norms: norms before both output projections (BitNet).
+    score_scaling: whether eager scores are scaled in an operator of their own · score_bias: fp32 ALiBi biases are added to eager scores (MPT) ·
+    masks_built: a causal mask exists even where the kernel has its own ·
+    mask_heads: how many heads the mask tells apart (ALiBi) · kv_repeated_early: keys and values get all heads before
+    their rotation · bias_added: biases of linear layers are added by an operator of their own (all Falcon) · causal_tables: rows of the
+    square causal table that each layer keeps as a buffer (GPT-Neo).
     rotary_fp32: cosine and sine stay in fp32 (OLMo) · rotary_wide: q and k are rotated in fp32 (Cohere) · rotary_halved:
     each layer repeats one half of the table for interleaved pairs (GLM).
+    embedding_factor: width of the embeddings, projected to that of the blocks behind their norm (ALBERT, ELECTRA) · transform_width: width of the
+    masked-LM head's hidden layer, where it is not that of the blocks · pooler_saved: peft trains a copy of the pooler too ·
+    shared_layers: how many sets of weights the layers share, 0 when each has its own (ALBERT).
+    branch_dropout: which branches end in hidden_dropout · scores_kept: a variable of eager attention holds the scores (Megatron-BERT) ·
+    scores_floored: eager scores are bounded from below by an operator that keeps them (XGLM) · first_norm: a block norms its input ·
+    pooling: the first token is classified, the mean of all, or each before the mean · masked: offers a masked-LM head without a hidden layer ·
+    extra_tables: rows of one more table of segments (ERNIE's tasks).
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
@@ -116,15 +134,26 @@ class Architecture:
     out_bias: bool = False
     mlp_bias: bool = False
     norm_bias: bool = False
-    qk_norm: Literal["none", "head", "full"] = "none"
+    qk_norm: Literal["none", "head", "heads", "full"] = "none"
     qk_norm_late: bool = False
     qk_clipped: bool = False
+    qkv_clipped: bool = False
+    qkv_regrouped: bool = False
     query_rescaled: bool = False
+    score_scaling: Literal["apart", "fused"] = "apart"
+    score_bias: Literal["none", "fp32"] = "none"
+    masks_built: bool = False
+    mask_heads: int = 1
+    kv_repeated_early: bool = False
+    bias_added: bool = False
+    causal_tables: int = 0
     sub_norms: bool = False
     rotary_dim: int = 0
     learned_positions: int = 0
     token_types: int = 0
+    extra_tables: int = 0
     embedding_width: int = 0
+    embedding_factor: int = 0
     embedding_scaled: bool = False
     residual_scaled: bool = False
     logits_scaled: bool = False
@@ -137,15 +166,30 @@ class Architecture:
     tied: bool = False
     head_bias: bool = False
     head_transform: bool = False
+    transform_width: int = 0
     pooler: bool = False
     classifier_hidden: bool = False
     classifier_bias: bool = False
+    classifier_activation: Literal["tanh", "relu", "gelu"] = "tanh"
+    pooler_saved: bool = False
+    pooler_bias: bool = True
+    pooler_norm: bool = False
+    pooling: Literal["first", "mean", "late"] = "first"
+    masked: bool = False
+    masked_loss_upcast: bool = False
+    shared_layers: int = 0
     num_labels: int = 2
     query_scaled: bool = False
     softmax: Softmax = "upcast"
     fresh_rotary: bool = False
     embedding_dropout: float = 0.0
     hidden_dropout: float = 0.0
+    branch_dropout: Literal["both", "attention", "mlp"] = "both"
+    scores_kept: bool = False
+    scores_floored: bool = False
+    activation_dropout: float = 0.0
+    first_norm: bool = True
+    fixed_positions: bool = False
     attention_dropout: float = 0.0
     classifier_dropout: float = 0.0
     attention_softcap: bool = False
@@ -192,7 +236,12 @@ class Architecture:
         """Output heads that the model can have."""
         if self.outputs:
             return tuple(output.kind for output in self.outputs)
-        return ("masked-lm" if self.head_transform else "causal-lm", "sequence-classification", "none")
+        return ("masked-lm" if self.head_transform or self.masked else "causal-lm", "sequence-classification", "none")
+
+    @property
+    def output_layer(self) -> str:
+        """Path of the linear layer that gives the logits."""
+        return self.names.decoder or self.names.head + (".decoder" if self.head_transform else "")
 
     def window(self, layer: int) -> int | None:
         """Sliding attention window of a layer [token], None when it sees everything before it."""

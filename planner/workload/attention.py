@@ -5,6 +5,7 @@ Source: transformers 5.24 `modeling_*.py`.
 
 from __future__ import annotations
 
+from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Graph, Kernel, Tensor
 from planner.workload.writer import Writer
 
@@ -18,7 +19,15 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
     q_shape, kv_shape = (b, heads, t, d), (b, kv, t, d)
     if arch.fused_qkv:
         fused = w.linear(f"{layer}.{n.fused}", x, (heads + 2 * kv) * d, bias=arch.qkv_bias)
+        if arch.qkv_clipped:
+            fused = g.unary("clamp", fused)
         q, k, v = g.split(fused, [q_shape, kv_shape, kv_shape])
+        if arch.qkv_regrouped:
+            q, k, v = (g.copy(part, part.shape, name="regroup") for part in (q, k, v))
+        q = g.view(qk_norm(w, f"{layer}.{n.qk_norms[0]}", q, heads), q_shape)
+        k = g.view(qk_norm(w, f"{layer}.{n.qk_norms[1]}", k, kv), kv_shape)
+        if arch.kv_repeated_early and kv != heads:
+            k, v, kv = g.copy(k, q_shape, name="repeat_kv"), g.copy(v, q_shape, name="repeat_kv"), heads
     else:
         q = w.linear(f"{layer}.{n.query}", x, heads * d, bias=arch.qkv_bias)
         if arch.query_scaled:
@@ -55,6 +64,9 @@ def qk_norm(w: Writer, path: str, x: Tensor, heads: float) -> Tensor:
     kind, d = w.arch.qk_norm, w.arch.head_dim
     if kind == "none":
         return x
+    if kind == "heads":  # a norm for each head, joined again (StableLM)
+        normed = w.norm(f"{path}.norms", w.graph.view(x, (w.b, w.t, heads, d)), d, rows=heads)
+        return w.graph.copy(normed, name="cat")
     return (
         w.norm(path, w.graph.view(x, (w.b, w.t, heads, d)), d) if kind == "head" else w.norm(path, x, heads * d)
     )
@@ -147,20 +159,21 @@ def core(w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
     """softmax(q kᵀ) v by the chosen kernel."""
     arch, g = w.arch, w.graph
     window = arch.window(index)
-    if w.s.attention == "sdpa" and w.keys != w.t and not arch.attention_softcap:
+    repeated = k.shape[1] != arch.heads
+    if w.s.attention == "sdpa" and not arch.attention_softcap and masks(w, arch, index):
         return masked(w, q, k, v)
     unfused = w.s.attention == "eager" or (
-        w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and arch.heads != arch.kv_heads
+        w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and repeated
     )
     if unfused or (arch.attention_softcap and w.s.attention == "sdpa"):
-        return recomputed(w, q, k, v) if w.s.recompute_attention else eager_core(w, q, k, v)
+        return recomputed(w, q, k, v, window) if w.s.recompute_attention else eager_core(w, q, k, v, window)
     out = g.fused_attention(
         q,
         k,
         v,
         batch=w.b,
         heads=arch.heads,
-        kv_heads=arch.kv_heads,
+        kv_heads=k.shape[1],
         seq=w.t,
         keys=w.keys,
         head_dim=arch.head_dim,
@@ -168,17 +181,25 @@ def core(w: Writer, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
         window=window,
     )
     # flash's output has the layout of q, so that the transpose back needs a copy; the fp32 kernel writes rows of tokens
-    return g.copy(out) if arch.fresh_rotary and w.s.eager and out.dtype != "fp32" else out
+    # (heads that were padded have been copied already)
+    turned = arch.fresh_rotary and w.s.eager and out.dtype != "fp32" and not arch.head_dim % 8
+    return g.copy(out) if turned else out
+
+
+def masks(w: Writer, arch: Architecture, index: int) -> bool:
+    """Whether transformers hands a mask to the fused kernel: for more keys than queries, and for a window that the sequence outgrows."""
+    window = arch.window(index)
+    return w.keys != w.t or arch.masks_built or (window is not None and window <= w.t)
 
 
 def masked(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """sdpa with more keys than queries: transformers builds a boolean mask, torch makes an additive one of it in every layer (rows aligned
     to 8 elements) and takes the memory-efficient kernel, which has no grouped heads."""
     arch, g, heads = w.arch, w.graph, w.arch.heads
-    if arch.kv_heads != heads:
+    if k.shape[1] != heads:
         shape = (w.b, heads, w.keys, arch.head_dim)
         # a single head is expanded, which moves nothing; several are copied
-        k, v = (g.view(t, shape) if arch.kv_heads == 1 else g.copy(t, shape, name="repeat_kv") for t in (k, v))
+        k, v = (g.view(t, shape) if k.shape[1] == 1 else g.copy(t, shape, name="repeat_kv") for t in (k, v))
     q, k, v = g.lower(q), g.lower(k), g.lower(v)
     bias = g.new((w.b, 1, w.t, -(-w.keys // 8) * 8), q.dtype, False, "mask_bias")
     plain = w.b * w.t * w.keys * (BYTES[q.dtype] + 1)
@@ -200,10 +221,10 @@ def masked(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     )
 
 
-def recomputed(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def recomputed(w: Writer, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
     """The unfused core under a checkpoint (Korthikanti et al. 2022, sec. 4.2): keeps q, k, v only and runs forward again in backward."""
     inner = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), w.shared, w.arch)
-    out = eager_core(inner, q, k, v)
+    out = eager_core(inner, q, k, v, window)
     operations = inner.graph.operations
     kept = {id(t.storage): t.storage.bytes for o in operations for t in o.saved if t.parameter is None}
     scores = max(t.bytes for o in operations for t in o.outputs)
@@ -224,7 +245,7 @@ def recomputed(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return y
 
 
-def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
     """Attention as separate operators; the score matrix [b, a, s, s] exists several times."""
     arch, g = w.arch, w.graph
     b, a, t, d, keys = w.b, arch.heads, w.t, arch.head_dim, w.keys
@@ -234,26 +255,35 @@ def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k = g.cast(q, "fp32", name="query_upcast"), g.cast(k, "fp32", name="key_upcast")
     if not arch.fresh_rotary:
         q = g.copy(g.lower(q))
-    if arch.kv_heads != a:
+    repeated = k.shape[1] != a
+    if repeated:
         k, v = g.copy(k, every, name="repeat_kv"), g.copy(v, every, name="repeat_kv")
     elif keys != t:  # joined with a prefix, they are contiguous
         k, v = g.lower(k), g.lower(v)
     else:
         k, v = (g.lower(k) if arch.fresh_rotary else g.copy(g.lower(k))), g.copy(g.lower(v))
-    weights = g.unary("attention_scale", g.batched_matmul(q, k, t, keys, d, b * a, scores, "scores"), save="none")
+    weights = g.batched_matmul(q, k, t, keys, d, b * a, scores, "scores")
+    if arch.score_scaling == "apart":
+        weights = g.unary("attention_scale", weights, save="none")
+    if arch.score_bias == "fp32":
+        weights = g.add(weights, g.new((1, a, 1, keys), "fp32", False, "bias"), name="bias_add")
     if arch.attention_softcap:
         weights = g.unary(
             "scale", g.unary("softcap", g.unary("scale", weights, save="none"), save="output"), save="none"
         )
-    if arch.causal:
+    if arch.causal or window is not None:
         weights = g.unary("mask_add", weights, save="none")
+    if arch.scores_floored and arch.causal:
+        weights = g.unary("maximum", weights, scratch=2.0)
     upcast = arch.softmax == "upcast"
     probabilities = g.softmax(weights if upcast else g.raise_(weights), "fp32" if upcast else None)
     if wanted:
         probabilities = g.cast(probabilities, wanted)
     probabilities = g.dropout(probabilities, w.active(arch.attention_dropout))
     out = g.copy(g.batched_matmul(probabilities, v, t, d, keys, b * a, full, "context"))
-    if arch.kv_heads != a:
+    if arch.scores_kept:
+        g.release(weights)
+    if repeated:
         g.release(k, v)  # the repeated heads
     w.kept = (*w.kept, probabilities)  # handed out of the attention module
     return out

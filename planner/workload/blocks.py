@@ -18,12 +18,14 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
     p = w.active(arch.hidden_dropout)
     h = arch.hidden
     if arch.placement == "pre":
-        x = g.add(x, scaled(w, g.dropout(attention(w, layer, index, w.norm(norms[0], x, h)), p)), name="residual")
+        first = w.norm(norms[0], x, h) if arch.first_norm else x
+        x = g.add(x, scaled(w, g.dropout(attention(w, layer, index, first), p)), name="residual")
         return g.add(x, scaled(w, g.dropout(mlp(w, layer, w.norm(norms[1], x, h)), p)), name="residual")
     if arch.placement == "post":
+        p, q = (p if arch.branch_dropout in ("both", branch) else 0.0 for branch in ("attention", "mlp"))
         x = w.norm(norms[0], g.add(g.dropout(attention(w, layer, index, x), p), x, name="residual"), h)
         w.kept = (*w.kept, x)  # `attention_output`
-        return w.norm(norms[1], g.add(g.dropout(mlp(w, layer, x), p), x, name="residual"), h)
+        return w.norm(norms[1], g.add(g.dropout(mlp(w, layer, x), q), x, name="residual"), h)
     if arch.placement == "sandwich":
         x = g.add(x, scaled(w, w.norm(norms[1], attention(w, layer, index, w.norm(norms[0], x, h)), h)), name="residual")
         return g.add(x, scaled(w, w.norm(norms[3], mlp(w, layer, w.norm(norms[2], x, h)), h)), name="residual")

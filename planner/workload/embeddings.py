@@ -10,7 +10,7 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     """Token (and position, and segment) embeddings. require_grad: peft lets the output require a gradient so
     that checkpointed blocks have one to pass."""
     arch, n, g = w.arch, w.names, w.graph
-    width = arch.embedding_width or arch.hidden
+    width = arch.embedding_factor or arch.embedding_width or arch.hidden
     w.s.adaptation.begin(w)
     x = lookup(w, n.embedding, arch.vocab, width, w.s.seq, tied=arch.tied and w.head_kind != "sequence-classification")
     if require_grad and not x.requires_grad:
@@ -18,10 +18,7 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     x = w.s.adaptation.prompt(w, x)
     if not n.embedding_norm and w.s.eager:
         w.held = (*w.held, x)  # `inputs_embeds`
-    if arch.causal and (w.s.attention == "eager" or (w.s.attention == "sdpa" and w.keys != w.t)):
-        mask = g.new((w.b, 1, w.t, w.keys), x.dtype if w.s.attention == "eager" else "bool", False, "mask")
-        g.add_operation("mask", "elementwise", (x,), (mask,), (), (Kernel("elementwise", mask.bytes),), ())
-        w.arguments = (mask,)
+    w.arguments = masks(w, x)
     if arch.rotary_dim:
         tables = [
             g.new((1, w.t, arch.rotary_dim), "fp32" if arch.rotary_fp32 else x.dtype, False, name) for name in ("cosine", "sine") * arch.rotary_bases
@@ -29,20 +26,49 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         moved = sum(t.bytes for t in tables)
         g.add_operation("rotary_tables", "elementwise", (), tables, (), (Kernel("elementwise", moved),), ())
         w.arguments = (*w.arguments, *tables)
+    if arch.causal_tables:
+        tables = g.new((arch.layers, arch.causal_tables, arch.causal_tables), "bool", False, "causal_tables")
+        g.add_operation("causal_tables", "elementwise", (), (tables,), (), (), ())
+        w.arguments = (*w.arguments, tables)
     if arch.embedding_width:
         x = w.linear("model.decoder.project_in", x, arch.hidden, base=False)
     if arch.embedding_scaled:
         x = g.unary("embedding_scale", x, save="none")
     if arch.token_types:
-        x = g.add(x, lookup(w, n.token_types, arch.token_types, arch.hidden, w.t))
+        x = g.add(x, lookup(w, n.token_types, arch.token_types, width, w.t))
     if arch.learned_positions:
-        x = g.add(x, positions(w, n.positions, arch.learned_positions))
+        x = g.add(x, positions(w, n.positions, arch.learned_positions, width))
+    if arch.fixed_positions:
+        x = g.unary("positions", x, save="none")
+    if arch.extra_tables:
+        x = g.add(x, lookup(w, n.extra_table, arch.extra_tables, width, w.t))
     if n.embedding_norm:
-        x = w.norm(n.embedding_norm, x, arch.hidden)
+        x = w.norm(n.embedding_norm, x, width)
     x = g.dropout(x, w.active(arch.embedding_dropout))
+    if n.embedding_projection:
+        x = w.linear(n.embedding_projection, x, arch.hidden, bias=True, base=False)
     if n.embedding_norm and w.s.eager:
         w.held = (*w.held, x)  # `embedding_output`
     return x
+
+
+def masks(w: Writer, x: Tensor) -> tuple[Tensor, ...]:
+    """Masks that transformers makes for all layers: additive ones for eager attention, boolean ones where a fused kernel has none of its own."""
+    arch, g, eager = w.arch, w.graph, w.s.attention == "eager"
+    if w.s.attention not in ("eager", "sdpa"):
+        return ()
+    wide = eager or arch.mask_heads > 1
+    windows = {arch.window(layer) for layer in range(arch.layers)}
+    if eager:
+        count = len(windows) if arch.causal else len(windows - {None})
+    else:
+        whole = w.keys != w.t or any(kind.masks_built for kind in arch.kinds)
+        count = int(whole) + sum(window is not None and window <= w.t for window in windows)
+    shape = (w.b, arch.mask_heads, w.t, w.keys)
+    made = tuple(g.new(shape, x.dtype if wide else "bool", False, "mask") for _ in range(count))
+    if made:
+        g.add_operation("mask", "elementwise", (x,), made, (), (Kernel("elementwise", made[0].bytes),) * count, ())
+    return made
 
 
 def lookup(w: Writer, path: str, rows: float, width: float, tokens: float, *, tied: bool = False) -> Tensor:
@@ -65,11 +91,11 @@ def lookup(w: Writer, path: str, rows: float, width: float, tokens: float, *, ti
     return y
 
 
-def positions(w: Writer, path: str, rows: float) -> Tensor:
+def positions(w: Writer, path: str, rows: float, width: float) -> Tensor:
     """Learned positions are looked up once for all sequences of the batch."""
     g = w.graph
-    table = w.weight(path + ".weight", (rows, w.arch.hidden))
-    y = g.new((1, w.t, w.arch.hidden), table.dtype, table.requires_grad, "positions")
+    table = w.weight(path + ".weight", (rows, width))
+    y = g.new((1, w.t, width), table.dtype, table.requires_grad, "positions")
     g.add_operation(
         "embedding",
         "embedding",

@@ -24,6 +24,7 @@ def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
         hidden = w.activation(w.linear(f"{layer}.{n.up}", x, arch.ffn, bias=arch.mlp_bias), f"{layer}.{n.activation}")
         if arch.placement == "post" and not arch.causal:
             w.kept = (*w.kept, hidden)  # `intermediate_output`
+        hidden = g.dropout(hidden, w.active(arch.activation_dropout))
         return w.linear(f"{layer}.{n.down}", hidden, arch.hidden, bias=arch.mlp_bias)
     if arch.fused_gate_up:
         both = w.linear(f"{layer}.{n.up}", x, 2 * arch.ffn, bias=arch.mlp_bias)
@@ -40,6 +41,7 @@ def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
         product = g.mul(up, w.activation(gate))
     else:
         product = g.mul(gate, up)
+    product = g.dropout(product, w.active(arch.activation_dropout))
     if arch.sub_norms:
         product = w.norm(f"{layer}.{n.sub_norms[1]}", product, arch.ffn)
     return w.linear(f"{layer}.{n.down}", product, arch.hidden, bias=arch.mlp_bias)

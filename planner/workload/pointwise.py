@@ -86,5 +86,5 @@ def xielu(w: Writer, path: str, x: Tensor) -> Tensor:
     moved = above.bytes + below.bytes + mask.bytes + y.bytes
     saved = (mask,) if y.requires_grad else ()
     back = (Kernel("elementwise", 2 * y.bytes + mask.bytes),) * 2
-    g.add_operation("where", "elementwise", (above, below), (y,), saved, (Kernel("elementwise", moved),), back)
+    g.add_operation("where", "elementwise", (above, below, mask), (y,), saved, (Kernel("elementwise", moved),), back)
     return y

@@ -77,6 +77,7 @@ class _Tracer:
         self.stretches: list[Stretch] = []
         self._shared: dict[str, Parameter] = {}
         self._carried: dict[Hashable, Tensor] = {}
+        self._casts: dict[str, Tensor] = {}
 
     def run(self) -> list[Stretch]:
         for tower in self.s.arch.towers:
@@ -89,6 +90,8 @@ class _Tracer:
         formats = self.s.formats
         made = Writer(self.s, Graph(formats.autocast, formats.compute), self._shared, arch)
         made.head_kind, made.carried = self.head, self._carried
+        if arch.shared_layers:
+            made.graph.share_casts(self._casts)
         return made
 
     def _front(self, arch: Architecture) -> Tensor:
@@ -111,6 +114,8 @@ class _Tracer:
 
     def _block(self, arch: Architecture, index: int, times: int, x: Tensor) -> Tensor:
         w, whole = self._writer(arch.at(index)), self.whole
+        if arch.shared_layers:
+            index = index * arch.shared_layers // arch.layers
         y = block(w, index, x)
         w.graph.release(x, y, *w.kept)  # the caller refers to the block's input until it returns
         operations = w.graph.operations
@@ -177,6 +182,8 @@ def runs_of_equal_layers(arch: Architecture, adaptation: Adaptation) -> list[tup
 
     A repeated period of several layers is returned as one-layer runs when it does not divide the depth.
     """
+    if arch.shared_layers:  # gradients and autocast copies of one set of weights: equal layers are no longer alike
+        return [((i,), 1) for i in range(arch.layers)]
     if not adaptation.per_layer and len(arch.windows) <= 1 and len(arch.variants) <= 1:
         return [((0,), arch.layers)]
     keys = [_decisions(arch, adaptation, i) for i in range(arch.layers)]

@@ -76,10 +76,20 @@ class Writer:
         known = self.shared.get(path) or self.graph.named(path)
         if known is not None:
             return self.graph.parameter(known)
+        if self.arch.shared_layers and path.startswith(self.names.layer.partition("{i}")[0]):
+            return self._shared_weight(path, shape, base)
         formats = self.s.formats
         dtype = formats.base if base and formats.base else formats.graph
         parameter = Parameter(path, shape, dtype, self.s.adaptation.trains(path))
         return self.graph.parameter(parameter)
+
+    def _shared_weight(self, path: str, shape: tuple[float, ...], base: bool) -> Tensor:
+        """A weight of one of several layers that share it: counted where it is first used."""
+        formats = self.s.formats
+        dtype = formats.base if base and formats.base else formats.graph
+        trained = self.s.adaptation.trains(path)
+        self.shared[path] = Parameter(path, shape, dtype, trained, shared=True)
+        return self.graph.parameter(Parameter(path, shape, dtype, trained))
 
     def share(self, path: str, shape: tuple[float, ...]) -> Tensor:
         """A parameter that a later stretch uses too (tied embeddings)."""
@@ -100,6 +110,8 @@ class Writer:
         def layer(v: Tensor) -> Tensor:
             w = weight if weight is not None else self.weight(path + ".weight", (out, v.shape[-1]), base=base)
             offset = self.weight(path + ".bias", (out,)) if bias else None
+            if base and bias and self.arch.bias_added:
+                return self.graph.add(self.graph.linear(v, w), self.weight(path + ".bias", (out,)), name="bias_add")
             if w.parameter is not None and w.parameter.dtype in QUANTIZED:
                 return self._quantized(v, w, offset)
             return self.graph.linear(v, w, offset)
@@ -125,6 +137,11 @@ class Writer:
     def adapter(self, path: str, shape: tuple[float, ...], *, trainable: bool = True) -> Tensor:
         """A parameter that a method adds. peft upcasts half-precision adapters to fp32 (autocast_adapter_dtype);
         other stacks keep the model's type."""
+        known = self.shared.get(path)
+        if known is not None:
+            return self.graph.parameter(known)
+        if self.arch.shared_layers:
+            self.shared[path] = Parameter(path, shape, self.adapter_type, trainable, adapter=True, shared=True)
         return self.graph.parameter(Parameter(path, shape, self.adapter_type, trainable, adapter=True))
 
     @property
@@ -158,13 +175,14 @@ class Writer:
         g.add_operation("quantized_linear", "matmul", inputs, (y,), (), forward, backward, temporary=(full, full))
         return y
 
-    def norm(self, path: str, x: Tensor, width: float) -> Tensor:
-        """A norm over the last `width` features."""
+    def norm(self, path: str, x: Tensor, width: float, *, rows: float = 0) -> Tensor:
+        """A norm over the last `width` features. rows: how many weights of that width there are, when each head has its own."""
         kind = self.arch.norm
         if kind == "layer":
             affine = self.arch.norm_affine
-            weight = self.weight(path + ".weight", (width,)) if affine else None
-            bias = self.weight(path + ".bias", (width,)) if affine and self.arch.norm_bias else None
+            shape = (rows, width) if rows else (width,)
+            weight = self.weight(path + ".weight", shape) if affine else None
+            bias = self.weight(path + ".bias", (width,)) if affine and self.arch.norm_bias and not rows else None
             return self.graph.layer_norm(x, weight, bias, fused_dtype=None if self.s.eager else x.dtype)
         if kind in WRITTEN_OUT:
             return WRITTEN_OUT[kind](self, path, x, width)
@@ -206,6 +224,8 @@ class Writer:
     def activation(self, x: Tensor, path: str = "") -> Tensor:
         """The activation function; `gelu_new` is eight operators in eager code (transformers NewGELUActivation), one in fused stacks."""
         g, name = self.graph, self.arch.activation
+        if name == "bloom_gelu":  # an autograd function that forms the derivative from the input
+            return g.unary("gelu", x, kernels=8 if self.s.eager else 1, scratch=4.0)
         if name == "xielu":
             return xielu(self, path, x)
         if name in ("relu", "tanh"):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, flops, memory, parameters, sequence_cases
+from tests.oracles import cases, dense_cases, flops, memory, parameters, sequence_cases
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -41,6 +41,9 @@ KINDS: dict[str, tuple[Callable[[], Iterable[dict[str, Any]]], Callable[..., Any
     "memory": (cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
     "sequence-parameters": (sequence_cases.parameter_cases, _parameters),
     "sequence-flops": (sequence_cases.flop_cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "dense-parameters": (dense_cases.parameter_cases, _parameters),
+    "dense-flops": (dense_cases.cases, lambda config, arguments: flops.measure(config, **arguments)),
+    "dense-memory": (dense_cases.cases, lambda config, arguments: memory.measure(config, **arguments)),
     "sequence-memory": (sequence_cases.memory_cases, lambda config, arguments: memory.measure(config, **arguments)),
 }
 
@@ -56,7 +59,10 @@ def record(kind: str, only: str | None = None) -> int:
 
     make, measure = KINDS[kind]
     configs = {**cases.CONFIGS, **(PUBLISHED if kind == "parameters" else {})}
-    known = {row["id"]: row for row in load(kind)["cases"]} if only is not None else {}
+    if kind.startswith("dense"):
+        configs = dense_cases.CONFIGS
+    recorded = load(kind)["cases"] if only is not None and (DATA / f"{kind}.json").exists() else []
+    known = {row["id"]: row for row in recorded}
     rows: dict[str, dict[str, Any]] = {}
     taken = 0
     for case in make():

@@ -34,7 +34,7 @@ def sliding(f: Fields, full_every: int, default: int, offset: int = 1) -> tuple[
         size = None
 
     def slides(i: int) -> bool:
-        return bool(full_every) and (i + offset) % full_every != 0
+        return size is not None and bool(full_every) and (i + offset) % full_every != 0
 
     types = listed(f, "layer_types", layers, lambda i: "sliding_attention" if slides(i) else "full_attention")
     return layer_windows(f, layers, slides, size), [t == "sliding_attention" for t in types]

@@ -30,6 +30,14 @@ DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
     "camembert": ("query", "value"),
     "phi": ("q_proj", "v_proj", "fc1", "fc2"),
     "phi3": ("qkv_proj",),
+    "falcon": ("query_key_value",),
+    "bloom": ("query_key_value",),
+    "mpt": ("Wqkv",),
+    "codegen": ("qkv_proj",),
+    "electra": ("query", "value"),
+    "deberta": ("in_proj",),
+    "deberta-v2": ("query_proj", "value_proj"),
+    "layoutlm": ("query", "value"),
 }
 """What peft adapts when no target is given (peft.utils.constants); q_proj and v_proj for the others."""
 
@@ -40,8 +48,8 @@ def select(
     """Target selection as peft does it: (does a path match, do the layers differ). defaults: targets by model type."""
     targets = method.targets or defaults.get(arch.model_type, ("q_proj", "v_proj"))
     known = {path.replace("{i}", "0") for path in linear_kinds(arch)}
-    head = arch.names.head + ".decoder" if arch.head_transform else arch.names.head
-    outside = {head, arch.names.classifier, "bert.pooler.dense"}
+    head = arch.output_layer
+    outside = {head, arch.names.classifier, arch.names.pooler}
     if targets == "all-linear":
         if any(kind.experts is not None and kind.experts.wrapped for stack in arch.stacks for kind in stack.kinds):
             raise PlanError(
