@@ -53,6 +53,7 @@ class Names:
     positions: str = ""
     token_types: str = ""
     extra_table: str = ""
+    relative: str = ""
     embedding_norm: str = ""
     embedding_projection: str = ""
     final_norm: str = "model.norm"
@@ -102,7 +103,8 @@ class Architecture:
     shared_layers: how many sets of weights the layers share, 0 when each has its own (ALBERT).
     branch_dropout: which branches end in hidden_dropout · scores_kept: a variable of eager attention holds the scores (Megatron-BERT) ·
     scores_floored: eager scores are bounded from below by an operator that keeps them (XGLM) · first_norm: a block norms its input ·
-    pooling: the first token is classified, the mean of all, or each before the mean · masked: offers a masked-LM head without a hidden layer ·
+    position_buckets: rows of a table of relative positions whose values all layers add to their eager scores (MPNet) ·
+    embedding_masked: embeddings are multiplied by the mask (DeBERTa) · pooling: the first token is classified, the mean of all, or each before the mean · masked: offers a masked-LM head without a hidden layer ·
     extra_tables: rows of one more table of segments (ERNIE's tasks).
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
@@ -190,6 +192,8 @@ class Architecture:
     activation_dropout: float = 0.0
     first_norm: bool = True
     fixed_positions: bool = False
+    position_buckets: int = 0
+    embedding_masked: bool = False
     attention_dropout: float = 0.0
     classifier_dropout: float = 0.0
     attention_softcap: bool = False

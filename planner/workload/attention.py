@@ -67,9 +67,7 @@ def qk_norm(w: Writer, path: str, x: Tensor, heads: float) -> Tensor:
     if kind == "heads":  # a norm for each head, joined again (StableLM)
         normed = w.norm(f"{path}.norms", w.graph.view(x, (w.b, w.t, heads, d)), d, rows=heads)
         return w.graph.copy(normed, name="cat")
-    return (
-        w.norm(path, w.graph.view(x, (w.b, w.t, heads, d)), d) if kind == "head" else w.norm(path, x, heads * d)
-    )
+    return w.norm(path, w.graph.view(x, (w.b, w.t, heads, d)), d) if kind == "head" else w.norm(path, x, heads * d)
 
 
 def clamped_in_place(w: Writer, x: Tensor) -> Tensor:
@@ -267,6 +265,11 @@ def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor, window: int | None = 
         weights = g.unary("attention_scale", weights, save="none")
     if arch.score_bias == "fp32":
         weights = g.add(weights, g.new((1, a, 1, keys), "fp32", False, "bias"), name="bias_add")
+    if arch.position_buckets:  # added in place
+        bias, whole = w.carried["relative_bias"], weights
+        weights = Tensor(whole.shape, whole.dtype, whole.storage, whole.requires_grad or bias.requires_grad)
+        moved = (Kernel("elementwise", 3 * whole.bytes),)
+        g.add_operation("bias_add", "elementwise", (whole, bias), (weights,), (), moved, (), alias=True)
     if arch.attention_softcap:
         weights = g.unary(
             "scale", g.unary("softcap", g.unary("scale", weights, save="none"), save="output"), save="none"

@@ -27,7 +27,9 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
         w.kept = (*w.kept, x)  # `attention_output`
         return w.norm(norms[1], g.add(g.dropout(mlp(w, layer, x), q), x, name="residual"), h)
     if arch.placement == "sandwich":
-        x = g.add(x, scaled(w, w.norm(norms[1], attention(w, layer, index, w.norm(norms[0], x, h)), h)), name="residual")
+        x = g.add(
+            x, scaled(w, w.norm(norms[1], attention(w, layer, index, w.norm(norms[0], x, h)), h)), name="residual"
+        )
         return g.add(x, scaled(w, w.norm(norms[3], mlp(w, layer, w.norm(norms[2], x, h)), h)), name="residual")
     if arch.placement == "post-branch":
         x = g.add(x, w.norm(norms[0], attention(w, layer, index, x), h), name="residual")

@@ -21,7 +21,8 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     w.arguments = masks(w, x)
     if arch.rotary_dim:
         tables = [
-            g.new((1, w.t, arch.rotary_dim), "fp32" if arch.rotary_fp32 else x.dtype, False, name) for name in ("cosine", "sine") * arch.rotary_bases
+            g.new((1, w.t, arch.rotary_dim), "fp32" if arch.rotary_fp32 else x.dtype, False, name)
+            for name in ("cosine", "sine") * arch.rotary_bases
         ]
         moved = sum(t.bytes for t in tables)
         g.add_operation("rotary_tables", "elementwise", (), tables, (), (Kernel("elementwise", moved),), ())
@@ -44,12 +45,28 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         x = g.add(x, lookup(w, n.extra_table, arch.extra_tables, width, w.t))
     if n.embedding_norm:
         x = w.norm(n.embedding_norm, x, width)
+    if arch.embedding_masked:
+        x = g.unary("mask", x, save="none")
     x = g.dropout(x, w.active(arch.embedding_dropout))
     if n.embedding_projection:
         x = w.linear(n.embedding_projection, x, arch.hidden, bias=True, base=False)
     if n.embedding_norm and w.s.eager:
         w.held = (*w.held, x)  # `embedding_output`
+    if arch.position_buckets:
+        relative_bias(w)
     return x
+
+
+def relative_bias(w: Writer) -> None:
+    """Biases of relative positions for the scores of all layers, one copy for each sequence (transformers MPNetEncoder)."""
+    arch, g = w.arch, w.graph
+    table = w.weight(w.names.relative + ".weight", (arch.position_buckets, arch.heads))
+    looked = g.new((w.t, w.t, arch.heads), table.dtype, table.requires_grad, "relative_bias")
+    moved = (Kernel("elementwise", 2 * looked.bytes),)
+    g.add_operation("embedding", "embedding", (table,), (looked,), (), moved, moved)
+    bias = g.copy(looked, (w.b, arch.heads, w.t, w.t), name="relative_bias")
+    w.carried["relative_bias"] = bias
+    w.held = (*w.held, bias)
 
 
 def masks(w: Writer, x: Tensor) -> tuple[Tensor, ...]:

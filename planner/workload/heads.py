@@ -147,7 +147,9 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
     # under full sharding accelerate's conversion of the outputs to fp32 goes around a patched loss
     style = "upcast" if w.s.sharded and w.s.stack.output_copies else w.s.stack.loss
     loss = g.new((1,), "fp32", logits.requires_grad, "loss")
-    if kind == "masked-lm" and style == "upcast" and not w.arch.masked_loss_upcast:  # encoders hand the logits to CrossEntropyLoss as they are
+    if (
+        kind == "masked-lm" and style == "upcast" and not w.arch.masked_loss_upcast
+    ):  # encoders hand the logits to CrossEntropyLoss as they are
         logits = g.raise_(logits)
         probabilities = g.softmax(logits, name="log_softmax")
         back = (Kernel("elementwise", probabilities.bytes),)

@@ -137,7 +137,7 @@ class Writer:
     def adapter(self, path: str, shape: tuple[float, ...], *, trainable: bool = True) -> Tensor:
         """A parameter that a method adds. peft upcasts half-precision adapters to fp32 (autocast_adapter_dtype);
         other stacks keep the model's type."""
-        known = self.shared.get(path)
+        known = self.shared.get(path) or self.graph.named(path)
         if known is not None:
             return self.graph.parameter(known)
         if self.arch.shared_layers:

@@ -28,6 +28,10 @@ _ODD_BERT: Case = {
     **_BERT, "hidden_size": 360, "num_hidden_layers": 2, "num_attention_heads": 6, "intermediate_size": 1001, "vocab_size": 5003,
     "max_position_embeddings": 301, "type_vocab_size": 3, "num_labels": 5,
 }  # fmt: skip
+_DEBERTA: Case = {
+    "relative_attention": True, "position_buckets": 64, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+    "pos_att_type": "p2c|c2p", "position_biased_input": False,
+}  # fmt: skip
 _DISTIL: Case = {"dim": 512, "n_layers": 3, "n_heads": 8, "hidden_dim": 1376, "vocab_size": 4096, "num_labels": 3}
 
 CONFIGS: dict[str, Case] = {
@@ -44,7 +48,13 @@ CONFIGS: dict[str, Case] = {
     "glm4": {"model_type": "glm4", **_GATED},
     "glm4-odd": {"model_type": "glm4", **_ODD, "head_dim": 40, "tie_word_embeddings": True},
     "smollm3": {"model_type": "smollm3", **_FOUR},
-    "smollm3-odd": {"model_type": "smollm3", **_ODD, "no_rope_layers": [1, 0], "mlp_bias": True, "attention_bias": True},
+    "smollm3-odd": {
+        "model_type": "smollm3",
+        **_ODD,
+        "no_rope_layers": [1, 0],
+        "mlp_bias": True,
+        "attention_bias": True,
+    },
     "helium": {"model_type": "helium", **_GATED},
     "helium-odd": {"model_type": "helium", **_ODD, "attention_bias": True, "mlp_bias": True},
     "ernie4_5": {"model_type": "ernie4_5", **_GATED},
@@ -77,26 +87,58 @@ CONFIGS: dict[str, Case] = {
     "hyperclovax-odd": {"model_type": "hyperclovax", **_ODD, "use_post_norm": False, "mlp_bias": True},
     "gpt_neo": {"model_type": "gpt_neo", **_NEO, "num_layers": 4, "attention_types": [[["global", "local"], 2]]},
     "gpt_neo-odd": {
-        "model_type": "gpt_neo", **_NEO, "hidden_size": 360, "num_layers": 2, "num_heads": 6, "intermediate_size": 1001,
-        "attention_types": [[["global"], 1], [["local"], 1]], "window_size": 64, "max_position_embeddings": 333,
+        "model_type": "gpt_neo",
+        **_NEO,
+        "hidden_size": 360,
+        "num_layers": 2,
+        "num_heads": 6,
+        "intermediate_size": 1001,
+        "attention_types": [[["global"], 1], [["local"], 1]],
+        "window_size": 64,
+        "max_position_embeddings": 333,
     },
     "bloom": {"model_type": "bloom", "hidden_size": 512, "n_layer": 3, "n_head": 8, "vocab_size": 4096, **_TOKENS},
     "bloom-odd": {"model_type": "bloom", "hidden_size": 360, "n_layer": 2, "n_head": 6, "vocab_size": 5003, **_TOKENS},
     "mpt": {"model_type": "mpt", "d_model": 512, "n_layers": 3, "n_heads": 8, "vocab_size": 4096, "max_seq_len": 1024},
     "mpt-odd": {
-        "model_type": "mpt", "d_model": 360, "n_layers": 2, "n_heads": 6, "vocab_size": 5003, "max_seq_len": 300,
+        "model_type": "mpt",
+        "d_model": 360,
+        "n_layers": 2,
+        "n_heads": 6,
+        "vocab_size": 5003,
+        "max_seq_len": 300,
         "attn_config": {"clip_qkv": 8.0},
     },
     "codegen": {"model_type": "codegen", **_CODEGEN},
-    "codegen-odd": {"model_type": "codegen", **_CODEGEN, "n_embd": 480, "n_layer": 2, "n_inner": 1001, "rotary_dim": 20},
+    "codegen-odd": {
+        "model_type": "codegen",
+        **_CODEGEN,
+        "n_embd": 480,
+        "n_layer": 2,
+        "n_inner": 1001,
+        "rotary_dim": 20,
+    },
     "persimmon": {"model_type": "persimmon", **_WIDE, "num_hidden_layers": 3},
     "persimmon-odd": {"model_type": "persimmon", **_ODD, "qk_layernorm": False, "tie_word_embeddings": True},
     "falcon": {"model_type": "falcon", **_FALCON},
-    "falcon-odd": {"model_type": "falcon", **_FALCON, "hidden_size": 360, "num_attention_heads": 6, "multi_query": False, "bias": True},
+    "falcon-odd": {
+        "model_type": "falcon",
+        **_FALCON,
+        "hidden_size": 360,
+        "num_attention_heads": 6,
+        "multi_query": False,
+        "bias": True,
+    },
     "falcon-new": {"model_type": "falcon", **_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2},
     "falcon-alibi-odd": {
-        "model_type": "falcon", **_FALCON, "hidden_size": 360, "num_attention_heads": 6, "alibi": True, "bias": True,
-        "multi_query": False, "parallel_attn": False,
+        "model_type": "falcon",
+        **_FALCON,
+        "hidden_size": 360,
+        "num_attention_heads": 6,
+        "alibi": True,
+        "bias": True,
+        "multi_query": False,
+        "parallel_attn": False,
     },
     "xglm": {"model_type": "xglm", **_XGLM},
     "xglm-odd": {"model_type": "xglm", **_XGLM, "d_model": 360, "attention_heads": 6, "num_layers": 2, "ffn_dim": 1001},
@@ -104,30 +146,68 @@ CONFIGS: dict[str, Case] = {
     "biogpt-odd": {"model_type": "biogpt", **_ODD, "tie_word_embeddings": False, "activation_dropout": 0.1},
     "modernbert": {"model_type": "modernbert", **_BERT, "num_hidden_layers": 5, "classifier_pooling": "mean"},
     "modernbert-odd": {
-        "model_type": "modernbert", **_ODD_BERT, "num_hidden_layers": 4, "global_attn_every_n_layers": 2, "norm_bias": True,
-        "attention_bias": True, "mlp_bias": True, "classifier_bias": True, "mlp_dropout": 0.1,
+        "model_type": "modernbert",
+        **_ODD_BERT,
+        "num_hidden_layers": 4,
+        "global_attn_every_n_layers": 2,
+        "norm_bias": True,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "classifier_bias": True,
+        "mlp_dropout": 0.1,
     },
     "eurobert": {"model_type": "eurobert", **_BERT},
     "eurobert-odd": {
-        "model_type": "eurobert", **_ODD_BERT, "num_key_value_heads": 3, "attention_bias": True, "mlp_bias": True,
+        "model_type": "eurobert",
+        **_ODD_BERT,
+        "num_key_value_heads": 3,
+        "attention_bias": True,
+        "mlp_bias": True,
         "classifier_pooling": "bos",
     },
     "nomic_bert": {"model_type": "nomic_bert", **_BERT},
     "nomic_bert-odd": {"model_type": "nomic_bert", **_ODD_BERT, "hidden_dropout_prob": 0.1},
+    "mpnet": {"model_type": "mpnet", **_BERT},
+    "mpnet-odd": {"model_type": "mpnet", **_ODD_BERT, "relative_attention_num_buckets": 40},
+    "deberta-v2": {"model_type": "deberta-v2", **_BERT, **_DEBERTA, "type_vocab_size": 0},
+    "deberta-v2-odd": {
+        "model_type": "deberta-v2",
+        **_ODD_BERT,
+        **_DEBERTA,
+        "position_buckets": 50,
+        "share_att_key": False,
+        "pos_att_type": ["c2p"],
+    },
     "mistral-window": {"model_type": "mistral", **_GATED, "sliding_window": 100},
     "olmo3-window": {"model_type": "olmo3", **_FOUR, "sliding_window": 100},
     "stablelm-parallel": {
-        "model_type": "stablelm", **{**_GATED, "head_dim": None}, "use_parallel_residual": True, "qk_layernorm": True,
+        "model_type": "stablelm",
+        **_GATED,
+        "head_dim": None,
+        "use_parallel_residual": True,
+        "qk_layernorm": True,
     },
     "phi-normed": {"model_type": "phi", **_WIDE, "num_hidden_layers": 3, "qk_layernorm": True},
     "distilbert": {"model_type": "distilbert", **_DISTIL},
     "distilbert-odd": {
-        "model_type": "distilbert", **_DISTIL, "dim": 360, "n_layers": 2, "n_heads": 6, "hidden_dim": 1001, "activation": "relu",
+        "model_type": "distilbert",
+        **_DISTIL,
+        "dim": 360,
+        "n_layers": 2,
+        "n_heads": 6,
+        "hidden_dim": 1001,
+        "activation": "relu",
     },
     "electra": {"model_type": "electra", **_BERT, "embedding_size": 128},
     "electra-odd": {"model_type": "electra", **_ODD_BERT, "embedding_size": 360},
     "albert": {"model_type": "albert", **_BERT, "embedding_size": 128, "num_hidden_layers": 5},
-    "albert-odd": {"model_type": "albert", **_ODD_BERT, "embedding_size": 96, "num_hidden_layers": 4, "num_hidden_groups": 2},
+    "albert-odd": {
+        "model_type": "albert",
+        **_ODD_BERT,
+        "embedding_size": 96,
+        "num_hidden_layers": 4,
+        "num_hidden_groups": 2,
+    },
     "ernie": {"model_type": "ernie", **_BERT},
     "ernie-odd": {"model_type": "ernie", **_ODD_BERT, "use_task_id": True},
     "megatron-bert": {"model_type": "megatron-bert", **_BERT},
@@ -141,24 +221,26 @@ CONFIGS: dict[str, Case] = {
     "xlm-roberta-xl": {"model_type": "xlm-roberta-xl", **_BERT},
     "xlm-roberta-xl-odd": {"model_type": "xlm-roberta-xl", **_ODD_BERT},
 }
-EAGER_ONLY = ("vaultgemma", "gpt_neo", "bloom", "mpt", "xglm", "megatron-bert", "rembert")
+EAGER_ONLY = ("vaultgemma", "gpt_neo", "bloom", "mpt", "xglm", "mpnet", "deberta-v2", "megatron-bert", "rembert")
 """Families that transformers runs without fused attention."""
 CLASSIFIERS = (
     *("distilbert", "electra", "albert", "ernie", "megatron-bert", "rembert", "data2vec-text", "roberta-prelayernorm"),
-    *("xlm-roberta-xl", "modernbert", "eurobert", "nomic_bert"),
+    *("xlm-roberta-xl", "modernbert", "eurobert", "nomic_bert", "mpnet", "deberta-v2"),
 )
 HEADS: dict[str, str] = dict.fromkeys(CLASSIFIERS, "sequence-classification")
 """Output heads of the families that are not causal language models."""
 MASKED = CLASSIFIERS
 """Families whose masked-LM head is recorded too."""
-UNCHECKPOINTED = ("albert",)
+UNCHECKPOINTED = ("albert", "mpnet")
 """Families that transformers does not checkpoint."""
 TARGETS: dict[str, list[str]] = {
-    **dict.fromkeys(CLASSIFIERS, ["query", "value"]),
+    **{key: ["query", "value"] for key in CLASSIFIERS},
     "distilbert": ["q_lin", "v_lin"],
-    **dict.fromkeys(("falcon", "bloom", "persimmon"), ["query_key_value"]),
-    **dict.fromkeys(("mpt", "modernbert"), ["Wqkv"]),
-    **dict.fromkeys(("eurobert", "nomic_bert"), ["q_proj", "v_proj"]),
+    **{key: ["query_key_value"] for key in ("falcon", "bloom", "persimmon")},
+    "mpnet": ["attn.q", "attn.v"],
+    "deberta-v2": ["query_proj", "value_proj"],
+    **{key: ["Wqkv"] for key in ("mpt", "modernbert")},
+    **{key: ["q_proj", "v_proj"] for key in ("eurobert", "nomic_bert")},
     "codegen": ["qkv_proj"],
 }
 """peft's default targets (peft.utils.constants), where it has any; q_proj and v_proj for the others."""
@@ -196,21 +278,25 @@ def parameter_cases(names: Iterable[str] = CONFIGS) -> Iterator[Case]:
 
 
 def cases(names: Iterable[str] = CONFIGS) -> Iterator[Case]:
-    """Every config: methods, precisions, kernels and checkpointing over the set."""
+    """Two settings a config, in turn, so that methods, precisions, kernels and checkpointing all occur in each half of the set."""
+    order = list(CONFIGS)
     for name in names:
         family, odd = CONFIGS[name]["model_type"], name.endswith("odd")
         fused = "sdpa" if has_sdpa(name) else "eager"
-        whole = family not in UNCHECKPOINTED
         size: Case = {"batch": 3, "seq": 200} if odd else {"batch": 4, "seq": 256}
         case: Case = {"config": name, "head": HEADS.get(family), "method": None}
-        yield {**case, "precision": "bf16", "attention": fused, **size}
-        if odd:
-            yield {**case, "precision": "fp32", "attention": "eager", **size}
-            yield {**case, **_all_linear(name), "precision": "bf16-autocast", "attention": fused, **size}
-            yield {**case, "method": lora(name), "precision": "bf16", "attention": fused, "checkpointing": whole, **size}
+        whole = family not in UNCHECKPOINTED
+        adapted = {**case, **_all_linear(name)}
+        if order.index(name) // 2 % 2:
+            first = {**case, "precision": "bf16-mixed", "attention": fused, "checkpointing": whole}
+            second = {**case, "method": lora(name), "precision": "bf16", "attention": "eager" if odd else fused}
+        elif odd:
+            first = {**case, "precision": "fp32", "attention": "eager"}
+            second = {**adapted, "precision": "bf16-autocast", "attention": fused}
         else:
-            yield {**case, "precision": "bf16-mixed", "attention": "eager", **size}
-            yield {**case, "precision": "bf16-mixed", "attention": fused, "checkpointing": whole, **size}
-            yield {**case, **_all_linear(name), "precision": "bf16", "attention": fused, **size}
-            if family in MASKED:
-                yield {**case, "head": "masked-lm", "precision": "bf16", "attention": fused, **size}
+            first = {**case, "precision": "bf16", "attention": fused}
+            second = {**adapted, "precision": "bf16", "attention": fused, "checkpointing": whole}
+        yield {**first, **size}
+        yield {**second, **size}
+        if family in MASKED and not odd:
+            yield {**case, "head": "masked-lm", "precision": "bf16-mixed", "attention": fused, **size}

@@ -249,7 +249,11 @@ def _falcon_norms(f: Fields, new: bool, parallel: bool) -> tuple[str, ...]:
 @family("falcon")
 def _(f: Fields) -> Architecture:
     hidden, heads = f.size("n_embed", "hidden_size"), f.size("num_attention_heads", "n_head")
-    new, parallel, alibi = f.flag("new_decoder_architecture", False), f.flag("parallel_attn", True), f.flag("alibi", False)
+    new, parallel, alibi = (
+        f.flag("new_decoder_architecture", False),
+        f.flag("parallel_attn", True),
+        f.flag("alibi", False),
+    )
     if new and not parallel:
         raise PlanError("model.parallel_attn", False, "does not go with new_decoder_architecture", "Use true.")
     norms = _falcon_norms(f, new, parallel)

@@ -16,7 +16,12 @@ def _named(base: Architecture, **changes: str | tuple[str, str]) -> Architecture
 
 @family("distilbert")
 def _(f: Fields) -> Architecture:
-    sizes = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "intermediate_size": "hidden_dim"}
+    sizes = {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+    }
     config = {**f.config, **{new: f.config[old] for new, old in sizes.items() if f.config.get(old) is not None}}
     base = bert_like(
         Fields(config),
@@ -76,7 +81,8 @@ def _(f: Fields) -> Architecture:
         activation=f.text("hidden_act", default="gelu_new"),
         embedding_factor=width,
         transform_width=width,
-        shared_layers=f.size("num_hidden_groups", default=1, most=layers) * f.size("inner_group_num", default=1, most=1),
+        shared_layers=f.size("num_hidden_groups", default=1, most=layers)
+        * f.size("inner_group_num", default=1, most=1),
         embedding_dropout=f.fraction("hidden_dropout_prob"),
         hidden_dropout=f.fraction("hidden_dropout_prob"),
         attention_dropout=f.fraction("attention_probs_dropout_prob"),
@@ -103,7 +109,12 @@ def _(f: Fields) -> Architecture:
 
 @family("ernie")
 def _(f: Fields) -> Architecture:
-    return bert_like(f, "ernie", pooler=True, extra_tables=int(f.flag("use_task_id", False)) * f.size("task_type_vocab_size", default=3))
+    return bert_like(
+        f,
+        "ernie",
+        pooler=True,
+        extra_tables=int(f.flag("use_task_id", False)) * f.size("task_type_vocab_size", default=3),
+    )
 
 
 @family("megatron-bert")

@@ -43,7 +43,7 @@ def bert_like(f: Fields, prefix: str, **changes: Any) -> Architecture:
         vocab=f.size("vocab_size"),
         max_positions=positions,
         learned_positions=positions,
-        token_types=f.size("type_vocab_size", default=2),
+        token_types=f.size("type_vocab_size", default=2, zero=True),
         causal=f.flag("is_decoder", False),
         norm="layer",
         norm_bias=True,

@@ -281,7 +281,9 @@ def _(f: Fields) -> Architecture:
 @family("internlm3")
 def _(f: Fields) -> Architecture:
     bias = f.flag("attention_bias", f.flag("qkv_bias", False))
-    return llama(f, kv_heads=2, head_dim=128, qkv_bias=bias, out_bias=bias, mlp_bias=f.flag("mlp_bias", f.flag("bias", False)))
+    return llama(
+        f, kv_heads=2, head_dim=128, qkv_bias=bias, out_bias=bias, mlp_bias=f.flag("mlp_bias", f.flag("bias", False))
+    )
 
 
 @family("iquestcoder")

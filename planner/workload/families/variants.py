@@ -72,7 +72,10 @@ def _(f: Fields) -> Architecture:
         hidden_dropout=f.fraction("hidden_dropout"),
         placement="parallel" if parallel else "pre",
         qk_norm="heads" if f.flag("qk_layernorm", False) else "none",
-        names=Names(qk_norms=("self_attn.q_layernorm", "self_attn.k_layernorm"), norms=("input_layernorm", "post_attention_layernorm")),
+        names=Names(
+            qk_norms=("self_attn.q_layernorm", "self_attn.k_layernorm"),
+            norms=("input_layernorm", "post_attention_layernorm"),
+        ),
     )
 
 
