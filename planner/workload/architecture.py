@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from planner.workload.components import FeedForward, Front, Layout, Mixer, Output, Tail
 
 Norm = Literal["layer", "layer-offset", "layer-fp32", "layer-cast", "rms", "rms-offset", "rms-fp32", "rms-bare"]
-"""layer: LayerNorm · layer-fp32: Cohere's, written out in fp32 · layer-cast: OLMo's, on an fp32 copy · rms-bare: without a weight (NanoChat) · layer-offset: Nemotron's (1 + weight) · rms: Llama's (weight times the value cast back) ·
-rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32)."""
+"""layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · layer-fp32: Cohere's, written out in fp32 · layer-cast:
+OLMo's, on an fp32 copy · rms: Llama's (weight times the value cast back) · rms-offset: Gemma's ((1 + weight) in fp32) ·
+rms-fp32: OLMo 2's (weight in fp32) · rms-bare: NanoChat's, without a weight."""
 Placement = Literal["pre", "post", "sandwich", "post-branch", "parallel"]
 """Where norms stand in a block: before each branch (GPT-2, Llama), after each sum (BERT), around each branch (Gemma
 2), after each branch (OLMo 2), or attention
@@ -88,24 +89,26 @@ class Experts:
 class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
-    qk_norm_late: queries and keys are normed after their rotation · qkv_clipped: the fused projection is clamped (MPT) · qkv_regrouped: its
-    parts are copied to the order of heads (CodeGen) · qk_clipped: q, k, v are clamped in place (OLMo's clip_qkv) ·
-    query_rescaled: queries are scaled by position (Ministral 3) · sub_norms: norms before both output projections (BitNet).
-    score_scaling: whether eager scores are scaled in an operator of their own · score_bias: fp32 ALiBi biases are added to eager scores (MPT) ·
-    masks_built: a causal mask exists even where the kernel has its own ·
-    mask_heads: how many heads the mask tells apart (ALiBi) · kv_repeated_early: keys and values get all heads before
-    their rotation · bias_added: biases of linear layers are added by an operator of their own (all Falcon) · causal_tables: rows of the
-    square causal table that each layer keeps as a buffer (GPT-Neo).
-    rotary_fp32: cosine and sine stay in fp32 (OLMo) · rotary_wide: q and k are rotated in fp32 (Cohere) · rotary_halved:
-    each layer repeats one half of the table for interleaved pairs (GLM).
-    embedding_factor: width of the embeddings, projected to that of the blocks behind their norm (ALBERT, ELECTRA) · transform_width: width of the
-    masked-LM head's hidden layer, where it is not that of the blocks · pooler_saved: peft trains a copy of the pooler too ·
-    shared_layers: how many sets of weights the layers share, 0 when each has its own (ALBERT).
-    branch_dropout: which branches end in hidden_dropout · scores_kept: a variable of eager attention holds the scores (Megatron-BERT) ·
-    scores_floored: eager scores are bounded from below by an operator that keeps them (XGLM) · first_norm: a block norms its input ·
-    position_buckets: rows of a table of relative positions whose values all layers add to their eager scores (MPNet) ·
-    embedding_masked: embeddings are multiplied by the mask (DeBERTa) · pooling: the first token is classified, the mean of all, or each before the mean · masked: offers a masked-LM head without a hidden layer ·
-    extra_tables: rows of one more table of segments (ERNIE's tasks).
+    Attention. qk_norm_late: queries and keys are normed after their rotation · qk_clipped: q, k, v are clamped in place
+    (OLMo's clip_qkv) · qkv_clipped: the fused projection is clamped (MPT) · qkv_regrouped: its parts are copied to the
+    order of heads (CodeGen) · query_rescaled: queries are scaled by position (Ministral 3) · kv_repeated_early: keys and
+    values get all heads before their rotation (Falcon) · rotary_fp32: cosine and sine stay in fp32 (OLMo) ·
+    rotary_wide: q and k are rotated in fp32 (Cohere) · rotary_halved: each layer repeats one half of the table for
+    interleaved pairs (GLM) · sub_norms: norms before both output projections (BitNet).
+    Scores of eager attention. score_scaling: scaled by an operator of its own or by the product · score_bias: fp32
+    ALiBi biases are added (MPT) · position_buckets: rows of a table of relative positions whose values all layers add
+    (MPNet) · scores_floored: bounded from below by an operator that keeps them (XGLM) · scores_kept: a variable holds
+    them (Megatron-BERT).
+    Masks. masks_built: a causal mask exists even where the kernel has its own · mask_heads: how many heads it tells
+    apart (ALiBi) · causal_tables: rows of the square table that each layer keeps as a buffer (GPT-Neo).
+    Blocks. first_norm: the block norms its input · branch_dropout: which branches end in hidden_dropout · bias_added:
+    biases are added by an operator of their own (Falcon) · shared_layers: how many sets of weights the layers share, 0
+    when each has its own (ALBERT).
+    Embeddings. embedding_factor: their width, projected to that of the blocks behind their norm (ALBERT, ELECTRA) ·
+    extra_tables: rows of one more table of segments (ERNIE's tasks) · embedding_masked: multiplied by the mask (DeBERTa).
+    Heads. masked: offers a masked-LM head without a hidden layer · transform_width: width of its hidden layer, where it
+    is not that of the blocks · pooling: classifies the first token, the mean of all, or each before the mean ·
+    pooler_saved: peft trains a copy of the pooler too.
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.

@@ -28,9 +28,9 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         g.add_operation("rotary_tables", "elementwise", (), tables, (), (Kernel("elementwise", moved),), ())
         w.arguments = (*w.arguments, *tables)
     if arch.causal_tables:
-        tables = g.new((arch.layers, arch.causal_tables, arch.causal_tables), "bool", False, "causal_tables")
-        g.add_operation("causal_tables", "elementwise", (), (tables,), (), (), ())
-        w.arguments = (*w.arguments, tables)
+        square = g.new((arch.layers, arch.causal_tables, arch.causal_tables), "bool", False, "causal_tables")
+        g.add_operation("causal_tables", "elementwise", (), (square,), (), (), ())
+        w.arguments = (*w.arguments, square)
     if arch.embedding_width:
         x = w.linear("model.decoder.project_in", x, arch.hidden, base=False)
     if arch.embedding_scaled:

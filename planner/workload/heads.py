@@ -66,11 +66,11 @@ def classify(w: Writer, x: Tensor) -> Tensor:
         x = pooled(w, x)
         dense = n.pooler if arch.pooler else f"{n.classifier}.dense"
         trained = arch.pooler_saved if arch.pooler else True
-        name = arch.classifier_activation
+        activation = arch.classifier_activation
         if arch.classifier_hidden:
             x = g.dropout(x, w.active(arch.classifier_dropout))
         x = classifier(w, dense, x, arch.hidden, trained=trained, bias=arch.pooler_bias)
-        x = g.unary(name, x, save="input" if name == "gelu" else "output")
+        x = g.unary(activation, x, save="input" if activation == "gelu" else "output")
         if arch.pooler_norm:
             x = w.norm((n.transform or ("", ""))[1], x, arch.hidden)
         x = g.dropout(x, w.active(arch.classifier_dropout))
