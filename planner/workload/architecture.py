@@ -48,13 +48,11 @@ class Names:
     down: str = "mlp.down_proj"
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
     qk_norms: tuple[str, str] = ("self_attn.q_norm", "self_attn.k_norm")
-    sub_norms: tuple[str, str] = ("self_attn.attn_sub_norm", "mlp.ffn_sub_norm")
     activation: str = "mlp.act_fn"
     embedding: str = "model.embed_tokens"
     positions: str = ""
     token_types: str = ""
     extra_table: str = ""
-    relative: str = ""
     embedding_norm: str = ""
     embedding_projection: str = ""
     final_norm: str = "model.norm"
@@ -94,18 +92,18 @@ class Architecture:
     order of heads (CodeGen) · query_rescaled: queries are scaled by position (Ministral 3) · kv_repeated_early: keys and
     values get all heads before their rotation (Falcon) · rotary_fp32: cosine and sine stay in fp32 (OLMo) ·
     rotary_wide: q and k are rotated in fp32 (Cohere) · rotary_halved: each layer repeats one half of the table for
-    interleaved pairs (GLM) · sub_norms: norms before both output projections (BitNet).
+    interleaved pairs (GLM).
     Scores of eager attention. score_scaling: scaled by an operator of its own or by the product · score_bias: fp32
-    ALiBi biases are added (MPT) · position_buckets: rows of a table of relative positions whose values all layers add
-    (MPNet) · scores_floored: bounded from below by an operator that keeps them (XGLM) · scores_kept: a variable holds
-    them (Megatron-BERT).
+    ALiBi biases are added (MPT) · scores_floored: bounded from below by an operator that keeps them (XGLM) · scores_kept: a variable holds
+    them (RemBERT).
     Masks. masks_built: a causal mask exists even where the kernel has its own · mask_heads: how many heads it tells
     apart (ALiBi) · causal_tables: rows of the square table that each layer keeps as a buffer (GPT-Neo).
     Blocks. first_norm: the block norms its input · branch_dropout: which branches end in hidden_dropout · bias_added:
     biases are added by an operator of their own (Falcon) · shared_layers: how many sets of weights the layers share, 0
     when each has its own (ALBERT).
-    Embeddings. embedding_factor: their width, projected to that of the blocks behind their norm (ALBERT, ELECTRA) ·
-    extra_tables: rows of one more table of segments (ERNIE's tasks) · embedding_masked: multiplied by the mask (DeBERTa).
+    Embeddings. fixed_positions: rows of a table of sinusoids that is no parameter (XGLM) · embedding_factor: their width,
+    projected to that of the blocks behind their norm (ALBERT, ELECTRA) ·
+    extra_tables: rows of one more table of segments (ERNIE's tasks).
     Heads. masked: offers a masked-LM head without a hidden layer · transform_width: width of its hidden layer, where it
     is not that of the blocks · pooling: classifies the first token, the mean of all, or each before the mean ·
     pooler_saved: peft trains a copy of the pooler too.
@@ -152,7 +150,6 @@ class Architecture:
     kv_repeated_early: bool = False
     bias_added: bool = False
     causal_tables: int = 0
-    sub_norms: bool = False
     rotary_dim: int = 0
     learned_positions: int = 0
     token_types: int = 0
@@ -194,9 +191,7 @@ class Architecture:
     scores_floored: bool = False
     activation_dropout: float = 0.0
     first_norm: bool = True
-    fixed_positions: bool = False
-    position_buckets: int = 0
-    embedding_masked: bool = False
+    fixed_positions: int = 0
     attention_dropout: float = 0.0
     classifier_dropout: float = 0.0
     attention_softcap: bool = False

@@ -52,8 +52,6 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
     k, v = w.s.adaptation.prefix(w, index, k, v)
     y = core(w, q, k, v, index)
     y = g.view(y, (b, t, heads * d))
-    if arch.sub_norms:
-        y = w.norm(f"{layer}.{n.sub_norms[0]}", y, heads * d)
     out = w.linear(f"{layer}.{n.out}", y, arch.hidden, bias=arch.out_bias)
     g.release(x, q, k, v)  # local variables of the module's forward and of its caller
     return w.s.adaptation.after(w, layer, "attention", x, out)
@@ -265,11 +263,6 @@ def eager_core(w: Writer, q: Tensor, k: Tensor, v: Tensor, window: int | None = 
         weights = g.unary("attention_scale", weights, save="none")
     if arch.score_bias == "fp32":
         weights = g.add(weights, g.new((1, a, 1, keys), "fp32", False, "bias"), name="bias_add")
-    if arch.position_buckets:  # added in place
-        bias, whole = w.carried["relative_bias"], weights
-        weights = Tensor(whole.shape, whole.dtype, whole.storage, whole.requires_grad or bias.requires_grad)
-        moved = (Kernel("elementwise", 3 * whole.bytes),)
-        g.add_operation("bias_add", "elementwise", (whole, bias), (weights,), (), moved, (), alias=True)
     if arch.attention_softcap:
         weights = g.unary(
             "scale", g.unary("softcap", g.unary("scale", weights, save="none"), save="output"), save="none"

@@ -40,33 +40,20 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     if arch.learned_positions:
         x = g.add(x, positions(w, n.positions, arch.learned_positions, width))
     if arch.fixed_positions:
+        sinusoids = g.new((arch.fixed_positions, width), x.dtype, False, "sinusoids")
+        g.add_operation("sinusoids", "elementwise", (), (sinusoids,), (), (), ())
+        w.arguments = (*w.arguments, sinusoids)
         x = g.unary("positions", x, save="none")
     if arch.extra_tables:
         x = g.add(x, lookup(w, n.extra_table, arch.extra_tables, width, w.t))
     if n.embedding_norm:
         x = w.norm(n.embedding_norm, x, width)
-    if arch.embedding_masked:
-        x = g.unary("mask", x, save="none")
     x = g.dropout(x, w.active(arch.embedding_dropout))
     if n.embedding_projection:
         x = w.linear(n.embedding_projection, x, arch.hidden, bias=True, base=False)
     if n.embedding_norm and w.s.eager:
         w.held = (*w.held, x)  # `embedding_output`
-    if arch.position_buckets:
-        relative_bias(w)
     return x
-
-
-def relative_bias(w: Writer) -> None:
-    """Biases of relative positions for the scores of all layers, one copy for each sequence (transformers MPNetEncoder)."""
-    arch, g = w.arch, w.graph
-    table = w.weight(w.names.relative + ".weight", (arch.position_buckets, arch.heads))
-    looked = g.new((w.t, w.t, arch.heads), table.dtype, table.requires_grad, "relative_bias")
-    moved = (Kernel("elementwise", 2 * looked.bytes),)
-    g.add_operation("embedding", "embedding", (table,), (looked,), (), moved, moved)
-    bias = g.copy(looked, (w.b, arch.heads, w.t, w.t), name="relative_bias")
-    w.carried["relative_bias"] = bias
-    w.held = (*w.held, bias)
 
 
 def masks(w: Writer, x: Tensor) -> tuple[Tensor, ...]:

@@ -42,6 +42,4 @@ def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
     else:
         product = g.mul(gate, up)
     product = g.dropout(product, w.active(arch.activation_dropout))
-    if arch.sub_norms:
-        product = w.norm(f"{layer}.{n.sub_norms[1]}", product, arch.ffn)
     return w.linear(f"{layer}.{n.down}", product, arch.hidden, bias=arch.mlp_bias)

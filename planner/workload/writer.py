@@ -215,7 +215,9 @@ class Writer:
         inverse = g.unary("rsqrt", mean, save="output", kernels=2)
         normed = g.mul(x32, inverse, name="normalize")
         if kind == "rms":
-            return g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
+            y = g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
+            g.release(normed)  # a local variable of the norm's forward
+            return y
         if kind == "rms-offset":
             offset = g.unary("one_plus", g.cast(weight, "fp32"), save="none")
             return g.cast(g.mul(normed, offset, name="norm_weight"), x.dtype, name="norm_downcast")

@@ -310,7 +310,7 @@ def _(f: Fields) -> Architecture:
         f.size("attention_heads", "num_attention_heads"),
         f.size("ffn_dim"),
         max_positions=f.size("max_position_embeddings", default=2048),
-        fixed_positions=True,
+        fixed_positions=f.size("max_position_embeddings", default=2048) + 2,
         qkv_bias=True,
         out_bias=True,
         mlp_bias=True,

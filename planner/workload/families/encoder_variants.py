@@ -117,12 +117,6 @@ def _(f: Fields) -> Architecture:
     )
 
 
-@family("megatron-bert")
-def _(f: Fields) -> Architecture:
-    base = bert_like(f, "bert", pooler=True, placement="pre", final_norm=True, sdpa=False, scores_kept=True)
-    return _named(base, norms=("attention.ln", "ln"), embedding_norm="", final_norm="bert.encoder.ln")
-
-
 @family("rembert")
 def _(f: Fields) -> Architecture:
     base = bert_like(

@@ -213,13 +213,6 @@ def _(f: Fields) -> Architecture:
     return llama(f, kv_heads=8, head_dim=128, query_rescaled=True, windows=(window,) if window else ())
 
 
-@family("bitnet")
-def _(f: Fields) -> Architecture:
-    bias = f.flag("attention_bias", False)
-    activation = f.text("hidden_act", default="relu2")
-    return llama(f, kv_heads=5, activation=activation, sub_norms=True, qkv_bias=bias, out_bias=bias)
-
-
 @family("nanochat")
 def _(f: Fields) -> Architecture:
     bias = f.flag("attention_bias", False)
