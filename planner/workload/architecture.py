@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from planner.workload.components import FeedForward, Front, Layout, Merge, Mixer, Output, Tail
     from planner.workload.seq2seq import Cross, RelativeBias
 
-Norm = Literal["layer", "layer-offset", "rms", "rms-offset", "rms-fp32", "rms-own"]
-"""layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · rms: Llama's (weight times the value cast back) ·
-rms-offset: Gemma's ((1 + weight) in fp32) · rms-fp32: OLMo 2's (weight in fp32) ·
-rms-own: T5's (the value in its own type times an fp32 root)."""
+Norm = Literal[
+    "layer", "layer-offset", "layer-fp32", "layer-cast", "rms", "rms-offset", "rms-fp32", "rms-own", "rms-bare"
+]
+"""layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · layer-fp32: Cohere's, written out in fp32 · layer-cast:
+OLMo's, on an fp32 copy · rms: Llama's (weight times the value cast back) · rms-offset: Gemma's ((1 + weight) in fp32) ·
+rms-fp32: OLMo 2's (weight in fp32) · rms-own: T5's (the value in its own type times an fp32 root) · rms-bare: NanoChat's,
+without a weight."""
 Placement = Literal["pre", "post", "sandwich", "post-branch", "parallel"]
 """Where norms stand in a block: before each branch (GPT-2, Llama), after each sum (BERT), around each branch (Gemma
 2), after each branch (OLMo 2), or attention
@@ -52,14 +55,20 @@ class Names:
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
     sinks: str = "self_attn.sinks"
     qk_norms: tuple[str, str] = ("self_attn.q_norm", "self_attn.k_norm")
+    activation: str = "mlp.act_fn"
     embedding: str = "model.embed_tokens"
     positions: str = ""
     token_types: str = ""
+    extra_table: str = ""
     embedding_norm: str = ""
     early_norm: str = ""
+    embedding_projection: str = ""
     final_norm: str = "model.norm"
     head: str = "lm_head"
     classifier: str = "score"
+    pooler: str = "bert.pooler.dense"
+    transform: tuple[str, str] | None = None
+    decoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,26 @@ class Architecture:
     queries and keys are normed after that (unit: without weights) · query_tempered: queries are scaled by position · clipped: queries,
     keys and values are clamped · sinks: a learned score per head takes part in the softmax (Xiao et al. 2023,
     arXiv:2309.17453).
+    Attention. qk_clipped: q, k, v are clamped in place
+    (OLMo's clip_qkv) · qkv_regrouped: its parts are copied to the
+    order of heads (CodeGen) · query_rescaled: queries are scaled by position (Ministral 3) · kv_repeated_early: keys and
+    values get all heads before their rotation (Falcon) · rotary_fp32: cosine and sine stay in fp32 (OLMo) ·
+    rotary_upcast: q and k are cast to fp32, rotated, and cast back (Cohere) · rotary_halved: each layer repeats one half of the table for
+    interleaved pairs (GLM).
+    Scores of eager attention. score_scaling: scaled by an operator of its own or by the product · score_bias: fp32
+    ALiBi biases are added (MPT) · scores_floored: bounded from below by an operator that keeps them (XGLM) · scores_kept: a variable holds
+    them (RemBERT).
+    Masks. masks_built: a causal mask exists even where the kernel has its own · mask_heads: how many heads it tells
+    apart (ALiBi) · causal_tables: rows of the square table that each layer keeps as a buffer (GPT-Neo).
+    Blocks. first_norm: the block norms its input · branch_dropout: which branches end in hidden_dropout · bias_added:
+    biases are added by an operator of their own (Falcon) · shared_layers: how many sets of weights the layers share, 0
+    when each has its own (ALBERT).
+    Embeddings. sinusoid_rows: rows of a table of sinusoids that is no parameter (XGLM) · embedding_factor: their width,
+    projected to that of the blocks behind their norm (ALBERT, ELECTRA) ·
+    extra_tables: rows of one more table of segments (ERNIE's tasks).
+    Heads. masked_head: offers a masked-LM head without a hidden layer · transform_width: width of its hidden layer, where it
+    is not that of the blocks · pooling: classifies the first token, the mean of all, or each before the mean ·
+    pooler_saved: peft trains a copy of the pooler too.
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
@@ -171,11 +200,23 @@ class Architecture:
     out_bias: bool = False
     mlp_bias: bool = False
     norm_bias: bool = False
-    qk_norm: Literal["none", "head", "full", "unit"] = "none"
+    qk_norm: Literal["none", "head", "heads", "full", "unit"] = "none"
+    qk_clipped: bool = False
+    qkv_regrouped: bool = False
+    query_rescaled: bool = False
+    score_scaling: Literal["apart", "fused"] = "apart"
+    score_bias: Literal["none", "fp32"] = "none"
+    masks_built: bool = False
+    mask_heads: int = 1
+    kv_repeated_early: bool = False
+    bias_added: bool = False
+    causal_tables: int = 0
     rotary_dim: int = 0
     learned_positions: int = 0
     token_types: int = 0
+    extra_tables: int = 0
     embedding_width: int = 0
+    embedding_factor: int = 0
     embedding_scaled: bool = False
     residual_scaled: bool = False
     logits_scaled: bool = False
@@ -189,19 +230,36 @@ class Architecture:
     query_tempered: bool = False
     sinks: bool = False
     clipped: bool = False
+    rotary_fp32: bool = False
+    rotary_upcast: bool = False
+    rotary_halved: bool = False
     experts: Experts | None = None
     tied: bool = False
     head_bias: bool = False
     head_transform: bool = False
+    transform_width: int = 0
     pooler: bool = False
     classifier_hidden: bool = False
     classifier_bias: bool = False
+    classifier_activation: Literal["tanh", "relu", "gelu"] = "tanh"
+    pooler_saved: bool = False
+    pooler_bias: bool = True
+    pooler_norm: bool = False
+    pooling: Literal["first", "mean", "late"] = "first"
+    masked_head: bool = False
+    masked_loss_upcast: bool = False
+    shared_layers: int = 0
     num_labels: int = 2
     query_scaled: bool = False
     softmax: Softmax = "upcast"
     fresh_rotary: bool = False
     embedding_dropout: float = 0.0
     hidden_dropout: float = 0.0
+    branch_dropout: Literal["both", "attention", "mlp"] = "both"
+    scores_kept: bool = False
+    scores_floored: bool = False
+    first_norm: bool = True
+    sinusoid_rows: int = 0
     attention_dropout: float = 0.0
     classifier_dropout: float = 0.0
     activation_dropout: float = 0.0
@@ -284,7 +342,16 @@ class Architecture:
             return tuple(output.kind for output in self.outputs)
         if self.cross is not None:
             return "causal-lm", "none"
-        return ("masked-lm" if self.head_transform else "causal-lm", "sequence-classification", "none")
+        return (
+            "masked-lm" if self.head_transform or self.masked_head else "causal-lm",
+            "sequence-classification",
+            "none",
+        )
+
+    @property
+    def output_layer(self) -> str:
+        """Path of the linear layer that gives the logits."""
+        return self.names.decoder or self.names.head + (".decoder" if self.head_transform else "")
 
     def window(self, layer: int) -> int | None:
         """Sliding attention window of a layer [token], None when it sees everything before it."""

@@ -5,6 +5,7 @@ Source: transformers 5.24 `modeling_*.py`.
 
 from __future__ import annotations
 
+from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Graph, Kernel, Tensor
 from planner.workload.regions import gather_keys
 from planner.workload.seq2seq import Cross, additive_mask, zero_bias
@@ -21,20 +22,35 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
     if arch.fused_qkv:
         fused = clipped(w, w.linear(f"{layer}.{n.fused}", x, (heads + 2 * kv) * d, bias=arch.qkv_bias))
         q, k, v = g.split(fused, [q_shape, kv_shape, kv_shape])
+        if arch.qkv_regrouped:
+            q, k, v = (g.copy(part, part.shape, name="regroup") for part in (q, k, v))
+        q = g.view(qk_norm(w, f"{layer}.{n.qk_norms[0]}", q, heads), q_shape)
+        k = g.view(qk_norm(w, f"{layer}.{n.qk_norms[1]}", k, kv), kv_shape)
+        if arch.kv_repeated_early and kv != heads:
+            k, v, kv = g.copy(k, q_shape, name="repeat_kv"), g.copy(v, q_shape, name="repeat_kv"), heads
     else:
         q = w.linear(f"{layer}.{n.query}", x, heads * d, bias=arch.qkv_bias)
         if arch.query_scaled:
             q = g.unary("query_scale", q, save="none")
-        q = g.view(qk_norm(w, f"{layer}.{n.qk_norms[0]}", q, heads), q_shape)
+        early = not arch.qk_norm_last
+        q = g.view(qk_norm(w, f"{layer}.{n.qk_norms[0]}", q, heads) if early else q, q_shape)
         k = w.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.keys_biased)
-        k = g.view(qk_norm(w, f"{layer}.{n.qk_norms[1]}", k, kv), kv_shape)
+        k = g.view(qk_norm(w, f"{layer}.{n.qk_norms[1]}", k, kv) if early else k, kv_shape)
         v = g.view(w.linear(f"{layer}.{n.value}", x, kv * d, bias=arch.qkv_bias), kv_shape)
     if arch.clipped and not arch.fused_qkv:
         q, k, v = clipped(w, q), clipped(w, k), clipped(w, v)
+    if arch.qk_clipped:
+        q, k, v = (clamped_in_place(w, part) for part in (q, k, v))
     if arch.rotary_dim:
-        q, k = rotate(w, q, heads, x.dtype), rotate(w, k, kv, x.dtype)
+        tables = halved_tables(w, x.dtype) if arch.rotary_halved else ()
+        q, k = rotate(w, q, heads, x.dtype, tables), rotate(w, k, kv, x.dtype, tables)
     if arch.qk_norm_last:
-        q, k = last_norm(w, f"{layer}.{n.qk_norms[0]}", q), last_norm(w, f"{layer}.{n.qk_norms[1]}", k)
+        q, k = (
+            g.view(qk_norm(w, f"{layer}.{path}", part, count), part.shape)
+            for path, part, count in zip(n.qk_norms, (q, k), (heads, kv), strict=True)
+        )
+    if arch.query_rescaled:
+        q = g.unary("query_scale", q, save="none")
     if arch.query_tempered:
         q = g.cast(promoted(w, "temperature", q, "fp32"), q.dtype)
     k, v = gather_keys(w, *w.s.adaptation.prefix(w, index, k, v))
@@ -68,20 +84,16 @@ def cross_attention(w: Writer, layer: str, index: int, cross: Cross, x: Tensor) 
 def qk_norm(w: Writer, path: str, x: Tensor, heads: float) -> Tensor:
     """Norm of queries or keys: over each head (Qwen 3) or over all of them (OLMo 2)."""
     kind, d = w.arch.qk_norm, w.arch.head_dim
-    if kind == "none" or w.arch.qk_norm_last:
+    if kind == "none":
         return x
-    return (
-        w.rms_norm(path, w.graph.view(x, (w.b, w.t, heads, d)), d) if kind == "head" else w.rms_norm(path, x, heads * d)
-    )
-
-
-def last_norm(w: Writer, path: str, x: Tensor) -> Tensor:
-    """Norm of each head after the rotation."""
-    if w.arch.qk_norm == "unit":
+    if kind == "unit":  # without a weight (Llama 4)
         if not w.s.eager:
             return w.graph.layer_norm(x, None, None, fused_dtype=x.dtype, name="unit_norm")
-        return w.graph.cast(w.normalized(x, w.arch.head_dim), x.dtype, name="norm_downcast")
-    return w.rms_norm(path, x, w.arch.head_dim)
+        return w.graph.cast(w.normalized(x, d), x.dtype, name="norm_downcast")
+    if kind == "heads":  # a norm for each head, joined again (StableLM)
+        normed = w.norm(f"{path}.norms", w.graph.view(x, (w.b, w.t, heads, d)), d, rows=heads)
+        return w.graph.copy(normed, name="cat")
+    return w.norm(path, w.graph.view(x, (w.b, w.t, heads, d)), d) if kind == "head" else w.norm(path, x, heads * d)
 
 
 def clipped(w: Writer, x: Tensor) -> Tensor:
@@ -89,7 +101,29 @@ def clipped(w: Writer, x: Tensor) -> Tensor:
     return w.graph.unary("clamp", x) if w.arch.clipped else x
 
 
-def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
+def clamped_in_place(w: Writer, x: Tensor) -> Tensor:
+    """`x.clamp_()`: where autograd needs the input it keeps a copy of it, and the result takes the input's place."""
+    g = w.graph
+    if not w.s.eager or not x.requires_grad:
+        return x
+    original = g.new(x.shape, x.dtype, False, "before_clamp")
+    y = Tensor(x.shape, x.dtype, x.storage, True)
+    moved = (Kernel("elementwise", 2 * x.bytes),)
+    g.add_operation("clamp", "elementwise", (x,), (y, original), (original,), moved * 2, moved)
+    return y
+
+
+def halved_tables(w: Writer, dtype: str) -> tuple[Tensor, ...]:
+    """`cos[..., : d // 2].repeat_interleave(2)`: tables of a layer's own, for both queries and keys."""
+    g, arch = w.graph, w.arch
+    wide = "fp32" if arch.rotary_fp32 else dtype
+    tables = tuple(g.new((1, w.t, 1, arch.rotary_dim), wide, False, "repeated_table") for _ in range(2))
+    moved = (Kernel("elementwise", 2 * tables[0].bytes),)
+    g.add_operation("rotary_tables", "elementwise", (), tables, (), moved * 2, ())
+    return tables
+
+
+def rotate(w: Writer, x: Tensor, heads: float, dtype: str, tables: tuple[Tensor, ...] = ()) -> Tensor:
     """Rotary positions (Su et al. 2021, arXiv:2104.09864): `x·cos + rotate_half(x)·sin`, five kernels in eager code, one in fused stacks."""
     g, arch = w.graph, w.arch
     if not w.s.eager:
@@ -111,12 +145,18 @@ def rotate(w: Writer, x: Tensor, heads: float, dtype: str) -> Tensor:
     )
     if arch.rotary_complex:
         return complex_rotary(w, x)
-    half = None
+    narrow, half = x.dtype, None
+    if arch.rotary_fp32:
+        dtype = "fp32"
     if arch.rotary_wide:
         part, half = g.cast(part, "fp32"), g.cast(g.unary("rotate_half", part, save="none", kernels=2), "fp32")
-    cosine = promoted(w, "rotary_cos", part, dtype)
+    elif arch.rotary_upcast:
+        part = g.cast(part, "fp32")
+    cosine = promoted(w, "rotary_cos", part, dtype, tables[:1])
     half = half or g.unary("rotate_half", part, save="none", kernels=2)
-    y = g.add(cosine, promoted(w, "rotary_sin", half, dtype), name="rotary_add")
+    y = g.add(cosine, promoted(w, "rotary_sin", half, dtype, tables[1:]), name="rotary_add")
+    if arch.rotary_fp32 or arch.rotary_upcast:
+        y = g.cast(y, narrow)
     if arch.fresh_rotary or arch.rotary_dim < arch.head_dim:  # torch.cat of the rotated part and the rest
         whole = g.new(x.shape, y.dtype, x.requires_grad, "rotary_cat")
         moved = x.bytes + whole.bytes
@@ -142,18 +182,18 @@ def complex_rotary(w: Writer, x: Tensor) -> Tensor:
     return y
 
 
-def promoted(w: Writer, name: str, x: Tensor, dtype: str) -> Tensor:
-    """x times a constant of type `dtype`: the result has the wider of the two types."""
+def promoted(w: Writer, name: str, x: Tensor, dtype: str, tables: tuple[Tensor, ...] = ()) -> Tensor:
+    """x times a constant of type `dtype`: the result has the wider of the two types. tables: the constant, where a layer has its own."""
     g = w.graph
     wide = dtype if BYTES[dtype] > BYTES[x.dtype] else x.dtype
     y = g.new(x.shape, wide, x.requires_grad, name)
     moved = (Kernel("elementwise", x.bytes + y.bytes),)
     outputs: tuple[Tensor, ...] = (y,)
-    saved: tuple[Tensor, ...] = ()
+    saved: tuple[Tensor, ...] = tables if x.requires_grad else ()
     if w.arch.rotary_repeated:  # `repeat_interleave` makes a table of its own for every use
         table = g.new((1, w.t, 1, w.arch.rotary_dim), dtype, False, "repeated_table")
         outputs, saved = (y, table), (table,) if x.requires_grad else ()
-    g.add_operation(name, "elementwise", (x,), outputs, saved, moved, moved)
+    g.add_operation(name, "elementwise", (x, *tables), outputs, saved, moved, moved)
     return y
 
 
@@ -164,16 +204,17 @@ def core(
     arch, g = w.arch, w.graph
     window = None if cross else arch.window(index)
     causal, keys = arch.causal and not cross, k.shape[2] if cross else w.keys
-    given = w.keys != w.t or arch.two_way
+    repeated = k.shape[1] != arch.heads
+    given = masks(w, arch, index) or arch.two_way
     if not cross and w.s.attention == "sdpa" and given and not arch.attention_softcap:
         return masked(w, q, k, v)
     unfused = w.s.attention == "eager" or (
-        w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and arch.heads != arch.kv_heads
+        w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and repeated
     )
     if unfused or (arch.attention_softcap and w.s.attention == "sdpa"):
         if w.s.recompute_attention:
-            return recomputed(w, q, k, v, keys=keys, causal=causal, bias=bias)
-        return eager_core(w, q, k, v, keys=keys, causal=causal, bias=bias)
+            return recomputed(w, q, k, v, keys=keys, causal=causal, bias=bias, window=window)
+        return eager_core(w, q, k, v, keys=keys, causal=causal, bias=bias, window=window)
     if bias is not None:
         bias = additive_mask(g, bias, w.b, causal=causal, learned=not cross)
     out = g.fused_attention(
@@ -182,7 +223,7 @@ def core(
         v,
         batch=w.b,
         heads=arch.heads,
-        kv_heads=arch.kv_heads,
+        kv_heads=k.shape[1],
         seq=w.t,
         keys=keys,
         head_dim=arch.head_dim,
@@ -192,7 +233,15 @@ def core(
         bias=bias,
     )
     # flash's output has the layout of q, so that the transpose back needs a copy; the fp32 kernel writes rows of tokens
-    return g.copy(out) if arch.fresh_rotary and w.s.eager and out.dtype != "fp32" else out
+    # (heads that were padded have been copied already)
+    turned = arch.fresh_rotary and w.s.eager and out.dtype != "fp32" and not arch.head_dim % 8
+    return g.copy(out) if turned else out
+
+
+def masks(w: Writer, arch: Architecture, index: int) -> bool:
+    """Whether transformers hands a mask to the fused kernel: for more keys than queries, and for a window that the sequence outgrows."""
+    window = arch.window(index)
+    return w.keys != w.t or arch.masks_built or (window is not None and window <= w.t)
 
 
 def sink_core(w: Writer, path: str, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
@@ -231,10 +280,10 @@ def masked(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """sdpa with more keys than queries: transformers builds a boolean mask, torch makes an additive one of it in every layer (rows aligned
     to 8 elements) and takes the memory-efficient kernel, which has no grouped heads."""
     arch, g, heads = w.arch, w.graph, w.arch.heads
-    if arch.kv_heads != heads:
+    if k.shape[1] != heads:
         shape = (w.b, heads, w.keys, arch.head_dim)
         # a single head is expanded, which moves nothing; several are copied
-        k, v = (g.view(t, shape) if arch.kv_heads == 1 else g.copy(t, shape, name="repeat_kv") for t in (k, v))
+        k, v = (g.view(t, shape) if k.shape[1] == 1 else g.copy(t, shape, name="repeat_kv") for t in (k, v))
     q, k, v = g.lower(q), g.lower(k), g.lower(v)
     bias = g.new((w.b, 1, w.t, -(-w.keys // 8) * 8), q.dtype, False, "mask_bias")
     plain = w.b * w.t * w.keys * (BYTES[q.dtype] + 1)
@@ -257,11 +306,11 @@ def masked(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def recomputed(
-    w: Writer, q: Tensor, k: Tensor, v: Tensor, *, keys: float, causal: bool, bias: Tensor | None = None
+    w: Writer, q: Tensor, k: Tensor, v: Tensor, *, keys: float, causal: bool, bias: Tensor | None = None, window: int | None = None
 ) -> Tensor:
     """The unfused core under a checkpoint (Korthikanti et al. 2022, sec. 4.2): keeps q, k, v only and runs forward again in backward."""
     inner = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), w.shared, w.arch)
-    out = eager_core(inner, q, k, v, keys=keys, causal=causal, bias=bias)
+    out = eager_core(inner, q, k, v, keys=keys, causal=causal, bias=bias, window=window)
     operations = inner.graph.operations
     kept = {id(t.storage): t.storage.bytes for o in operations for t in o.saved if t.parameter is None}
     scores = max(t.bytes for o in operations for t in o.outputs)
@@ -284,7 +333,7 @@ def recomputed(
 
 
 def eager_core(
-    w: Writer, q: Tensor, k: Tensor, v: Tensor, *, keys: float, causal: bool, bias: Tensor | None = None
+    w: Writer, q: Tensor, k: Tensor, v: Tensor, *, keys: float, causal: bool, bias: Tensor | None = None, window: int | None = None
 ) -> Tensor:
     """Attention as separate operators; the score matrix [b, a, s, s] exists several times."""
     arch, g = w.arch, w.graph
@@ -295,28 +344,37 @@ def eager_core(
         q, k = g.cast(q, "fp32", name="query_upcast"), g.cast(k, "fp32", name="key_upcast")
     if not arch.fresh_rotary:
         q = g.copy(g.lower(q))
-    if arch.kv_heads != a:
+    repeated = k.shape[1] != a
+    if repeated:
         k, v = g.copy(k, every, name="repeat_kv"), g.copy(v, every, name="repeat_kv")
     elif w.keys != t:  # joined with a prefix, they are contiguous
         k, v = g.lower(k), g.lower(v)
     else:
         k, v = (g.lower(k) if arch.fresh_rotary else g.copy(g.lower(k))), g.copy(g.lower(v))
-    weights = g.unary("attention_scale", g.batched_matmul(q, k, t, keys, d, b * a, scores, "scores"), save="none")
+    weights = g.batched_matmul(q, k, t, keys, d, b * a, scores, "scores")
+    if arch.score_scaling == "apart":
+        weights = g.unary("attention_scale", weights, save="none")
+    if arch.score_bias == "fp32":
+        weights = g.add(weights, g.new((1, a, 1, keys), "fp32", False, "bias"), name="bias_add")
     if arch.attention_softcap:
         weights = g.unary(
             "scale", g.unary("softcap", g.unary("scale", weights, save="none"), save="output"), save="none"
         )
     if bias is not None:
         weights = g.add(weights, bias, name="bias_add")
-    if causal:
+    if causal or window is not None:
         weights = g.unary("mask_add", weights, save="none")
+    if arch.scores_floored and arch.causal:
+        weights = g.unary("maximum", weights, scratch=2.0)
     upcast = arch.softmax == "upcast"
     probabilities = g.softmax(weights if upcast else g.raise_(weights), "fp32" if upcast else None)
     if wanted:
         probabilities = g.cast(probabilities, wanted)
     probabilities = g.dropout(probabilities, w.active(arch.attention_dropout))
     out = g.copy(g.batched_matmul(probabilities, v, t, d, keys, b * a, full, "context"))
-    if arch.kv_heads != a:
+    if arch.scores_kept:
+        g.release(weights)
+    if repeated:
         g.release(k, v)  # the repeated heads
     w.kept = (*w.kept, probabilities)  # handed out of the attention module
     return out

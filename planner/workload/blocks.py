@@ -19,22 +19,24 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
     p = w.active(arch.hidden_dropout)
     h = arch.hidden
     if arch.placement == "pre":
-        x = g.add(x, scaled(w, g.dropout(mixed(w, layer, index, w.norm(norms[0], x, h)), p)), name="residual")
+        first = w.norm(norms[0], x, h) if arch.first_norm else x
+        x = g.add(x, scaled(w, g.dropout(mixed(w, layer, index, first), p)), name="residual")
         if arch.cross is not None:
             branch = cross_attention(w, layer, index, arch.cross, w.norm(f"{layer}.{arch.cross.norm}", x, h))
             x = g.add(x, g.dropout(branch, p), name="residual")
         return g.add(x, scaled(w, g.dropout(fed(w, layer, w.norm(norms[1], x, h)), p)), name="residual")
     if arch.placement == "post":
+        p, q = (p if arch.branch_dropout in ("both", branch) else 0.0 for branch in ("attention", "mlp"))
         x = after_sum(w, norms[0], g.dropout(mixed(w, layer, index, x), p), x)
         if arch.cross is not None:
             x = after_sum(
                 w, f"{layer}.{arch.cross.norm}", g.dropout(cross_attention(w, layer, index, arch.cross, x), p), x
             )
         w.kept = (*w.kept, x)  # `attention_output`
-        return after_sum(w, norms[1], g.dropout(fed(w, layer, x), p), x)
+        return after_sum(w, norms[1], g.dropout(fed(w, layer, x), q), x)
     if arch.placement == "sandwich":
-        x = g.add(x, w.norm(norms[1], mixed(w, layer, index, w.norm(norms[0], x, h)), h), name="residual")
-        return g.add(x, w.norm(norms[3], fed(w, layer, w.norm(norms[2], x, h)), h), name="residual")
+        x = g.add(x, scaled(w, w.norm(norms[1], mixed(w, layer, index, w.norm(norms[0], x, h)), h)), name="residual")
+        return g.add(x, scaled(w, w.norm(norms[3], fed(w, layer, w.norm(norms[2], x, h)), h)), name="residual")
     if arch.placement == "post-branch":
         x = g.add(x, w.norm(norms[0], mixed(w, layer, index, x), h), name="residual")
         return g.add(x, w.norm(norms[1], fed(w, layer, x), h), name="residual")

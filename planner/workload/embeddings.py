@@ -11,7 +11,7 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     """Token (and position, and segment) embeddings. require_grad: peft lets the output require a gradient so
     that checkpointed blocks have one to pass."""
     arch, n, g = w.arch, w.names, w.graph
-    width = arch.embedding_width or arch.hidden
+    width = arch.embedding_factor or arch.embedding_width or arch.hidden
     w.s.adaptation.begin(w)
     tokens = w.t - (0 if arch.tower else w.s.adaptation.virtual_tokens)  # virtual ones join behind the embeddings
     tied = arch.tied and (bool(arch.tower) or w.head_kind != "sequence-classification")
@@ -26,25 +26,30 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     if arch.embeddings_reread:
         copied = w.carried["embeddings"] = g.copy(x, name="embeddings")
         w.arguments = (copied,)
-    given = w.s.attention == "sdpa" and (w.keys != w.t or arch.two_way)
-    if arch.masked and arch.causal and (w.s.attention == "eager" or given):
-        mask = g.new((w.b, 1, w.t, w.keys), x.dtype if w.s.attention == "eager" else "bool", False, "mask")
-        g.add_operation("mask", "elementwise", (x,), (mask,), (), (Kernel("elementwise", mask.bytes),), ())
-        w.arguments = (*w.arguments, mask)
+    w.arguments = (*w.arguments, *masks(w, x))
     if arch.rotary_dim:
         tables = [
-            g.new((w.b if arch.rotary_batched else 1, w.t, arch.rotary_dim), x.dtype, False, name)
+            g.new(
+                (w.b if arch.rotary_batched else 1, w.t, arch.rotary_dim),
+                "fp32" if arch.rotary_fp32 else x.dtype,
+                False,
+                name,
+            )
             for name in ("cosine", "sine") * arch.rotary_bases
         ]
         moved = sum(t.bytes for t in tables)
         g.add_operation("rotary_tables", "elementwise", (), tables, (), (Kernel("elementwise", moved),), ())
         w.arguments = (*w.arguments, *tables)
+    if arch.causal_tables:
+        square = g.new((arch.layers, arch.causal_tables, arch.causal_tables), "bool", False, "causal_tables")
+        g.add_operation("causal_tables", "elementwise", (), (square,), (), (), ())
+        w.arguments = (*w.arguments, square)
     if arch.embedding_width:
         x = w.linear("model.decoder.project_in", x, arch.hidden, base=False)
     if arch.embedding_scaled:
         x = g.unary("embedding_scale", x, save="none")
     if arch.token_types:
-        x = g.add(x, lookup(w, n.token_types, arch.token_types, arch.hidden, w.t))
+        x = g.add(x, lookup(w, n.token_types, arch.token_types, width, w.t))
     if n.early_norm:
         x = w.norm(n.early_norm, x, arch.hidden)
     if arch.fixed_positions == "buffer":
@@ -52,14 +57,42 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     elif arch.batched_positions:
         x = g.add(x, lookup(w, n.positions, arch.learned_positions, arch.hidden, w.t))
     elif arch.learned_positions:
-        x = g.add(x, positions(w, n.positions, arch.learned_positions))
+        x = g.add(x, positions(w, n.positions, arch.learned_positions, width))
+    if arch.sinusoid_rows:
+        table = g.new((arch.sinusoid_rows, width), x.dtype, False, "sinusoids")
+        g.add_operation("sinusoids", "elementwise", (), (table,), (), (), ())
+        w.arguments = (*w.arguments, table)
+        x = g.unary("positions", x, save="none")
+    if arch.extra_tables:
+        x = g.add(x, lookup(w, n.extra_table, arch.extra_tables, width, w.t))
     x = leave(w, x)
     if n.embedding_norm:
-        x = w.norm(n.embedding_norm, x, arch.hidden)
+        x = w.norm(n.embedding_norm, x, width)
     x = g.dropout(x, w.active(arch.embedding_dropout))
+    if n.embedding_projection:
+        x = w.linear(n.embedding_projection, x, arch.hidden, bias=True, base=False)
     if n.embedding_norm and w.s.eager:
         w.held = (*w.held, x)  # `embedding_output`
     return x
+
+
+def masks(w: Writer, x: Tensor) -> tuple[Tensor, ...]:
+    """Masks that transformers makes for all layers: additive ones for eager attention, boolean ones where a fused kernel has none of its own."""
+    arch, g, eager = w.arch, w.graph, w.s.attention == "eager"
+    if w.s.attention not in ("eager", "sdpa") or not arch.masked:
+        return ()
+    wide = eager or arch.mask_heads > 1
+    windows = {arch.window(layer) for layer in range(arch.layers)}
+    if eager:
+        count = len(windows) if arch.causal else len(windows - {None})
+    else:
+        whole = w.keys != w.t or arch.two_way or any(kind.masks_built for kind in arch.kinds)
+        count = int(whole) + sum(window is not None and window <= w.t for window in windows)
+    shape = (w.b, arch.mask_heads, w.t, w.keys)
+    made = tuple(g.new(shape, x.dtype if wide else "bool", False, "mask") for _ in range(count))
+    if made:
+        g.add_operation("mask", "elementwise", (x,), made, (), (Kernel("elementwise", made[0].bytes),) * count, ())
+    return made
 
 
 def lookup(w: Writer, path: str, rows: float, width: float, tokens: float, *, tied: bool = False) -> Tensor:
@@ -93,12 +126,12 @@ def sinusoids(w: Writer) -> Tensor:
     return y
 
 
-def positions(w: Writer, path: str, rows: float) -> Tensor:
+def positions(w: Writer, path: str, rows: float, width: float) -> Tensor:
     """Positions are looked up once for all sequences of the batch."""
     g = w.graph
     make = w.fixed if w.arch.fixed_positions else w.weight
-    table = make(path + ".weight", (rows, w.arch.hidden))
-    y = g.new((1, w.t, w.arch.hidden), table.dtype, table.requires_grad, "positions")
+    table = make(path + ".weight", (rows, width))
+    y = g.new((1, w.t, width), table.dtype, table.requires_grad, "positions")
     g.add_operation(
         "embedding",
         "embedding",

@@ -172,7 +172,7 @@ class Graph:
         self.operations: list[Operation] = []
         self.parameters: list[Parameter] = []
         self.category = "activations"
-        self._weight_casts: dict[int, Tensor] = {}
+        self._weight_casts: dict[str, Tensor] = {}
         self._parameter_tensors: dict[int, Tensor] = {}
 
     # -- leaves ------------------------------------------------------------------------------------------------------------------------------------
@@ -214,11 +214,15 @@ class Graph:
         if self.autocast is None or x.dtype == self.autocast or x.dtype not in ("fp32", "bf16", "fp16"):
             return x
         if x.parameter is not None and x.requires_grad:
-            cached = self._weight_casts.get(id(x.parameter))
+            cached = self._weight_casts.get(x.parameter.name)
             if cached is None:
-                cached = self._weight_casts[id(x.parameter)] = self.cast(x, self.autocast, name="autocast_weight")
+                cached = self._weight_casts[x.parameter.name] = self.cast(x, self.autocast, name="autocast_weight")
             return cached
         return self.cast(x, self.autocast, name="autocast")
+
+    def share_casts(self, casts: dict[str, Tensor]) -> None:
+        """Use the autocast copies of earlier stretches, whose weights this one uses again."""
+        self._weight_casts = casts
 
     @property
     def cached_casts(self) -> tuple[Tensor, ...]:
@@ -545,6 +549,7 @@ class Graph:
         """
         keys = seq if keys is None else keys
         q, k, v = self.lower(q), self.lower(k), self.lower(v)
+        size = head_dim
         if (
             head_dim % 8 and q.dtype != "fp32" and bias is None
         ):  # flash kernels take head sizes that are multiples of 8: torch pads copies
@@ -574,7 +579,7 @@ class Graph:
         self.add_operation(
             FUSED_ATTENTION, "attention", inputs, (out, lse), saved, forward, backward, temporary=(0.0, scratch)
         )
-        return out
+        return out if size == head_dim else self.copy(out, (batch, heads, seq, size), name="unpad")
 
     def _product_type(self, dtype: str) -> str:
         return self.compute if dtype == "fp32" and self.compute in ("fp32", "tf32") else dtype

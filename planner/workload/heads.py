@@ -27,14 +27,14 @@ def head(w: Writer, x: Tensor) -> Tensor:
     x = enter(w, x)
     if kind == "sequence-classification":
         return classify(w, x)
-    if kind == "masked-lm":
+    if kind == "masked-lm" and arch.head_transform:
         x = transform(w, x)
     if arch.output_scaled:
         x = g.unary("output_scale", x, save="none")
-    width = arch.embedding_width or arch.hidden
+    width = (arch.transform_width if kind == "masked-lm" else 0) or arch.embedding_width or arch.hidden
     tied = arch.tied
     g.category = "logits"
-    head = w.names.head + (".decoder" if arch.head_transform else "")
+    head = arch.output_layer
     weight = w.with_tokens(w.weight(w.names.embedding + ".weight", (arch.vocab, width))) if tied else None
     if w.s.stack.loss == "chunked":
         return chunked_loss(w, x, weight if weight is not None else w.weight(head + ".weight", (arch.vocab, width)))
@@ -52,9 +52,11 @@ def head(w: Writer, x: Tensor) -> Tensor:
 def transform(w: Writer, x: Tensor) -> Tensor:
     """The masked-LM head's dense layer, activation and norm."""
     prefix = "cls.predictions.transform" if w.names.head == "cls.predictions" else "lm_head"
-    norm = ".LayerNorm" if prefix.startswith("cls") else ".layer_norm"
-    x = w.linear(prefix + ".dense", x, w.arch.hidden, bias=True, base=False)
-    return w.norm(prefix + norm, w.graph.unary("gelu", x), w.arch.hidden)
+    norm = prefix + (".LayerNorm" if prefix.startswith("cls") else ".layer_norm")
+    dense, norm = w.names.transform or (prefix + ".dense", norm)
+    width = w.arch.transform_width or w.arch.hidden
+    x = w.linear(dense, x, width, bias=w.arch.pooler_bias, base=False)
+    return w.norm(norm, w.graph.unary("gelu", x), width)
 
 
 def scalar_loss(w: Writer, x: Tensor) -> Tensor:
@@ -71,14 +73,21 @@ def classify(w: Writer, x: Tensor) -> Tensor:
     """Encoders classify their first token, decoders score every token and take the last."""
     arch, g, n = w.arch, w.graph, w.names
     if arch.pooler or arch.classifier_hidden:
-        x = g.split(x, [(w.b, arch.hidden)])[0]
-        dense = "bert.pooler.dense" if arch.pooler else f"{n.classifier}.dense"
+        x = pooled(w, x)
+        dense = n.pooler if arch.pooler else f"{n.classifier}.dense"
+        trained = arch.pooler_saved if arch.pooler else True
+        activation = arch.classifier_activation
         if arch.classifier_hidden:
             x = g.dropout(x, w.active(arch.classifier_dropout))
-        x = g.unary("tanh", classifier(w, dense, x, arch.hidden, trained=not arch.pooler), save="output")
+        x = classifier(w, dense, x, arch.hidden, trained=trained, bias=arch.pooler_bias)
+        x = g.unary(activation, x, save="input" if activation == "gelu" else "output")
+        if arch.pooler_norm:
+            x = w.norm((n.transform or ("", ""))[1], x, arch.hidden)
         x = g.dropout(x, w.active(arch.classifier_dropout))
     name = f"{n.classifier}.out_proj" if arch.classifier_hidden else n.classifier
-    logits = classifier(w, name, x, arch.num_labels, trained=True)
+    logits = classifier(w, name, x, arch.num_labels, trained=True, bias=arch.classifier_bias)
+    if arch.pooling == "late":
+        logits = mean_of_tokens(w, logits)
     loss = g.new((1,), "fp32", logits.requires_grad, "loss")
     log_probabilities = g.softmax(logits, "fp32" if g.autocast else None, name="log_softmax")
     g.add_operation(
@@ -93,9 +102,26 @@ def classify(w: Writer, x: Tensor) -> Tensor:
     return loss
 
 
-def classifier(w: Writer, path: str, x: Tensor, out: float, *, trained: bool) -> Tensor:
+def pooled(w: Writer, x: Tensor) -> Tensor:
+    """What a classifier sees of the sequence: its first token, the mean of all, or every token."""
+    g, how = w.graph, w.arch.pooling
+    if how == "late":
+        return x
+    if how == "first":
+        return g.split(x, [(w.b, w.arch.hidden)])[0]
+    return mean_of_tokens(w, g.unary("mask", x, save="none"))
+
+
+def mean_of_tokens(w: Writer, x: Tensor) -> Tensor:
+    """Mean over the tokens of each sequence."""
+    y = w.graph.new((w.b, x.shape[-1]), x.dtype, x.requires_grad, "mean")
+    moved = Kernel("reduction", x.bytes + y.bytes)
+    w.graph.add_operation("mean", "elementwise", (x,), (y,), (), (moved,), (moved,))
+    return y
+
+
+def classifier(w: Writer, path: str, x: Tensor, out: float, *, trained: bool, bias: bool) -> Tensor:
     """peft trains a copy of the classification head beside the frozen original (task type SEQ_CLS)."""
-    bias = w.arch.classifier_bias
     if trained and w.s.adaptation.peft:
         return w.copied(path, x, out, bias)
     return w.linear(path, x, out, bias=bias, base=False)
@@ -131,7 +157,8 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
     # under full sharding accelerate's conversion of the outputs to fp32 goes around a patched loss
     style = "upcast" if w.s.sharded and w.s.stack.output_copies else w.s.stack.loss
     loss = g.new((1,), "fp32", logits.requires_grad, "loss")
-    if (kind == "masked-lm" or w.arch.plain_loss) and style == "upcast":  # these hand the logits to CrossEntropyLoss as they are
+    plain = w.arch.plain_loss or (kind == "masked-lm" and not w.arch.masked_loss_upcast)
+    if plain and style == "upcast":  # these hand the logits to CrossEntropyLoss as they are
         logits = g.raise_(logits)
         probabilities = g.softmax(logits, name="log_softmax")
         back = (Kernel("elementwise", probabilities.bytes),)

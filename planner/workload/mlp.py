@@ -21,7 +21,7 @@ def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
     if arch.experts is not None:
         return mixture(w, layer, arch.experts, x)
     if not arch.gated:
-        hidden = w.activation(w.linear(f"{layer}.{n.up}", x, arch.ffn, bias=arch.mlp_bias))
+        hidden = w.activation(w.linear(f"{layer}.{n.up}", x, arch.ffn, bias=arch.mlp_bias), f"{layer}.{n.activation}")
         if arch.placement == "post" and not arch.causal:
             w.kept = (*w.kept, hidden)  # `intermediate_output`
         return w.linear(f"{layer}.{n.down}", before_down(w, hidden), arch.hidden, bias=arch.mlp_bias)

@@ -95,6 +95,7 @@ class _Tracer:
         self.stretches: list[Stretch] = []
         self._shared: dict[str, Parameter] = {}
         self._carried: dict[Hashable, Tensor] = {}
+        self._casts: dict[str, Tensor] = {}
 
     def run(self) -> list[Stretch]:
         arch, part = self.s.arch, self.part
@@ -118,6 +119,8 @@ class _Tracer:
         formats = self.s.formats
         made = Writer(self.s, Graph(formats.autocast, formats.compute), self._shared, arch)
         made.head_kind, made.carried, made.checkpointed = self.head, self._carried, self.whole
+        if arch.shared_layers:
+            made.graph.share_casts(self._casts)
         return made
 
     def _front(self, arch: Architecture) -> Tensor:
@@ -159,6 +162,8 @@ class _Tracer:
 
     def _block(self, arch: Architecture, index: int, times: int, x: Tensor, whole: bool) -> Tensor:
         w = self._writer(arch.at(index))
+        if arch.shared_layers:
+            index = index * arch.shared_layers // arch.layers
         y = block(w, index, x)
         w.graph.release(*w.kept)
         behind = self._writer(arch.at(index)) if whole else w  # what follows a block stands outside its checkpoint
@@ -251,6 +256,8 @@ def runs_of_equal_layers(
     layers = range(start, arch.layers if stop is None else stop)
     if not layers:
         return []
+    if arch.shared_layers:  # gradients and autocast copies of one set of weights: equal layers are no longer alike
+        return [((i,), 1) for i in layers]
     if not adaptation.per_layer and len(arch.windows) <= 1 and len(arch.variants) <= 1:
         return [((start,), len(layers))]
     keys = [decisions(arch, adaptation, i) for i in layers]

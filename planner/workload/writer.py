@@ -14,6 +14,7 @@ from planner.run import Batch
 from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
+from planner.workload.written_out import WRITTEN_OUT, xielu
 from planner.workload.precision import QUANTIZED, Formats
 from planner.workload.scaled import scaled_linear
 from planner.workload.sparse24 import SUFFIX, sparse_linear
@@ -92,6 +93,8 @@ class Writer:
         known = self.shared.get(path) or self.graph.named(path)
         if known is not None:
             return self.graph.parameter(known)
+        if self.arch.shared_layers and path.startswith(self.names.layer.partition("{i}")[0]):
+            return self._shared_weight(path, shape, base)
         formats = self.s.formats
         dtype = formats.base if base and formats.base else formats.graph
         trained = not replaced and self.s.adaptation.trains(path)
@@ -113,6 +116,14 @@ class Writer:
         trainable = trained and self.s.adaptation.trains(path)
         return self.graph.parameter(Parameter(path, shape, "fp32", trainable, pinned=self.s.formats.graph != "fp32"))
 
+    def _shared_weight(self, path: str, shape: tuple[float, ...], base: bool) -> Tensor:
+        """A weight of one of several layers that share it: counted where it is first used."""
+        formats = self.s.formats
+        dtype = formats.base if base and formats.base else formats.graph
+        trained = self.s.adaptation.trains(path)
+        self.shared[path] = Parameter(path, shape, dtype, trained, shared=True)
+        return self.graph.parameter(Parameter(path, shape, dtype, trained))
+
     def share(self, path: str, shape: tuple[float, ...], *, base: bool = False) -> Tensor:
         """A parameter that a later stretch uses too (tied embeddings, blocks that share weights)."""
         tensor = self.weight(path, shape, base=base)
@@ -132,6 +143,8 @@ class Writer:
         def layer(v: Tensor) -> Tensor:
             w = weight if weight is not None else self.weight(path + ".weight", (out, v.shape[-1]), base=base)
             offset = self.weight(path + ".bias", (out,)) if bias else None
+            if base and bias and self.arch.bias_added:
+                return self.graph.add(self.graph.linear(v, w), self.weight(path + ".bias", (out,)), name="bias_add")
             if w.parameter is not None and w.parameter.dtype in QUANTIZED:
                 return self._quantized(v, w, offset)
             if self.s.formats.sparse and base and w.parameter is not None and not w.parameter.adapter:
@@ -179,9 +192,11 @@ class Writer:
     def adapter(self, path: str, shape: tuple[float, ...], *, trainable: bool = True) -> Tensor:
         """A parameter that a method adds. peft upcasts half-precision adapters to fp32 (autocast_adapter_dtype);
         other stacks keep the model's type."""
-        known = self.shared.get(path)
+        known = self.shared.get(path) or self.graph.named(path)
         if known is not None:  # a module that runs a second time
             return self.graph.parameter(known)
+        if self.arch.shared_layers:
+            self.shared[path] = Parameter(path, shape, self.adapter_type, trainable, adapter=True, shared=True)
         return self.added(path, shape, self.adapter_type, trainable)
 
     def added(self, path: str, shape: tuple[float, ...], dtype: str, trainable: bool) -> Tensor:
@@ -221,20 +236,22 @@ class Writer:
         g.add_operation("quantized_linear", "matmul", inputs, (y,), (), forward, backward, temporary=(full, full))
         return y
 
-    def affine(self, path: str, width: float) -> Tensor:
-        """Weight or bias of a norm, or its trained copy."""
-        copied = self.s.adaptation.copies(path.rsplit(".", 1)[0])
-        original = self.weight(path, (width,), replaced=copied)
-        return self.copy_of(path, (width,)) if copied else original
+    def affine(self, path: str, width: float, rows: float = 0) -> Tensor:
+        """Weight or bias of a norm, or its trained copy. rows: how many weights of that width there are."""
+        copied, shape = self.s.adaptation.copies(path.rsplit(".", 1)[0]), (rows, width) if rows else (width,)
+        original = self.weight(path, shape, replaced=copied)
+        return self.copy_of(path, shape) if copied else original
 
-    def norm(self, path: str, x: Tensor, width: float) -> Tensor:
-        """A norm over the last `width` features."""
+    def norm(self, path: str, x: Tensor, width: float, *, rows: float = 0) -> Tensor:
+        """A norm over the last `width` features. rows: how many weights of that width there are, when each head has its own."""
         kind = self.arch.norm
         if kind == "layer":
             affine = self.arch.norm_affine
-            weight = self.affine(path + ".weight", width) if affine else None
-            bias = self.affine(path + ".bias", width) if affine and self.arch.norm_bias else None
+            weight = self.affine(path + ".weight", width, rows) if affine else None
+            bias = self.affine(path + ".bias", width) if affine and self.arch.norm_bias and not rows else None
             return self.graph.layer_norm(x, weight, bias, fused_dtype=None if self.s.eager else x.dtype)
+        if kind in WRITTEN_OUT:
+            return WRITTEN_OUT[kind](self, path, x, width)
         if kind == "layer-offset":
             return self.offset_layer_norm(path, x, width)
         return self.rms_norm(path, x, width)
@@ -259,7 +276,9 @@ class Writer:
         if kind == "rms-own":
             return g.mul(weight, normed if weight.dtype == "fp32" else g.cast(normed, weight.dtype), name="norm_weight")
         if kind == "rms":
-            return g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
+            y = g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
+            g.release(normed)  # a local variable of the norm's forward
+            return y
         if kind == "rms-offset":
             offset = g.unary("one_plus", g.cast(weight, "fp32"), save="none")
             return g.cast(g.mul(normed, offset, name="norm_weight"), x.dtype, name="norm_downcast")
@@ -279,9 +298,13 @@ class Writer:
             return g.mul(x, inverse, name="normalize")
         return g.mul(x32, inverse, name="normalize")
 
-    def activation(self, x: Tensor) -> Tensor:
+    def activation(self, x: Tensor, path: str = "") -> Tensor:
         """The activation function; `gelu_new` is eight operators in eager code (transformers NewGELUActivation), one in fused stacks."""
         g, name = self.graph, self.arch.activation
+        if name == "bloom_gelu":  # an autograd function that forms the derivative from the input
+            return g.unary("gelu", x, kernels=8 if self.s.eager else 1, scratch=4.0)
+        if name == "xielu":
+            return xielu(self, path, x)
         if name in ("relu", "tanh"):
             return g.unary(name, x, save="output")
         if name == "relu2" and self.s.eager:  # squared ReLU (So et al. 2021, arXiv:2109.08668)

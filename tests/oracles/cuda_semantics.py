@@ -29,7 +29,7 @@ from torch.nn import functional
 from transformers import masking_utils
 
 _FP32 = (
-    *("layer_norm", "native_layer_norm", "rms_norm", "group_norm", "rsqrt", "exp", "log", "reciprocal", "softplus"),
+    *("layer_norm", "native_layer_norm", "rms_norm", "group_norm", "rsqrt", "exp", "expm1", "log", "reciprocal", "softplus"),
     *("pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar", "logsumexp"),
 )
 _FP32_UNLESS_TOLD = ("softmax.int", "log_softmax.int", "sum", "sum.dim_IntList", "prod", "cumsum")

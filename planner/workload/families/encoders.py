@@ -9,7 +9,8 @@ from planner.workload.architecture import Architecture, Names
 from planner.workload.families.fields import Fields, family
 
 
-def _bert(f: Fields, prefix: str, **changes: Any) -> Architecture:
+def bert_like(f: Fields, prefix: str, **changes: Any) -> Architecture:
+    """BERT's layout under the module name `prefix`; `changes` are a family's own conventions."""
     hidden, heads = f.size("hidden_size"), f.size("num_attention_heads")
     names = Names(
         layer=prefix + ".encoder.layer.{i}",
@@ -23,8 +24,10 @@ def _bert(f: Fields, prefix: str, **changes: Any) -> Architecture:
         embedding=f"{prefix}.embeddings.word_embeddings",
         positions=f"{prefix}.embeddings.position_embeddings",
         token_types=f"{prefix}.embeddings.token_type_embeddings",
+        extra_table=f"{prefix}.embeddings.task_type_embeddings",
         embedding_norm=f"{prefix}.embeddings.LayerNorm",
-        head="cls.predictions" if prefix == "bert" else "lm_head",
+        head="lm_head" if changes.get("classifier_hidden") else "cls.predictions",
+        pooler=f"{prefix}.pooler.dense",
         classifier="classifier",
     )
     positions = f.size("max_position_embeddings", default=512)
@@ -40,7 +43,7 @@ def _bert(f: Fields, prefix: str, **changes: Any) -> Architecture:
         vocab=f.size("vocab_size"),
         max_positions=positions,
         learned_positions=positions,
-        token_types=f.size("type_vocab_size", default=2),
+        token_types=f.size("type_vocab_size", default=2, zero=True),
         causal=f.flag("is_decoder", False),
         norm="layer",
         norm_bias=True,
@@ -69,11 +72,11 @@ def _bert(f: Fields, prefix: str, **changes: Any) -> Architecture:
 
 @family("bert")
 def _(f: Fields) -> Architecture:
-    return _bert(f, "bert", pooler=True)
+    return bert_like(f, "bert", pooler=True)
 
 
 @family("roberta", "xlm-roberta", "camembert")
 def _(f: Fields) -> Architecture:
     # positions start behind the padding index (1), so two rows of the table are never used
     positions = f.size("max_position_embeddings", default=512)
-    return _bert(f, "roberta", classifier_hidden=True, max_positions=max(1, positions - 2))
+    return bert_like(f, "roberta", classifier_hidden=True, max_positions=max(1, positions - 2))

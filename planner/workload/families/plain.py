@@ -20,10 +20,6 @@ def _(f: Fields) -> Architecture:
         final_norm="model.final_layernorm",
         qk_norms=("self_attn.q_layernorm", "self_attn.k_layernorm"),
     )
-    if f.flag("qk_layernorm", False):
-        raise PlanError(
-            "model.qk_layernorm", True, "is not covered for phi", "No published Phi model sets it; use false."
-        )
     return llama(
         f,
         rotary=0.5,
@@ -37,6 +33,7 @@ def _(f: Fields) -> Architecture:
         mlp_bias=True,
         head_bias=True,
         fresh_rotary=True,
+        qk_norm="head" if f.flag("qk_layernorm", False) else "none",
         hidden_dropout=f.fraction("resid_pdrop"),
         embedding_dropout=f.fraction("embd_pdrop"),
         names=names,

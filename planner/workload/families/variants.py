@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Names
 from planner.workload.families.fields import Fields, family
 from planner.workload.families.gated import layer_windows, llama, sandwiched_gemma
@@ -61,9 +60,7 @@ def _(f: Fields) -> Architecture:
 
 @family("stablelm")
 def _(f: Fields) -> Architecture:
-    for name in ("qk_layernorm", "use_parallel_residual"):
-        if f.flag(name, False):
-            raise PlanError(f"model.{name}", True, "is not covered for stablelm", "Use false, as StableLM 3B does.")
+    parallel = f.flag("use_parallel_residual", False)
     return llama(
         f,
         kv_heads=32,
@@ -73,6 +70,12 @@ def _(f: Fields) -> Architecture:
         norm_bias=True,
         qkv_bias=f.flag("use_qkv_bias", False),
         hidden_dropout=f.fraction("hidden_dropout"),
+        placement="parallel" if parallel else "pre",
+        qk_norm="heads" if f.flag("qk_layernorm", False) else "none",
+        names=Names(
+            qk_norms=("self_attn.q_layernorm", "self_attn.k_layernorm"),
+            norms=("input_layernorm", "post_attention_layernorm"),
+        ),
     )
 
 

@@ -35,6 +35,14 @@ DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
     "camembert": ("query", "value"),
     "phi": ("q_proj", "v_proj", "fc1", "fc2"),
     "phi3": ("qkv_proj",),
+    "falcon": ("query_key_value",),
+    "bloom": ("query_key_value",),
+    "mpt": ("Wqkv",),
+    "codegen": ("qkv_proj",),
+    "electra": ("query", "value"),
+    "deberta": ("in_proj",),
+    "deberta-v2": ("query_proj", "value_proj"),
+    "layoutlm": ("query", "value"),
     "yolos": ("query", "value"),
     "videomae": ("query", "value"),
     **dict.fromkeys(("DiTTransformer2DModel", "PixArtTransformer2DModel"), _DIFFUSERS),
@@ -97,7 +105,7 @@ def select(
     """Target selection: (does a path match, do the layers differ). defaults: targets by model type · extra: modules beside the linear layers
     that the method can adapt."""
     targets = method.targets or defaults.get(arch.model_type, ("q_proj", "v_proj"))
-    head = arch.names.head + ".decoder" if arch.head_transform else arch.names.head
+    head = arch.output_layer
     layered = method.layers is not None
     if isinstance(targets, str):
         if layered:
@@ -152,7 +160,7 @@ def _matching(targets: str, arch: Architecture, extra: tuple[str, ...]) -> Match
 
 def _check_names(targets: tuple[str, ...], arch: Architecture, outside: tuple[str, ...]) -> None:
     known = [path.replace("{i}", "0") for path in linear_kinds(arch)]
-    every = [*known, arch.names.classifier, "bert.pooler.dense", *(path.replace("{i}", "0") for path in outside)]
+    every = [*known, arch.names.classifier, arch.names.pooler, *(path.replace("{i}", "0") for path in outside)]
     for name in targets:
         # a name may spell out a layer other than the first
         if not any(ends(re.sub(r"\.\d+\.", ".0.", path), (re.sub(r"\.\d+\.", ".0.", name),)) for path in every):

@@ -1,0 +1,169 @@
+"""Encoders that differ from BERT in names, in where their norms stand, or in factored or shared weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from planner.workload.architecture import Architecture
+from planner.workload.families.encoders import bert_like
+from planner.workload.families.fields import Fields, family
+
+
+def _named(base: Architecture, **changes: str | tuple[str, str]) -> Architecture:
+    return replace(base, names=replace(base.names, **changes))  # type: ignore[arg-type]
+
+
+@family("distilbert")
+def _(f: Fields) -> Architecture:
+    sizes = {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+    }
+    config = {**f.config, **{new: f.config[old] for new, old in sizes.items() if f.config.get(old) is not None}}
+    base = bert_like(
+        Fields(config),
+        "distilbert",
+        token_types=0,
+        activation=f.text("activation", default="gelu"),
+        embedding_dropout=f.fraction("dropout", default=0.1),
+        hidden_dropout=f.fraction("dropout", default=0.1),
+        attention_dropout=f.fraction("attention_dropout", default=0.1),
+        classifier_dropout=f.fraction("seq_classif_dropout", default=0.2),
+        classifier_activation="relu",
+        branch_dropout="mlp",
+        pooler=True,
+        pooler_saved=True,
+    )
+    return _named(
+        base,
+        layer="distilbert.transformer.layer.{i}",
+        query="attention.q_lin",
+        key="attention.k_lin",
+        value="attention.v_lin",
+        out="attention.out_lin",
+        up="ffn.lin1",
+        down="ffn.lin2",
+        norms=("sa_layer_norm", "output_layer_norm"),
+        pooler="pre_classifier",
+        transform=("vocab_transform", "vocab_layer_norm"),
+        decoder="vocab_projector",
+    )
+
+
+@family("electra")
+def _(f: Fields) -> Architecture:
+    width, hidden = f.size("embedding_size", default=128), f.size("hidden_size")
+    base = bert_like(
+        f,
+        "electra",
+        embedding_factor=width,
+        transform_width=width,
+        classifier_hidden=True,
+        classifier_activation="gelu",
+    )
+    return _named(
+        base,
+        embedding_projection="electra.embeddings_project" if width != hidden else "",
+        transform=("generator_predictions.dense", "generator_predictions.LayerNorm"),
+        decoder="generator_lm_head",
+    )
+
+
+@family("albert")
+def _(f: Fields) -> Architecture:
+    width, layers = f.size("embedding_size", default=128), f.layers("num_hidden_layers")
+    base = bert_like(
+        f,
+        "albert",
+        activation=f.text("hidden_act", default="gelu_new"),
+        embedding_factor=width,
+        transform_width=width,
+        shared_layers=f.size("num_hidden_groups", default=1, most=layers)
+        * f.size("inner_group_num", default=1, most=1),
+        embedding_dropout=f.fraction("hidden_dropout_prob"),
+        hidden_dropout=f.fraction("hidden_dropout_prob"),
+        attention_dropout=f.fraction("attention_probs_dropout_prob"),
+        classifier_dropout=f.fraction("classifier_dropout_prob", default=0.1),
+        branch_dropout="attention",
+        pooler=True,
+    )
+    return _named(
+        base,
+        layer="albert.encoder.albert_layer_groups.{i}.albert_layers.0",
+        query="attention.query",
+        key="attention.key",
+        value="attention.value",
+        out="attention.dense",
+        up="ffn",
+        down="ffn_output",
+        norms=("attention.LayerNorm", "full_layer_layer_norm"),
+        embedding_projection="albert.encoder.embedding_hidden_mapping_in",
+        pooler="albert.pooler",
+        transform=("predictions.dense", "predictions.LayerNorm"),
+        decoder="predictions.decoder",
+    )
+
+
+@family("ernie")
+def _(f: Fields) -> Architecture:
+    return bert_like(
+        f,
+        "ernie",
+        pooler=True,
+        extra_tables=int(f.flag("use_task_id", False)) * f.size("task_type_vocab_size", default=3),
+    )
+
+
+@family("rembert")
+def _(f: Fields) -> Architecture:
+    base = bert_like(
+        f,
+        "rembert",
+        pooler=True,
+        tied=False,
+        sdpa=False,
+        scores_kept=True,
+        embedding_factor=f.size("input_embedding_size", default=256),
+        transform_width=f.size("output_embedding_size", default=1664),
+        embedding_dropout=f.fraction("hidden_dropout_prob"),
+        hidden_dropout=f.fraction("hidden_dropout_prob"),
+        attention_dropout=f.fraction("attention_probs_dropout_prob"),
+        classifier_dropout=f.fraction("classifier_dropout_prob", default=0.1),
+    )
+    return _named(
+        base,
+        embedding_projection="rembert.encoder.embedding_hidden_mapping_in",
+        transform=("cls.predictions.dense", "cls.predictions.LayerNorm"),
+    )
+
+
+def _roberta(f: Fields, prefix: str, **changes: Any) -> Architecture:
+    """RoBERTa's positions start behind the padding index, so that two rows of the table are never used."""
+    positions = f.size("max_position_embeddings", default=512)
+    return bert_like(f, prefix, classifier_hidden=True, max_positions=max(1, positions - 2), **changes)
+
+
+@family("data2vec-text")
+def _(f: Fields) -> Architecture:
+    return _roberta(f, "data2vec_text")
+
+
+@family("roberta-prelayernorm")
+def _(f: Fields) -> Architecture:
+    prefix = "roberta_prelayernorm"
+    base = _roberta(f, prefix, placement="pre", final_norm=True)
+    return _named(base, norms=("attention.LayerNorm", "intermediate.LayerNorm"), final_norm=f"{prefix}.LayerNorm")
+
+
+@family("xlm-roberta-xl")
+def _(f: Fields) -> Architecture:
+    base = _roberta(f, "roberta", placement="pre", final_norm=True, token_types=f.size("type_vocab_size", default=1))
+    return _named(
+        base,
+        norms=("attention.self_attn_layer_norm", "LayerNorm"),
+        embedding_norm="",
+        final_norm="roberta.encoder.LayerNorm",
+    )
