@@ -171,7 +171,7 @@ class GatedDeltaNet:
         return y
 
     def _scan(
-        self, w: Writer, values: Tensor, keys: Tensor, q: Tensor, k: Tensor, intra: Tensor, chunks: int
+        self, w: Writer, values: Tensor, keys: Tensor, q: Tensor, k: Tensor, intra: Tensor, chunks: float
     ) -> Tensor:
         """The loop over chunks: keeps each state and each chunk's corrected values, and under autocast the operands of its products."""
         g, h, dk, dv = w.graph, self.value_heads, self.key, self.value

@@ -99,7 +99,8 @@ class JointAttention:
         g, arch = w.graph, w.arch
         inner, n = arch.heads * arch.head_dim, image.shape[1]
         q, k, v = self.project(w, path, image, ATTENTION[:3], ("norm_q", "norm_k"))
-        total, others = n, ()
+        total = n
+        others: tuple[Tensor, ...] = ()
         if text is not None:
             total = n + text.shape[1]
             others = tuple(self.project(w, path, text, ADDED, ("norm_added_q", "norm_added_k")))

@@ -145,7 +145,7 @@ class PackedAttention:
         whole, outs = (w.b, w.t, w.keys), []
         for (length, count), piece in zip(spans, pieces, strict=True):
             w.b, w.t, w.keys = count, length, length
-            outs.append(unfused(w, *piece) if w.s.attention == "eager" else core(w, *piece, index))
+            outs.append(unfused(w, *piece) if w.s.attention == "eager" else core(w, piece[0], piece[1], piece[2], index))
             if w.s.eager and g.operations[-1].name == FUSED_ATTENTION:
                 one_by_one(w, count)
         w.b, w.t, w.keys = whole

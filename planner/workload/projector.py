@@ -20,7 +20,7 @@ def unused(w: Writer, start: int, lives: tuple[Tensor, ...] = ()) -> None:
     for operation in w.graph.operations[start:]:
         if not w.checkpointed:
             w.held = (*w.held, *(t for t in operation.saved if t.parameter is None))
-        operation.saved, operation.backward, operation.grads = (), (), False
+        operation.saved, operation.backward, operation.grads = [], (), False
         for tensor in operation.inputs:
             if tensor.parameter is not None:
                 tensor.parameter.idle = True

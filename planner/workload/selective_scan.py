@@ -126,8 +126,9 @@ class SelectiveScan:
         one, products = out.bytes, ((rows, r + 2 * n, d), (d, rows, r), (rows, h, d))
         convolution = Kernel("elementwise", 2 * one, 2.0 * rows * d * self.kernel)
         scan = Kernel("elementwise", 5 * one + states.bytes, 9.0 * rows * d * n)
-        forward = [convolution, *(matmul_kernel(*size, kind) for size in products), scan]
-        backward = [convolution, matmul_kernel(*products[1], kind)]  # recomputed
+        forward = [convolution, *(matmul_kernel(m, o, k, kind) for m, o, k in products), scan]
+        rows_of, width_of, depth_of = products[1]
+        backward = [convolution, matmul_kernel(rows_of, width_of, depth_of, kind)]  # recomputed
         backward.append(Kernel("elementwise", 9 * one + states.bytes, 18.0 * rows * d * n))
         for m, o, k in products:
             backward.append(matmul_kernel(m, k, o, kind, layout="dgrad"))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from planner.workload.architecture import Experts
 from planner.workload.graph import Kernel, Tensor
-from planner.workload.moe import gather, routed, top
+from planner.workload.moe import gather, routed
 from planner.workload.pointwise import apply, outer
+from planner.workload.routing import top
 from planner.workload.writer import Writer
 
 

@@ -14,12 +14,12 @@ from planner.run import Batch
 from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
-from planner.workload.written_out import WRITTEN_OUT, xielu
 from planner.workload.precision import QUANTIZED, Formats
 from planner.workload.scaled import scaled_linear
 from planner.workload.sparse24 import SUFFIX, sparse_linear
 from planner.workload.split import Split
 from planner.workload.stacks import Stack
+from planner.workload.written_out import WRITTEN_OUT, xielu
 
 
 @dataclass(frozen=True)

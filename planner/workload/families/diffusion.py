@@ -58,7 +58,7 @@ def _only(f: Fields, name: str, *values: Any) -> None:
         )
 
 
-def _latents(f: Fields, default: int, channels: int = 4) -> dict[str, int]:
+def _latents(f: Fields, default: int, channels: int = 4) -> dict[str, Any]:
     patch = f.size("patch_size", default=2)
     return {
         "channels": f.size("in_channels", default=channels),

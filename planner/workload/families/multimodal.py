@@ -56,7 +56,7 @@ def part(f: Fields, name: str, model_type: str) -> Fields:
 
 def beneath(names: Names, prefix: str) -> Names:
     """Paths of a model that is a part of another: `model.` of the part becomes `prefix`."""
-    changed = {
+    changed: dict[str, Any] = {
         a.name: f"{prefix}.{getattr(names, a.name).removeprefix('model.')}"
         for a in attributes(names)
         if a.name in _WHOLE_PATHS and getattr(names, a.name)

@@ -134,7 +134,7 @@ def _dinov2(f: Fields, prefix: str, **front: Any) -> Architecture:
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 64:
         raise PlanError("model.mlp_ratio", ratio, "is not a usable ratio", "Give a number such as 4.")
     ffn, gated = int(hidden * ratio), f.flag("use_swiglu_ffn", False)
-    linears = LINEARS
+    linears: tuple[str, ...] = LINEARS
     if gated:
         ffn = (int(ffn * 2 / 3) + 7) // 8 * 8
         linears = (*LINEARS[:4], "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
@@ -317,7 +317,8 @@ def _(f: Fields) -> Architecture:
         (ImageClassifier("classifier", f.labels(), "mean", skipped=0), Features(pooling="mean")),
         out_bias=True, qkv_bias=bias, stages=len(depths), nested_checkpoints=True,
     )  # fmt: skip
-    numbers, variants = [], []
+    numbers: list[str] = []
+    variants: list[dict[str, Any]] = []
     dropped = f.fraction("drop_path_rate", default=0.1) > 0
     for stage, depth in enumerate(depths):
         dim = width * 2**stage
