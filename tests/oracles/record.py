@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, checkpoints, float8, flops, memory, optimizers, parameters, sequence_cases, vision_cases
+from tests.oracles import (
+    cases,
+    checkpoints,
+    float8,
+    flops,
+    memory,
+    optimizers,
+    parameters,
+    sequence_cases,
+    vision_cases,
+)
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
