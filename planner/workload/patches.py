@@ -28,7 +28,8 @@ class Patches:
     a constant table, or none · rows: of the position table · sizes: whether other image sizes are possible: positions
     are interpolated when asked for, always (which costs even at the config's size), or cannot be (fixed); free: no
     positions here · frames, tubelet: of a video · norm: path of a norm · norm_first: it stands before the positions ·
-    unused: parameters that take no part, with their sizes · keeps_cast: the model's forward keeps the cast pixels · given_cast: pixels must come in the model's type ·
+    unused: parameters that take no part, with their sizes · keeps_cast: the model's forward keeps the cast pixels ·
+    given_cast: pixels must come in the model's type ·
     mid_positions: positions that are added behind the blocks, so many sets of them, carried by their path ·
     shared_bias: table of relative positions, its rows, whose bias all blocks add. rotary positions are two tables that
     the blocks receive · width: of the embeddings, where the stack ends with another · padded: images are padded to whole

@@ -20,7 +20,8 @@ from planner.workload.writer import Writer
 @dataclass(frozen=True)
 class SwinBlock:
     """One layer of a stage. window, shift: as configured [patch] · merge: the stage's last layer, behind which 2 × 2
-    neighbours become one position of twice the width; path of the merging, relative to the layer's stage · reshaped: whether the stage ends with a copy of its result as an image."""
+    neighbours become one position of twice the width; path of the merging, relative to the layer's stage ·
+    reshaped: whether the stage ends with a copy of its result as an image."""
 
     linears: tuple[str, ...]
     stage: int
