@@ -39,7 +39,7 @@ def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[
             **{name: arguments[name] for name in LENGTHS if name in arguments},
         },
     }
-    if arguments.get("head") not in (None, "none"):
+    if arguments.get("head") is not None:
         run["head"] = arguments["head"]
     return run
 

@@ -80,7 +80,7 @@ def measure(
             loss.backward()
         by_op: dict[str, dict[str, int]] = {}
         for phase, counter in (("forward", forward), ("backward", backward)):
-            counts = Counter({str(op): int(n) for op, n in counter.get_flop_counts()["Global"].items()})
+            counts = Counter({str(op): int(n) for op, n in counter.get_flop_counts().get("Global", {}).items()})
             by_op[phase] = dict(sorted(counts.items()))
         return {
             "forward": int(forward.get_total_flops()),
