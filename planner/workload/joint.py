@@ -116,6 +116,7 @@ class JointAttention:
         out = g.view(out, (w.b, total, inner))
         if text is None:
             return self.finish(w, path, (image, q, k, v), linear(w, f"{path}.to_out.0", out, arch.hidden)), None
+        said: Tensor | None
         if self.text_first:
             other, own = g.split(out, [(w.b, total - n, inner), (w.b, n, inner)])
             own = linear(w, f"{path}.to_out.0", flat(w, own), arch.hidden)

@@ -99,7 +99,7 @@ class Patches:
 
     def tokens(self, batch: Batch) -> int:
         extra = (*self.before, *self.after, *((self.registers,) if self.registers else ()))
-        return self.patches(batch) + sum(count for _, count in extra)
+        return self.patches(batch) + sum(int(count) for _, count in extra)
 
     def sequences(self, batch: Batch) -> int:
         return batch.micro

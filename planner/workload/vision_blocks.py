@@ -5,6 +5,7 @@ Source: transformers 5.24, `ViTLayer`, `Dinov2Layer`, `BeitLayer`, `DINOv3ViTLay
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from planner.workload.attention import attention
@@ -31,7 +32,10 @@ class VisionBlock:
 
     def write(self, w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         g, arch = w.graph, w.arch
-        branches = (lambda y: attention(w, layer, index, y), lambda y: mlp(w, layer, y))
+        branches: tuple[Callable[[Tensor], Tensor], ...] = (
+            lambda y: attention(w, layer, index, y),
+            lambda y: mlp(w, layer, y),
+        )
         for number, branch in enumerate(branches):
             norm = f"{layer}.{w.names.norms[number]}"
             normed = w.norm(norm, x, arch.hidden)
