@@ -82,6 +82,7 @@ class Experts:
     wide: the chosen weights stay in fp32 (Mixtral) instead of taking the router's type.
     shared: width of an expert that every token passes, 0 when there is none.
     held: experts whose weights this rank holds, where expert parallelism divides them; None: all.
+    all_linear: whether peft's all-linear is planned: it cannot wrap routers that return a tuple (Phi-3.5-MoE, Llama 4).
     unstacked: names of gate, up and down projection before they were stacked, where peft adapts the router and the stacked weights by them.
     shared_gate, shared_first, shared_fused: it has a sigmoid gate, runs before the routed ones, or has one
     matrix for gate and up.
@@ -106,6 +107,7 @@ class Experts:
     shared_first: bool = False
     shared_fused: bool = False
     unstacked: tuple[str, str, str] | tuple[()] = ()
+    all_linear: bool = True
     held: int | None = None
     precise: bool = False
     unmixed: bool = False

@@ -35,7 +35,7 @@ def score(w: Writer, path: str, experts: Experts, x: Tensor) -> Tensor:
     weight = w.precise(path + ".weight", shape)
     if experts.router_linear:
         return w.linear(path, x, experts.count, base=False, weight=weight)
-    return g.linear(x, weight, name="router")
+    return g.linear(x, w.s.adaptation.merged(w, path + ".weight", weight), name="router")
 
 
 def weights(w: Writer, experts: Experts, scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -132,13 +132,13 @@ def test_configs_that_cannot_be_are_refused(name: str, change: dict[str, Any], m
 ALL_LINEAR: dict[str, Any] = {"name": "lora", "rank": 8, "targets": "all-linear"}
 
 
-@pytest.mark.parametrize("name", ["deepseek_v3", "phimoe", "llama4_text", "minimax_m2"])
+@pytest.mark.parametrize("name", ["phimoe", "llama4_text"])
 def test_stacked_experts_are_not_adapted_by_all_linear(name: str) -> None:
     with pytest.raises(PlanError, match="stacked experts"):
         engine_estimate(CONFIGS[name], {"seq": 8, "method": ALL_LINEAR})
 
 
-@pytest.mark.parametrize("name", ["qwen2_moe-mixed", "granitemoeshared", "gpt_oss"])
+@pytest.mark.parametrize("name", sorted(set(CONFIGS) - {"phimoe", "llama4_text", "llama4_text-odd"}))
 def test_all_linear_adapts_what_peft_adapts(name: str) -> None:
     e = engine_estimate(CONFIGS[name], {"seq": 8, "method": ALL_LINEAR, "attention": "eager"})
     truth = parameters.count(CONFIGS[name], None, ALL_LINEAR)

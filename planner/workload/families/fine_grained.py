@@ -334,7 +334,7 @@ def _(f: Fields) -> Architecture:
         ffn=f.size("intermediate_size"),
         routing="sampled",
         wide=True,
-        unstacked=UNSTACKED,
+        all_linear=False,
         router_linear=True,
     )
     return llama(

@@ -12,7 +12,7 @@ from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Experts, Names
 from planner.workload.families.fields import Fields, family
 from planner.workload.families.gated import llama
-from planner.workload.families.sparse import DENSE, UNSTACKED, layer_numbers, without_router_loss
+from planner.workload.families.sparse import DENSE, layer_numbers, without_router_loss
 
 
 def llama4_layers(f: Fields) -> tuple[list[bool], list[bool]]:
@@ -45,7 +45,7 @@ def _(f: Fields) -> Architecture:
         routing="sigmoid",
         shared=ffn,
         every=True,
-        unstacked=UNSTACKED,
+        all_linear=False,
         router_linear=True,
     )
     still: dict[str, Any] = {"rotary_dim": 0, "qk_norm": "none", "qk_norm_last": False, "query_tempered": tempered}

@@ -116,6 +116,13 @@ def select(
                 "Give a list of module names, or say the layers in the expression.",
             )
         if targets == "all-linear":
+            if any(k.experts is not None and not k.experts.all_linear for stack in arch.stacks for k in stack.kinds):
+                raise PlanError(
+                    "method.targets",
+                    targets,
+                    f"makes peft adapt the stacked experts of {arch.model_type}, which is not planned",
+                    "Name the layers, for example q_proj and v_proj.",
+                )
             # with heads of their own, peft keeps out only the decoder's language model: its tasks know no other
             wanted = _all_but(head, head if arch.outputs and not arch.imported else arch.names.classifier)
         else:
