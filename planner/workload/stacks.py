@@ -37,6 +37,7 @@ class Stack:
     requires_input_grad: under checkpointing the embeddings' output requires a gradient even when nothing below is trained.
 
     attention_kernels: fused attention of the stack, the first that the device has; the device's usual one when it has none of them.
+    low_gradients: gradients in the weights' type, and their buckets, stay beside those that are accumulated in fp32.
     every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
@@ -67,6 +68,7 @@ class Stack:
     requires_input_grad: bool = False
     quantizes_experts: bool = False
     regathers: bool = False
+    low_gradients: bool = False
     every_expert: bool = False
     attention_kernels: tuple[str, ...] = ()
     wide_embedding_states: bool = False
@@ -211,9 +213,11 @@ STACKS: dict[str, Stack] = {
             cast_on_gather=False,
             fp32_gradients=True,
             master_by_default=True,
-            bucket_copies=False,
+            bucket_copies=True,
+            low_gradients=True,
             optimizer="fused",
             dropout=False,
+            regathers=True,
         ),
         Stack(
             "maxtext",
