@@ -62,6 +62,7 @@ def _window(f: Fields) -> int | None:
 
 
 def without_router_loss(f: Fields) -> None:
+    """Refuse `output_router_logits`, whose balancing loss is not covered."""
     if f.flag("output_router_logits", False):
         raise PlanError(
             "model.output_router_logits",
