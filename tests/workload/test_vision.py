@@ -128,6 +128,13 @@ def test_parameters_of_random_configs(model_type: str) -> None:
     check()
 
 
+def test_positions_between_layers_are_counted_by_area() -> None:
+    """YOLOS counts patches along the sides for its first positions (6 × 9), and by area for those between layers (59)."""
+    config = {**CONFIGS["yolos"], "image_size": [100, 152]}
+    truth = parameters.count(config, "object-detection", None)["total"]
+    assert engine_estimate(config, {"head": "object-detection", "batch": 2}).parameters == truth
+
+
 def test_tokens_are_patches_with_the_tokens_beside_them() -> None:
     tokens = {name: read_config(CONFIGS[name]).sample_tokens(Batch(seq_len=64)) for name in CONFIGS}
     assert tokens["vit"] == 7 * 7 + 1
