@@ -106,7 +106,8 @@ class Contrastive:
     """Similarities of all images and texts of the batch, and their loss.
 
     loss: softmax over rows and columns (CLIP) or a sigmoid of every pair (SigLIP) · images: name of the image tower ·
-    projection: path of the text's linear layer · width: of the shared space · bias: it has one.
+    projection: path of the text's linear layer · width: of the shared space · bias: it has one ·
+    beside: the towers stand beside each other, so that the layers of each are counted from its own first.
     """
 
     projection: str
@@ -115,6 +116,7 @@ class Contrastive:
     loss: Literal["softmax", "sigmoid"]
     images: str = "vision"
     kind: str = "contrastive"
+    beside: bool = True
 
     @property
     def linears(self) -> tuple[str, ...]:

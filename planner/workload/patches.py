@@ -117,7 +117,7 @@ class Patches:
             g.add_operation("buffer", "embedding", (), (buffer,), (), (), ())
             w.arguments = (*w.arguments, buffer)
         x = self._project(w, given)
-        if require_grad and not x.requires_grad:
+        if require_grad and w.s.arch.vocab and not x.requires_grad:  # transformers asks it of models of tokens only
             x = g.leaf(x)
         count = self.patches(given)
         if self.before or self.after:
@@ -137,7 +137,9 @@ class Patches:
         x = g.dropout(x, w.active(self.dropout))
         if self.mid_positions:
             name, sets = self.mid_positions
-            table = w.weight(name, (sets, 1, self._rows(), h))
+            extra = sum(n for _, n in (*self.before, *self.after))
+            rows = extra + self.image[0] * self.image[1] // (self.patch[0] * self.patch[1])  # rounded down once, not a side
+            table = w.weight(name, (sets, 1, rows, h))
             w.carried[name] = interpolate(w, table, (sets, 1, w.t, h))
             w.held = (*w.held, w.carried[name])
         w.held = (*w.held, x)  # `embedding_output`

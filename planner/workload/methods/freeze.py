@@ -16,14 +16,19 @@ from planner.workload.methods.base import Adaptation, MethodKind, register
 
 def layer_index(path: str, arch: Architecture) -> int | None:
     """The layer that a parameter path belongs to, None for embeddings and head. Layers count through all stacks in the
-    order of the forward pass: an encoder's first, then the decoder's. Where stacks are stages, they count instead."""
+    order of the forward pass: an encoder's first, then the decoder's. Where stacks are stages, they count instead; the
+    layers of towers beside each other count from 0 in each."""
     before = 0
     for stack in arch.stacks:
         prefix = stack.names.layer.split("{i}")[0]
         if path.startswith(prefix):
             return before + int(path[len(prefix) :].split(".", 1)[0])
-        before += 0 if arch.stages else stack.layers
+        before += 0 if arch.stages or _beside(arch) else stack.layers
     return None
+
+
+def _beside(arch: Architecture) -> bool:
+    return any(getattr(output, "beside", False) for output in arch.outputs)
 
 
 def _embeddings(stack: Architecture) -> tuple[str, ...]:
@@ -60,9 +65,8 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         return Adaptation("freeze", trains=_by_name(patterns), per_layer=True)
     count = method.first if method.first is not None else method.last
     assert count is not None
-    depth, word = (
-        (arch.stages, "stages") if arch.stages else (sum(stack.layers for stack in arch.stacks), "layers")
-    )
+    depths = [stack.layers for stack in arch.stacks]
+    depth, word = (arch.stages, "stages") if arch.stages else (max(depths) if _beside(arch) else sum(depths), "layers")
     if count > depth:
         raise PlanError(f"method.{given[0]}", count, f"is more than the model's {depth} {word}", f"Use 0 to {depth}.")
     n = arch.names
