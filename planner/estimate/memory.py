@@ -219,7 +219,7 @@ class Walk:
     def _operations(self, stretch: Stretch, phase: str, *, keep: bool, stop: int, keeps_output: bool) -> None:
         """Run operations forward. keep: tensors saved for backward stay alive."""
         if phase == "forward":
-            for tensor in (*stretch.held, *stretch.local, *stretch.lasting):
+            for tensor in (*stretch.held, *stretch.local, *stretch.lasting, *stretch.handed):
                 self._hold_saved(tensor.storage)
         last = self._last_uses(stretch)
         output = id(stretch.output.storage) if keeps_output else 0
@@ -286,6 +286,8 @@ class Walk:
     # -- backward ----------------------------------------------------------------------------------------------------------------------------------
 
     def _backward(self, stretch: Stretch) -> None:
+        for tensor in stretch.handed:
+            self._drop_saved(tensor.storage)
         if not any(operation.grads for operation in stretch.operations):
             return
         self._gather(stretch, +1)

@@ -142,7 +142,7 @@ def select(
 
 
 def _all_but(head: str, classifier: str) -> Match:
-    return lambda path: path != head and not path.startswith(classifier)
+    return lambda path: path != head and not (classifier and path.startswith(classifier))
 
 
 def _matching(targets: str, arch: Architecture, extra: tuple[str, ...]) -> Match:
