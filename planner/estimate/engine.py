@@ -69,7 +69,8 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     Raises `PlanError` for input that cannot be planned; not fitting is an answer.
     """
     resolved = resolve(run, profile)
-    shape = shape_of(resolved.run, resolved.arch.sample_tokens(resolved.run.batch))
+    text = resolved.run.batch.seq_len or 0
+    shape = shape_of(resolved.run, text, resolved.arch.sample_tokens(resolved.run.batch) - text)
     setting = _setting(resolved, shape.longest)
     p = resolved.run.parallel
     stages = stages_of(setting, resolved.head, resolved.run.activation_checkpointing, p.pp, p.virtual_pp)
@@ -385,7 +386,7 @@ def _assemble(
         "stack": r.stack.name,
         "gpus": run.hardware.gpus,
         "nodes": math.ceil(run.hardware.gpus / (run.hardware.gpus_per_node or 1)),
-        "tokens": batch.micro * shape.timed,
+        "tokens": batch.micro * shape.computed,
         "encoder": not r.arch.causal,
         "mixture": r.arch.experts is not None,
     }
@@ -616,8 +617,8 @@ def _assumptions(r: Resolved, shape: Shape) -> list[str]:
     ]
     if not shape.packed:
         lines.append(
-            f"{(r.run.data.packing if r.run.data else '').capitalize()} samples: a batch takes the time of {shape.timed} tokens a sample, "
-            f"{shape.waste:.0%} of them padding; the longest, of {shape.longest}, sets the peak memory. Tokens per second count real tokens."
+            f"{(r.run.data.packing if r.run.data else '').capitalize()} samples: a batch takes the time of {shape.computed} tokens a sample, "
+            f"{shape.waste:.0%} of them padding; the longest, of {shape.longest + shape.beside}, sets the peak memory. Tokens per second count real tokens."
         )
     data, seq = r.run.data, r.arch.sample_tokens(r.run.batch)
     if shape.packed and data is not None and data.samples is not None and shape.mean < seq:

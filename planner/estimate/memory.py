@@ -106,7 +106,8 @@ class Walk:
         for position, stretch in enumerate(stretches):
             self._repeat(stretch, "forward", self._forward)
             following = stretches[position + 1] if position + 1 < len(stretches) else None
-            if following is None or following.tower != stretch.tower or following.name == "head":
+            ends = following is None or following.tower != stretch.tower or following.name == "head"
+            if ends and stretch.name != "head":  # the main stack ended before its head
                 self._end_of_stack(stretch.tower)
         self._end_of_forward()
         self.kept = tuple(
@@ -219,7 +220,7 @@ class Walk:
     def _operations(self, stretch: Stretch, phase: str, *, keep: bool, stop: int, keeps_output: bool) -> None:
         """Run operations forward. keep: tensors saved for backward stay alive."""
         if phase == "forward":
-            for tensor in (*stretch.held, *stretch.local, *stretch.lasting):
+            for tensor in (*stretch.held, *stretch.local, *stretch.lasting, *stretch.handed):
                 self._hold_saved(tensor.storage)
         last = self._last_uses(stretch)
         output = id(stretch.output.storage) if keeps_output else 0
@@ -286,6 +287,8 @@ class Walk:
     # -- backward ----------------------------------------------------------------------------------------------------------------------------------
 
     def _backward(self, stretch: Stretch) -> None:
+        for tensor in stretch.handed:
+            self._drop_saved(tensor.storage)
         if not any(operation.grads for operation in stretch.operations):
             return
         self._gather(stretch, +1)
@@ -303,7 +306,8 @@ class Walk:
             for operation in stretch.retained:
                 for tensor in operation.outputs:
                     self._drop_saved(tensor.storage)
-            self._free(stretch.output.storage)
+            if id(stretch.output.storage) not in self._saved:  # else the output of a whole tower
+                self._free(stretch.output.storage)
         if self.persistent.sharded_gradients:
             self._reduce(stretch, set(self._accumulated) - set(before))
         self._gather(stretch, -1)

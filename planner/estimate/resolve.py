@@ -160,11 +160,11 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     if virtual and any(stack.front is not None for stack in arch.stacks):
         raise PlanError("method.name", run.method.name, "needs tokens of text before the model", "Use lora or freeze.")
     limits = {getattr(stack.front, "checkpoints", "") for stack in arch.stacks}
-    if run.activation_checkpointing != "none" and ("none" in limits or ("unadapted" in limits and adaptation.peft)):
+    if run.activation_checkpointing != "none" and "none" in limits:
         raise PlanError(
             "activation_checkpointing",
             run.activation_checkpointing,
-            f"is not planned for {run.method.name} of {arch.model_type}, whose convolutions come before the blocks",
+            f"is not planned for {arch.model_type}, which checkpoints its convolutions too",
             "Use none.",
         )
     hardware, topology = _hardware(run, accelerator, profile, notes)

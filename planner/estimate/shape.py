@@ -27,9 +27,10 @@ MEGABATCH = 50
 
 @dataclass(frozen=True)
 class Shape:
-    """Sequences of a step [token]: real tokens of a sample, length over which time is spent, longest length.
+    """Sequences of a step [token]: real tokens of a sample, length of text over which time is spent, longest length.
 
-    mean: of a sample before the cut · packed: whether every position is a real token.
+    mean: of a sample before the cut · packed: whether every position is a real token · beside: tokens of a sample that
+    no length of the data changes (the target of an encoder-decoder, patches of an image); real and mean contain them.
     """
 
     real: float
@@ -37,20 +38,30 @@ class Shape:
     longest: int
     mean: float
     packed: bool = True
+    beside: int = 0
+
+    @property
+    def computed(self) -> int:
+        """Positions of a sample over which time is spent."""
+        return self.timed + self.beside
 
     @property
     def waste(self) -> float:
         """Share of computed positions that hold padding."""
-        return 1.0 - self.real / self.timed if not self.packed and self.timed else 0.0
+        return 1.0 - self.real / self.computed if not self.packed and self.computed else 0.0
 
 
-def shape_of(run: Run, seq: int) -> Shape:
-    """Lengths of the run's batches; seq: tokens of a full sequence. Raises `PlanError` where padding is asked for and no spread is known."""
-    data = run.data
-    mean = float(seq) if data is None or data.mean_tokens is None else data.mean_tokens
+def shape_of(run: Run, seq: int, beside: int = 0) -> Shape:
+    """Lengths of the run's batches. seq: tokens of a full text · beside: other tokens of a sample.
+
+    Raises `PlanError` where padding is asked for and no spread is known.
+    """
+    data, whole_sample = run.data, seq + beside
+    mean = float(whole_sample) if data is None or data.mean_tokens is None else data.mean_tokens
     if data is None or data.packing == "packed" or run.batch.seq_len is None:
         whole = quantiles(data) if data is not None and data.spread else None
-        return Shape(float(seq), seq, seq, mean if whole is None else float(whole.mean()))
+        mean = mean if whole is None else float(whole.mean())
+        return Shape(float(whole_sample), seq, seq, mean, beside=beside)
     whole = quantiles(data)
     cut = np.minimum(whole, seq)
     b, ranks, k = run.batch.micro, run.dp, run.batch.accumulation
@@ -59,10 +70,11 @@ def shape_of(run: Run, seq: int) -> Shape:
         timed = alone + (together - alone) / math.sqrt(k)
     else:
         timed = _grouped(cut, b)
-    samples = max(1000.0, data.samples or (data.tokens or 0) / whole.mean())
+    mean = float(whole.mean()) + beside
+    samples = max(1000.0, data.samples or (data.tokens or 0) / mean)
     longest = min(seq, math.ceil(_at(whole, 1.0 - 1.0 / samples, data)))
     return Shape(
-        float(cut.mean()), min(seq, math.ceil(timed)), max(longest, math.ceil(timed)), float(whole.mean()), False
+        float(cut.mean()) + beside, min(seq, math.ceil(timed)), max(longest, math.ceil(timed)), mean, False, beside
     )
 
 

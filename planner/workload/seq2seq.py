@@ -100,9 +100,23 @@ class RelativeBias:
         moved = (Kernel("elementwise", bias.bytes + 10 * buckets.bytes),)
         g.add_operation("position_bias", "embedding", (table,), (bias, buckets), saved, moved, moved)
         if self.shared:
-            w.carried[key] = bias
-            w.local = (*w.local, bias)
+            hand_on(w, key, bias)
         return bias
+
+
+def hand_on(w: Writer, key: str, bias: Tensor, *, leaf: bool = False) -> None:
+    """The first layer's bias for the others. A checkpoint makes its own again, while the others' argument lives until backward."""
+    g = w.graph
+    if w.checkpointed:
+        argument = g.new(bias.shape, bias.dtype, bias.requires_grad, "argument")
+        g.add_operation("hand_on", "view", (bias,), (argument,), (), (), (), alias=True)
+        w.carried[key] = argument
+        if leaf:  # autograd refers to it until the end
+            w.lasting = (*w.lasting, argument)
+        else:
+            w.handed = (*w.handed, argument)
+        return
+    w.carried[key], w.local = bias, (*w.local, bias)
 
 
 def zero_bias(w: Writer, cross: Cross, keys: float, dtype: str) -> Tensor | None:
@@ -114,9 +128,10 @@ def zero_bias(w: Writer, cross: Cross, keys: float, dtype: str) -> Tensor | None
         return w.carried[key]
     bias = w.graph.new((1, w.arch.heads, w.t, keys), dtype, False, "zero_bias")
     w.graph.add_operation("zero_bias", "elementwise", (), (bias,), (), (Kernel("elementwise", bias.bytes),), ())
+    if w.checkpointed and cross.zeros == "shared":  # made to require a gradient, so that checkpoints can be reentrant
+        bias = w.graph.leaf(bias)
     if cross.zeros == "shared":
-        w.carried[key] = bias
-        w.local = (*w.local, bias)
+        hand_on(w, key, bias, leaf=w.checkpointed)
     return bias
 
 

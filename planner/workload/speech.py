@@ -6,15 +6,12 @@ Radford et al. 2022, arXiv:2212.04356 (sec. 2.2); Baevski et al. 2020, arXiv:200
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from planner.errors import PlanError
 from planner.run import Batch
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.writer import Writer
 
-Checkpoints = Literal["none", "unadapted"]
-"""With which methods activation checkpointing is planned: with none, or with those that add nothing to the model."""
 RATE = 16_000
 """Samples of sound in a second."""
 SECONDS = 10.0
@@ -29,7 +26,8 @@ class MelWindow:
     positions: int
     path: str = "model.encoder"
     fields: tuple[str, ...] = ()
-    checkpoints: Checkpoints = "unadapted"
+    main_input: bool = True
+    """transformers makes token embeddings require a gradient for checkpoints only where tokens are the main input."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -101,7 +99,7 @@ class WaveEncoder:
     late_norm: bool
     masked: bool
     fields: tuple[str, ...] = ("audio_seconds",)
-    checkpoints: Checkpoints = "none"
+    checkpoints: str = "none"
 
     @property
     def paths(self) -> tuple[str, ...]:

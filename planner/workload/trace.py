@@ -32,6 +32,7 @@ class Stretch:
     local: those that a variable of the stack's forward keeps alive until that is over.
     lasting: tensors that all blocks use and that live until backward is over.
     retained: operations of a checkpointed block whose results are kept, so that they are not recomputed.
+    handed: tensors that later checkpointed blocks hold as arguments, until their backward is over.
     borrowed: tensors of an earlier part that every one of the equal parts uses; their gradients are summed over all.
     """
 
@@ -47,6 +48,7 @@ class Stretch:
     local: tuple[Tensor, ...] = ()
     retained: tuple[Operation, ...] = ()
     lasting: tuple[Tensor, ...] = ()
+    handed: tuple[Tensor, ...] = ()
     borrowed: tuple[Tensor, ...] = ()
     tower: str = ""
 
@@ -125,7 +127,8 @@ class _Tracer:
 
     def _front(self, arch: Architecture) -> Tensor:
         w, setting = self._writer(arch), self.s
-        require_grad = self.whole and (setting.adaptation.peft or setting.stack.requires_input_grad)
+        tokens = not any(getattr(stack.front, "main_input", False) for stack in setting.arch.stacks)
+        require_grad = self.whole and tokens and (setting.adaptation.peft or setting.stack.requires_input_grad)
         x = embed(w, require_grad) if arch.front is None else arch.front.write(w, require_grad)
         # a checkpoint keeps its arguments for the recomputation; without one only cosine and sine are saved
         lasting = w.arguments if self.whole else tuple(t for t in w.arguments if t.storage.name not in ("mask", "embeddings"))
@@ -179,6 +182,8 @@ class _Tracer:
             checkpointed=whole,
             skipped=last_kept_only_inputs(operations) if whole and self.s.stack.early_stop else 0,
             held=(*w.graph.cached_casts, *w.held),
+            lasting=w.lasting,
+            handed=w.handed,
             retained=self._retained(operations) if whole else (),
         )
         if whole and z is not y:

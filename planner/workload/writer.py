@@ -84,6 +84,10 @@ class Writer:
         """Local variables of the model's forward."""
         self.local: tuple[Tensor, ...] = ()
         """Local variables of the stack's forward, which ends before a later stack or the head begins."""
+        self.handed: tuple[Tensor, ...] = ()
+        """What a checkpointed block made for later ones."""
+        self.lasting: tuple[Tensor, ...] = ()
+        """What a block made that lives until backward is over."""
         self.arguments: tuple[Tensor, ...] = ()
         """Tensors that every block receives beside its input: mask, cosine and sine."""
 

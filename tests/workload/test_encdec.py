@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from planner.errors import PlanError
 from tests.engine_cases import engine_estimate, tensor_peak
-from tests.oracles import memory, parameters, record
+from tests.oracles import parameters, record
 from tests.oracles.encdec_cases import CONFIGS
 
 
@@ -33,12 +34,19 @@ def test_training_flops_equal_the_flop_counter(config: dict[str, Any], case: dic
     assert e.flops_per_step == pytest.approx(truth, rel=0.0005)
 
 
-@pytest.mark.parametrize("name", ["t5", "bart"])
-@pytest.mark.parametrize("precision", ["bf16", "bf16-mixed"])
-def test_peak_memory_is_near_the_tracked_peak(name: str, precision: str) -> None:
-    arguments: dict[str, Any] = {"precision": precision, "attention": "sdpa", "batch": 3, "seq": 144, "target_len": 60}
-    truth = memory.measure(CONFIGS[name], **arguments)["peak"]
-    assert tensor_peak(engine_estimate(CONFIGS[name], arguments)) == pytest.approx(truth, rel=0.03)
+@pytest.mark.parametrize(("config", "case"), cases("memory"))
+def test_peak_memory_is_near_the_tracked_peak(config: dict[str, Any], case: dict[str, Any]) -> None:
+    e = engine_estimate(config, case["arguments"])
+    assert tensor_peak(e) == pytest.approx(case["truth"]["peak"], rel=0.02)
+
+
+def test_peak_memory_is_exact_for_most_cases() -> None:
+    errors = [
+        abs(tensor_peak(engine_estimate(p.values[0], p.values[1]["arguments"])) / p.values[1]["truth"]["peak"] - 1)
+        for p in cases("memory")
+    ]
+    assert len(errors) >= 70
+    assert statistics.median(errors) < 0.001
 
 
 @st.composite
@@ -78,10 +86,10 @@ def test_parameters_of_random_configs(model_type: str) -> None:
 
 
 def test_the_target_is_as_long_as_the_source_unless_the_run_says_otherwise() -> None:
-    same = engine_estimate(CONFIGS["t5"], {"batch": 2, "seq": 96})
-    short = engine_estimate(CONFIGS["t5"], {"batch": 2, "seq": 96, "target_len": 32})
+    same = engine_estimate(CONFIGS["t5"], {"batch": 16, "seq": 96})
+    short = engine_estimate(CONFIGS["t5"], {"batch": 16, "seq": 96, "target_len": 32})
     assert same.run.batch.target_len == 96
-    assert (same.details["tokens_per_step"], short.details["tokens_per_step"]) == (2 * 192, 2 * 128)
+    assert (same.details["tokens_per_step"], short.details["tokens_per_step"]) == (16 * 192, 16 * 128)
     assert short.peak_memory_bytes < same.peak_memory_bytes
 
 

@@ -90,6 +90,7 @@ def _(f: Fields) -> Architecture:
         norms=("layer_norm", "final_layer_norm"),
         embedding=f"{path}.feature_extractor",
         final_norm=f"{path}.encoder.layer_norm",
+        head="",  # transformers names none of its heads as output embeddings, so that peft adapts them too
         classifier="classifier",
     )
     return Architecture(
