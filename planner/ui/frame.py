@@ -15,7 +15,7 @@ from planner import estimate, units
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.run import Run, parse_run
-from planner.summary import gpu_name, precision_name
+from planner.summary import gpu_name, precision_name, sample_text
 from planner.ui import charts, inputs, state, texts
 from planner.ui.address import from_address, to_address
 from planner.ui.link import decode, encode
@@ -179,9 +179,10 @@ def explain_inputs(said: inputs.Inputs, current: Current) -> None:
     parts = [
         precision_name(run),
         texts_optimizer(run),
-        f"sequence {units.format_integer(run.batch.seq_len)}",
+        sample_text(run),
         batch,
         f"{checkpointing} checkpointing",
+        f"{run.offload} offloaded" if run.offload != "none" else "",
         f"{run.attention} attention",
         str(run.parallel.sharding) if run.dp > 1 else "",
         texts_stack(run),

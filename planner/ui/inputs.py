@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +14,11 @@ from planner import units
 from planner.catalog import accelerators, fetch_config, find_model, grids, load_config, models, price_for, providers_of
 from planner.errors import PlanError
 from planner.run import Method
-from planner.ui import changes, state, texts
-from planner.ui.address import CHOICES, NUMBERS
+from planner.ui import changes, details, fields, state, texts
+from planner.ui.address import CHOICES
+from planner.workload.architecture import Architecture
 from planner.workload.methods import METHODS
+from planner.workload.optimizers import OPTIMIZERS
 
 SEQUENCES = (state.AUTO, "512", "1024", "2048", "4096", "8192", "16384", "32768", "65536", "131072")
 URL: Any = "query-params"
@@ -39,12 +42,15 @@ def sidebar() -> Inputs:
     inputs = Inputs({})
     _presets()
     _model(inputs)
+    arch = fields.architecture(str(st.session_state.get("model") or ""), inputs.config)
     _method()
     _hardware(inputs)
     _data(inputs)
-    _training(inputs)
-    _parallel()
-    inputs.values = {key: st.session_state.get(key, value) for key, value in state.defaults().items()}
+    drawn = {*_training(inputs, arch), *_parallel(arch)}
+    hidden = {"seq", *fields.RUN} - drawn  # what means nothing for this plan says nothing
+    inputs.values = {
+        key: value if key in hidden else st.session_state.get(key, value) for key, value in state.defaults().items()
+    }
     return inputs
 
 
@@ -188,30 +194,23 @@ def _method() -> None:
     st.selectbox("Method", **_choice("method"), help="Which parameters are trained.")
     kind = METHODS[st.session_state["method"]]
     st.caption(kind.help)
-    numbers = [key for key in state.METHOD_NUMBERS if key in kind.fields]
-    places = st.columns([1, 2], gap="xsmall") if "targets" in kind.fields else [st.container()] * len(numbers)
-    for key, place in zip(numbers, places, strict=False):
-        low, high = NUMBERS[key]
-        described = Method.model_fields[key].description
-        place.number_input(
-            state.METHOD_NUMBERS[key],
-            int(low),
-            int(high),
-            state.DEFAULTS[key],
-            step=1,
+    key = state.targets_key(kind.name)
+    main = [name for name in kind.fields if name in fields.STARTS] or [name for name in kind.fields[:1] if name in fields.METHOD]
+    for name in main:
+        details.draw(fields.METHOD[name])
+    if "targets" in kind.fields:
+        st.selectbox(
+            "Target layers",
+            _options((state.AUTO, "all-linear", "q_proj, v_proj") if key == "own_targets" else ("all-linear", state.AUTO, "q_proj, v_proj"), key),
             key=key,
             bind=URL,
-            help=described,
-        )
-    if "targets" in kind.fields:
-        places[-1].selectbox(
-            "Target layers",
-            _options(("all-linear", state.AUTO, "q_proj, v_proj"), "targets"),
-            key="targets",
-            bind=URL,
             accept_new_options=True,
-            help="all-linear, auto (what peft takes), names of modules with commas between, or a regular expression.",
+            help=f"{Method.model_fields['targets'].description} auto: what the method takes by itself.",
         )
+    rest = [name for name in kind.fields if name in fields.METHOD and name not in main]
+    if rest:
+        with st.expander("Method details", icon=":material/build:", key="method_expander"):
+            details.draw_all(fields.METHOD[name] for name in rest)
 
 
 def _hardware(inputs: Inputs) -> None:
@@ -260,8 +259,11 @@ def _data(inputs: Inputs) -> None:
     inputs.notes["data"] = st.container()
 
 
-def _training(inputs: Inputs) -> None:
+def _training(inputs: Inputs, arch: Architecture | None) -> set[str]:
+    """Draw what decides a step; says which inputs that depend on the model were drawn."""
     d = state.DEFAULTS
+    read = fields.batch_fields(arch) if arch is not None else {"seq_len"}
+    drawn = {key for key in fields.BATCH if key in read} | ({"seq"} if "seq_len" in read else set())
     with st.expander("Training details", icon=":material/tune:", key="training_expander"):
         left, right = st.columns(2, gap="xsmall")
         left.number_input(
@@ -282,21 +284,37 @@ def _training(inputs: Inputs) -> None:
             bind=URL,
             help="Micro steps per optimizer step: a larger batch for no memory.",
         )
-        st.selectbox(
-            "Sequence length",
-            SEQUENCES,
-            index=SEQUENCES.index(d["seq"]),
-            key="seq",
-            bind=URL,
-            accept_new_options=True,
-            help="Tokens per sequence; any number can be typed.",
-        )
+        if "seq" in drawn:
+            st.selectbox(
+                "Source length" if "target_len" in read else "Sequence length",
+                SEQUENCES,
+                index=SEQUENCES.index(d["seq"]),
+                key="seq",
+                bind=URL,
+                accept_new_options=True,
+                help="Tokens per sequence; any number can be typed.",
+            )
+        details.draw_all(fields.RUN[key] for key in fields.BATCH if key in read)
+        if arch is not None and len(arch.offered) > 1:
+            drawn.add("head")
+            names = _options((state.AUTO, *arch.offered), "head")
+            st.selectbox(
+                "Output head",
+                names,
+                key="head",
+                bind=URL,
+                format_func=lambda name: CHOICES["head"].get(name, name),
+                help=fields.RUN["head"].help,
+            )
         st.selectbox(
             "Precision", **_choice("precision"), help="mixed keeps fp32 weights and casts on the fly; bf16 stores half."
         )
         st.selectbox(
             "Optimizer", **_choice("optimizer"), help="What it keeps per trained parameter decides its memory."
         )
+        for name in OPTIMIZERS[st.session_state["optimizer"]].options:
+            drawn.add(f"optimizer_{name}")
+            details.draw(fields.RUN[f"optimizer_{name}"])
         st.segmented_control(
             "Activation checkpointing",
             **_choice("checkpointing"),
@@ -305,6 +323,16 @@ def _training(inputs: Inputs) -> None:
             width="stretch",
             help="Recompute activations in backward: saves memory, costs time.",
         )
+        if st.session_state["checkpointing"] == "full":
+            drawn |= {"every", "keep"}
+            details.draw_all((fields.RUN["every"], fields.RUN["keep"]))
+        st.selectbox(
+            fields.RUN["offload"].label, **_choice("offload"), help="Saves memory on the GPU and waits for the link to the host."
+        )
+        drawn.add("offload")
+        if st.session_state["offload"] != "none":
+            drawn.add("host_memory")
+            details.draw(fields.RUN["host_memory"])
         st.selectbox(
             "Attention",
             **_choice("attention"),
@@ -328,9 +356,12 @@ def _training(inputs: Inputs) -> None:
             help="Any field of a run file, as dotted paths; a link puts here what has no input of its own.",
         )
     inputs.notes["defaults"] = st.container()
+    return drawn
 
 
-def _parallel() -> None:
+def _parallel(arch: Architecture | None) -> set[str]:
+    """Draw how the work is divided and what it costs; says which inputs that depend on the others were drawn."""
+    drawn: set[str] = set()
     with st.expander("Parallelism, price, energy", icon=":material/hub:", key="parallel_expander"):
         st.selectbox(
             "Shared among data-parallel GPUs",
@@ -340,6 +371,16 @@ def _parallel() -> None:
         left, right = st.columns(2, gap="xsmall")
         left.number_input("Tensor parallel", 1, 10**4, value=1, key="tp", bind=URL, help="Splits each matrix product.")
         right.number_input("Pipeline stages", 1, 10**4, value=1, key="pp", bind=URL, help="Splits the layers.")
+        mixture = arch is not None and any(kind.experts is not None for stack in arch.stacks for kind in stack.kinds)
+        meant = {
+            "cp": st.session_state["gpus"] > 1,
+            "ep": mixture and st.session_state["gpus"] > 1,
+            "virtual_pp": st.session_state["pp"] > 1,
+            "sequence_parallel": st.session_state["tp"] > 1,
+        }
+        drawn |= {key for key, means in meant.items() if means or details.said(key)}
+        details.draw_all(fields.RUN[key] for key in meant if key in drawn)
+        st.caption(_data_parallel(drawn))
         left, right = st.columns(2, gap="xsmall")
         left.number_input(
             "GPUs per machine",
@@ -361,6 +402,8 @@ def _parallel() -> None:
             placeholder="typical",
             help="Of a whole machine.",
         )
+        st.selectbox(fields.RUN["network_kind"].label, **_choice("network_kind"), help=fields.RUN["network_kind"].help)
+        drawn.add("network_kind")
         left, right = st.columns(2, gap="xsmall")
         left.number_input(
             "$ per GPU-hour",
@@ -401,6 +444,18 @@ def _parallel() -> None:
             placeholder="1.56",
             help="Energy of the site per energy of the computers; empty is the industry's average.",
         )
+    return drawn
+
+
+def _data_parallel(drawn: set[str]) -> str:
+    """What is left for data parallelism."""
+    gpus, said = st.session_state["gpus"], st.session_state
+    degrees = {key: int(said[key]) for key in ("tp", "pp", "cp") if key in ("tp", "pp") or key in drawn}
+    group = math.prod(degrees.values())
+    if gpus % group:
+        return texts.plain(f"{' × '.join(degrees)} = {group} does not divide {units.format_integer(gpus)} GPUs.")
+    copies = gpus // group
+    return f"{units.format_integer(copies)} data-parallel {'copy' if copies == 1 else 'copies'} of the model."
 
 
 def _providers() -> list[str]:
