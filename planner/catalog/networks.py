@@ -59,6 +59,12 @@ class Network(BaseModel):
     assumed: tuple[str, ...]
 
 
+TPU_SLICES: Final = {"TPU v3": 1024, "TPU v4": 4096, "TPU v5e": 256, "TPU v5p": 8960, "TPU v6e": 256, "TPU v7": 9216}
+"""Chips that one torus of inter-chip links joins at most (cloud.google.com/tpu/docs, system architecture of each version)."""
+TPU_HOST_NETWORK: Final = 12.5e9
+"""Data-centre network of one TPU host, per direction [B/s]; assumed, where slices talk to each other."""
+
+
 def default_network(accelerator: Accelerator) -> Network:
     """Typical links of an accelerator, with the list of what is assumed.
 
@@ -86,6 +92,10 @@ def default_network(accelerator: Accelerator) -> Network:
         assumed.append("inter_bandwidth: not known; a run on several nodes must state its network")
     else:
         assumed.append(f"inter_bandwidth: typical machine; inter_kind: {inter_kind}")
+    slice_chips = next((chips for name, chips in TPU_SLICES.items() if accelerator.name.startswith(name)), 0)
+    if slice_chips and inter is None:
+        inter, inter_kind = TPU_HOST_NETWORK, "ethernet"
+        assumed.append("inter_bandwidth: 100 Gb/s of each host between slices")
     domain = re.search(r"(\d+)-GPU domain", text)
     return Network(
         intra_kind=kind,
@@ -93,7 +103,7 @@ def default_network(accelerator: Accelerator) -> Network:
         pair_bandwidth=_pair_bandwidth(kind, intra, text),
         intra_latency=INTRA_LATENCY[kind],
         gpus_per_node=accelerator.gpus_per_node,
-        link_domain=int(domain[1]) if domain else accelerator.gpus_per_node,
+        link_domain=int(domain[1]) if domain else slice_chips or accelerator.gpus_per_node,
         inter_kind=inter_kind,
         inter_bandwidth=inter,
         inter_latency=INTER_LATENCY,

@@ -274,7 +274,10 @@ def _memory(
         present = False
     if present:
         put("gradients/accumulated", gradients)
-    if sharding == "ddp" and r.stack.bucket_copies:
+    if r.stack.low_gradients and r.formats.gradient == "fp32":
+        put("gradients/in_the_weights_type", sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained))
+    whole = sharding == "ddp" or (sharding == "zero1" and r.stack.low_gradients)
+    if whole and r.stack.bucket_copies:
         put("communication/buckets", sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained))
     elif sharding in ("zero1", "zero2"):
         put(

@@ -16,6 +16,7 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     tokens = w.t - (0 if arch.tower else w.s.adaptation.virtual_tokens)  # virtual ones join behind the embeddings
     tied = arch.tied and (bool(arch.tower) or w.head_kind != "sequence-classification")
     x = lookup(w, n.embedding, arch.vocab, width, tokens, tied=tied)
+    width = arch.embedding_factor or arch.hidden  # behind OPT's projection all tables have the width of the blocks
     if require_grad and not x.requires_grad:
         x = g.leaf(x)
     x = w.s.adaptation.prompt(w, x)

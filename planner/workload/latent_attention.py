@@ -7,7 +7,7 @@ flash kernels of torch's sdpa do not take (`sdp_utils`: equal head sizes), so th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from planner.workload.attention import complex_rotary, promoted
 from planner.workload.graph import BYTES, FUSED_ATTENTION, Kernel, Tensor
@@ -30,6 +30,8 @@ class LatentAttention:
     value: int
     rotation: Literal["halves", "pairs", "complex"] = "pairs"
     bias: bool = False
+    by_heads: ClassVar[bool] = True
+    """Tensor parallelism divides it as it does other attention: by heads; the latent vectors stand whole on every rank."""
 
     @property
     def summary(self) -> str:

@@ -18,7 +18,7 @@ def mixture(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
     """Routed experts, and the shared one where the family has it."""
     g, n, arch = w.graph, w.names, w.arch
     flat = g.view(x, (x.numel / arch.hidden, arch.hidden))
-    if experts.every:
+    if experts.every and w.s.stack.every_expert:
         return g.view(every_expert(w, layer, experts, flat), x.shape)
     shared = None
     if experts.shared and experts.shared_first:

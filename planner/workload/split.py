@@ -94,7 +94,7 @@ def _divisible(field: str, size: int, tp: int) -> None:
 
 def _check_components(arch: Architecture, tp: int) -> None:
     own = any(
-        part is not None
+        part is not None and not getattr(part, "by_heads", False)
         for kind in arch.kinds
         for part in (kind.front, kind.mixer, kind.feed_forward, kind.layout, kind.tail, *kind.outputs)
     )

@@ -37,6 +37,8 @@ class Stack:
     requires_input_grad: under checkpointing the embeddings' output requires a gradient even when nothing below is trained.
 
     attention_kernels: fused attention of the stack, the first that the device has; the device's usual one when it has none of them.
+    low_gradients: gradients in the weights' type, and their buckets, stay beside those that are accumulated in fp32.
+    every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
@@ -66,13 +68,15 @@ class Stack:
     requires_input_grad: bool = False
     quantizes_experts: bool = False
     regathers: bool = False
+    low_gradients: bool = False
+    every_expert: bool = False
     attention_kernels: tuple[str, ...] = ()
     wide_embedding_states: bool = False
     scaled: Literal["transformer-engine", "torchao"] = "torchao"
     caches_scaled: bool = False
 
 
-_HUGGING_FACE: dict[str, Any] = {"output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
+_HUGGING_FACE: dict[str, Any] = {"every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
 
 STACKS: dict[str, Stack] = {
     stack.name: stack
@@ -113,6 +117,7 @@ STACKS: dict[str, Stack] = {
             "chunked",
             early_stop=False,
             quantizes_experts=True,
+            every_expert=True,
             requires_input_grad=True,
             wide_embedding_states=True,
         ),
@@ -177,6 +182,7 @@ STACKS: dict[str, Stack] = {
             "DeepSpeed",
             "ZeRO with Hugging Face models.",
             "deepspeedai/DeepSpeed runtime/zero",
+            every_expert=True,
             early_stop=False,
             master_by_default=True,
             cast_on_gather=False,
@@ -207,9 +213,11 @@ STACKS: dict[str, Stack] = {
             cast_on_gather=False,
             fp32_gradients=True,
             master_by_default=True,
-            bucket_copies=False,
+            bucket_copies=True,
+            low_gradients=True,
             optimizer="fused",
             dropout=False,
+            regathers=True,
         ),
         Stack(
             "maxtext",

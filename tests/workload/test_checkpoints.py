@@ -9,7 +9,7 @@ import pytest
 from planner.errors import PlanError
 from planner.estimate.engine import estimate
 from planner.run import parse_run
-from tests.engine_cases import engine_run, tensor_peak
+from tests.engine_cases import engine_estimate, tensor_peak
 from tests.oracles import record
 
 
@@ -20,10 +20,7 @@ def cases() -> list[Any]:
 
 @pytest.mark.parametrize(("config", "case"), cases())
 def test_peak_is_near_the_tracked_peak(config: dict[str, Any], case: dict[str, Any]) -> None:
-    arguments = case["arguments"]
-    run = engine_run(config, arguments)
-    options = {key: arguments[key] for key in ("every", "keep") if key in arguments}
-    e = estimate(parse_run({**run, "activation_checkpointing": options}))
+    e = engine_estimate(config, case["arguments"])
     assert tensor_peak(e) == pytest.approx(case["truth"]["peak"], rel=0.03)
 
 
