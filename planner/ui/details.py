@@ -26,7 +26,9 @@ def draw(entry: fields.Entry) -> None:
     if entry.kind == "flag":
         st.toggle(**shared)
     elif entry.kind == "choice":
-        st.selectbox(options=list(CHOICES[entry.key]), format_func=CHOICES[entry.key].get, **shared)
+        labels = CHOICES[entry.key]
+        shared |= {"options": list(labels), "format_func": labels.get}
+        st.selectbox(**shared)
     elif entry.kind == "text":
         st.text_input(max_chars=1000, placeholder="as usual", **shared)
     elif entry.kind == "integer":

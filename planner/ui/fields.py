@@ -55,12 +55,8 @@ class Entry:
             return self.default
         if self.kind != "text":
             return value if self.kind != "choice" or value in self.options else self.default
-        text = _written(value)
-        try:
-            same = self.read(text) == (list(value) if isinstance(value, tuple) else value)
-        except PlanError:
-            same = False
-        return text if same else self.default
+        wanted, text = list(value) if isinstance(value, tuple) else value, _written(value)
+        return next((said for said in (text, f"{text},") if self.read(said) == wanted), self.default)
 
 
 def _read(entry: Entry, text: str) -> Any:
@@ -72,10 +68,10 @@ def _read(entry: Entry, text: str) -> Any:
         return found
     if "many" not in entry.forms:
         return text == "true" if text in ("true", "false") else text
-    parts: list[Any] = [part.strip() for part in text.split(",")]
+    parts: list[Any] = [part.strip() for part in text.removesuffix(",").split(",")]
     if entry.whole:
         parts = [int(part) if part.isdecimal() else part for part in parts]
-    return parts[0] if len(parts) == 1 and "one" in entry.forms else parts
+    return parts[0] if len(parts) == 1 and "one" in entry.forms and not text.endswith(",") else parts
 
 
 def _written(value: Any) -> str:

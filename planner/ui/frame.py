@@ -160,6 +160,7 @@ def _last(error: PlanError) -> Current:
 def explain_inputs(said: inputs.Inputs, current: Current) -> None:
     """Under the inputs: what was understood, and the defaults that were taken."""
     if current.error is not None:
+        _at_the_field(said, current.error)
         return
     e = current.estimate
     run, model, accelerator = e.run, e.details["model"], state.gpu_base(said.values.get("gpu"))
@@ -188,6 +189,14 @@ def explain_inputs(said: inputs.Inputs, current: Current) -> None:
         texts_stack(run),
     ]
     said.notes["defaults"].caption("Planned with " + texts.plain(" · ".join(filter(None, parts))))
+
+
+def _at_the_field(said: inputs.Inputs, error: PlanError) -> None:
+    """Under the inputs that the error is of: what is wrong. The page says it in full."""
+    place = {"hardware": "gpu", "price": "parallel", "energy": "parallel"}.get(part := error.field.partition(".")[0], part)
+    note = said.notes.get(place) or said.notes.get("defaults")
+    if note is not None and error.value is not None:
+        note.caption(f":red[:material/error: {texts.plain(error.field)} {texts.plain(error.problem)}]")
 
 
 def texts_optimizer(run: Run) -> str:

@@ -44,9 +44,11 @@ def sidebar() -> Inputs:
     _model(inputs)
     arch = fields.architecture(str(st.session_state.get("model") or ""), inputs.config)
     _method()
+    inputs.notes["method"] = st.container()
     _hardware(inputs)
     _data(inputs)
     drawn = {*_training(inputs, arch), *_parallel(arch)}
+    inputs.notes["parallel"] = st.container()
     hidden = {"seq", *fields.RUN} - drawn  # what means nothing for this plan says nothing
     inputs.values = {
         key: value if key in hidden else st.session_state.get(key, value) for key, value in state.defaults().items()
@@ -211,6 +213,10 @@ def _method() -> None:
     if rest:
         with st.expander("Method details", icon=":material/build:", key="method_expander"):
             details.draw_all(fields.METHOD[name] for name in rest)
+    sent = fields.of_method(kind.fields, {name: st.session_state.get(name) for name in kind.fields})
+    for name in main:
+        if name in fields.STARTS and name not in sent and st.session_state[name] is not None:
+            st.caption(f"{fields.METHOD[kind.fields[0]].label} stands in place of {fields.METHOD[name].label.lower()}.")
 
 
 def _hardware(inputs: Inputs) -> None:

@@ -14,7 +14,7 @@ from planner.catalog import find_model
 from planner.report.content import value_text
 from planner.run import Method, parse_run
 from planner.summary import key_figures, verdict
-from planner.ui import fields, frame, link, state
+from planner.ui import fields, frame, link, state, texts
 from planner.workload.methods import METHODS
 
 PAGES = tuple(frame.PAGES)
@@ -31,6 +31,19 @@ SPECS: dict[str, dict[str, str]] = {
     },
     "no data": {"data": ""},
     "encoder": {"model": "google-bert/bert-base-uncased", "method": "Full fine-tuning", "seq": "512", "gpu": "T4"},
+    "vision": {"model": "google/vit-base-patch16-224-in21k", "method": "Full fine-tuning"},
+    "vision and language": {"model": "llava-hf/llava-1.5-7b-hf", "images": "2", "seq": "2048"},
+    "offloaded": {"model": "openai-community/gpt2", "method": "full", "offload": "optimizer"},
+    "pipelined": {
+        "model": "meta-llama/Llama-3.1-405B",
+        "method": "Full fine-tuning",
+        "gpus": "1024",
+        "tp": "8",
+        "pp": "16",
+        "accumulation": "32",
+        "stack": "megatron",
+        "precision": "bf16",
+    },
     "no price": {"gpu": "Apple M2 Max"},
     "unknown GPU": {"gpu": "Potato 3000"},
     "unknown model": {"model": "nobody/nothing"},
@@ -38,7 +51,7 @@ SPECS: dict[str, dict[str, str]] = {
     "not divisible": {"tp": "3"},
     "not data": {"data": "a lot"},
 }
-GOOD = ("fits", "does not fit", "too small by far", "1024 GPUs", "no data", "encoder")
+GOOD = ("fits", "does not fit", "too small by far", "1024 GPUs", "no data", "encoder", "vision", "vision and language", "offloaded", "pipelined")
 BAD = {
     "unknown GPU": "hardware.gpu",
     "unknown model": "model",
@@ -96,6 +109,7 @@ def test_bad_input_is_one_error_and_the_rest_of_the_page_stays(open_app: Any, sp
     assert len(app.error) == 1
     error = app.error[0]
     assert f"`{field}`" in error.proto.title
+    assert [caption.value for caption in app.sidebar.caption if caption.value.startswith(f":red[:material/error: {texts.plain(field)}")]
     assert error.value
     assert len(app.metric) == 4
     assert len(app.get("plotly_chart")) == 3
@@ -278,7 +292,7 @@ def test_reports_are_shown_and_offered(open_app: Any, name: str) -> None:
     assert len(app.get("iframe" if name == "html" else "code")) >= 1
 
 
-@pytest.mark.parametrize("spec", ["fits", "does not fit", "1024 GPUs", "no data", "encoder", "unknown GPU"])
+@pytest.mark.parametrize("spec", ["fits", "does not fit", "1024 GPUs", "no data", "encoder", "vision", "pipelined", "unknown GPU"])
 def test_the_method_page_has_the_numbers_of_the_plan(open_app: Any, spec: str) -> None:
     app = open_app("method", **SPECS[spec])
     said = texts_of(app)
