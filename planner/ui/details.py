@@ -1,4 +1,4 @@
-"""Draws an input that follows from a field of a run, by what the field takes."""
+"""Draws inputs: those with a closed list of values, and those that follow from a field of a run, by what the field takes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ from planner.ui import fields
 from planner.ui.address import CHOICES
 
 URL: Any = "query-params"
+
+
+def choice(key: str) -> dict[str, Any]:
+    """Arguments that all inputs with a closed list share."""
+    return {"options": list(CHOICES[key]), "key": key, "bind": URL, "format_func": CHOICES[key].get}
+
+
+def options(names: Iterable[str], key: str) -> list[str]:
+    """Names to choose from, and what was typed or stands in the address."""
+    found = list(names)
+    said = st.session_state.get(key, st.query_params.get(key))
+    return [*found, said] if isinstance(said, str) and said and said not in found else found
 
 
 def said(key: str) -> bool:

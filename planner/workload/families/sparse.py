@@ -62,6 +62,7 @@ def _window(f: Fields) -> int | None:
 
 
 def without_router_loss(f: Fields) -> None:
+    """Raise `PlanError` when the config asks for the router's balancing loss."""
     if f.flag("output_router_logits", False):
         raise PlanError(
             "model.output_router_logits",
