@@ -35,7 +35,9 @@ left, right = st.columns([3, 2])
 with left.container(border=True):
     st.subheader("Memory per GPU" if e.run.hardware.gpus > 1 else "Memory", anchor=False, help=explain.MEMORY_HELP)
     frame.draw(charts.memory_bar(e, theme), "memory_bar", charts.memory_bar_alt(e))
-    explain.arithmetic(e, "memory", ("memory", "reserved", "figures/usable_memory"))
+    for line in explain.memory_notes(e):
+        st.caption(texts.plain(line))
+    explain.arithmetic(e, "memory", ("memory", "host", "reserved", "figures/usable_memory"))
 with left.container(border=True, height="stretch"):
     st.subheader("What limits it", anchor=False)
     for sentence in filter(None, (e.limited_by, "" if e.fits else e.fits_reason)):

@@ -48,7 +48,23 @@ PHASES: Final = {
 }
 """Parts of the step time in the order in which they are shown."""
 
-_SAY_NOTHING: Final = ("live", "allocator", "loop")
+MEMBERS: Final = {
+    "exposed": "Data-parallel communication",
+    "slowdown": "Compute slowed by communication",
+    "tensor": "Tensor-parallel sums",
+    "expert": "Tokens to their experts",
+    "context": "Keys and values of other ranks",
+    "host_link": "Transfers to the host",
+    "host_update": "Update on the host",
+    "vision": "Vision tower",
+    "encoder": "Encoder",
+    "of_this_step": "of this micro step",
+}
+"""What a part is made of, where its name in the ledger does not say it."""
+EXCHANGES: Final = ("exposed", "slowdown", "tensor", "expert", "context", "host_link")
+"""Kinds of communication that a view by kernel shows one by one."""
+
+_SAY_NOTHING: Final = ("live", "allocator", "loop", "bubble")
 NARROW: Final = 0.05
 """Relative half-width of an interval below which a third digit means something."""
 FAIRLY_NARROW: Final = 0.20
@@ -138,8 +154,20 @@ def headline(estimate: Estimate) -> tuple[str, ...]:
     method = run.method.name if run.method.rank is None else f"{run.method.name}, rank {run.method.rank}"
     gpus = f"{run.hardware.gpus} × {gpu_name(run)}"
     batch = f"batch {units.format_integer(global_batch(run))}"
-    sequence = f"sequence {units.format_integer(run.batch.seq_len)}" if run.batch.seq_len else ""
-    return tuple(filter(None, (str(model), method, gpus, sequence, batch, precision_name(run), run.stack)))
+    return tuple(filter(None, (str(model), method, gpus, sample_text(run), batch, precision_name(run), run.stack)))
+
+
+def sample_text(run: Run) -> str:
+    """What one sample of the batch is: tokens, images, sound, as far as the model reads them."""
+    b = run.batch
+    image = f"image{'s' if b.images and b.images > 1 else ''} of {b.image_size} pixels" if b.image_size else ""
+    parts = (
+        f"sequence {units.format_integer(b.seq_len)}" if b.seq_len else "",
+        f"target {units.format_integer(b.target_len)}" if b.target_len else "",
+        "" if b.images == 0 else f"{b.images} {image}" if b.images and image else image,
+        f"{b.audio_seconds:g} s of sound" if b.audio_seconds else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def gpu_name(run: Run) -> str:
@@ -190,10 +218,12 @@ def kind_parts(estimate: Estimate) -> tuple[Part, ...]:
     kinds: dict[str, dict[str, float]] = {}
     for phase, members in _groups(estimate, "time").items():
         for kind, value in members.items():
-            key = kind.partition("/")[0] if phase in ("forward", "backward", "recompute") else phase
+            head = kind.partition("/")[0]
+            alone = phase in ("forward", "backward", "recompute") or head in EXCHANGES
+            key = head if alone else phase
             group = kinds.setdefault(key or phase, {})
             group[phase] = group.get(phase, 0.0) + value
-    return tuple(sorted(_parts(kinds, PHASES), key=lambda part: -part.value))
+    return tuple(sorted(_parts(kinds, PHASES | {name: MEMBERS[name] for name in EXCHANGES}), key=lambda part: -part.value))
 
 
 def known_digits(estimate: Estimate, spread: float | None) -> int:
@@ -330,10 +360,10 @@ def _half_width(interval: tuple[float, float], value: float) -> float:
 
 
 def _groups(estimate: Estimate, head: str) -> dict[str, dict[str, float]]:
-    """Values of the terms under `head`, by the next part of their names, then by the rest."""
+    """Values of the terms under `head`, by the next part of their names, then by the rest. The pipeline's bubble is a part of its own."""
     found: dict[str, dict[str, float]] = {}
     for term in estimate.terms:
-        first, *rest = term.name.split("/")
+        first, *rest = term.name.replace("time/overhead/bubble", "time/bubble").split("/")
         if first == head and rest:
             group = found.setdefault(rest[0], {})
             member = "/".join(rest[1:])
@@ -360,9 +390,24 @@ def _made_of(members: dict[str, float], total: float) -> str:
             named[key] = named.get(key, 0.0) + value
     large = sorted(((v / total, k) for k, v in named.items() if total and v / total >= 0.05), reverse=True)[:3]
     if len(named) == 1:
-        name = next(iter(named)).replace("_", " ")
+        name = _member(next(iter(named)))
         return "" if name in _SAY_NOTHING else name
-    return ", ".join(f"{name.replace('_', ' ')} {units.format_percent(share, 2)}" for share, name in large)
+    return ", ".join(f"{_member(name)} {units.format_percent(share, 2)}" for share, name in large)
+
+
+def _member(name: str) -> str:
+    """A member's name in the middle of a sentence."""
+    said = MEMBERS.get(name, name.replace("_", " "))
+    return said[:1].lower() + said[1:]
+
+
+def stage_text(estimate: Estimate) -> str:
+    """Which pipeline stage the memory is of; empty where there is one stage."""
+    stages = estimate.details.get("memory_stages")
+    if not stages:
+        return ""
+    first, last, of = stages[0] + 1, stages[-1] + 1, estimate.run.parallel.pp
+    return f"pipeline stage {first} of {of}" if first == last else f"pipeline stages {first} to {last} of {of}"
 
 
 def facts(estimate: Estimate) -> tuple[tuple[str, str], ...]:
@@ -389,6 +434,13 @@ def facts(estimate: Estimate) -> tuple[tuple[str, str], ...]:
             "Allocated at the peak",
             units.format_bytes(estimate.peak_memory_bytes)
             + (f", {estimate.peak_moment}" if estimate.peak_moment else ""),
+        ),
+        ("Memory is that of", stage_text(estimate)),
+        (
+            "Host memory per machine",
+            f"{units.format_bytes(host)} ({', '.join(part.label.lower() for part in _parts(_groups(estimate, 'host'), COMPONENTS))})"
+            if (host := estimate.details.get("host_memory_bytes"))
+            else None,
         ),
         ("Energy", units.format_energy(estimate.energy_kwh, digits) if estimate.energy_kwh is not None else None),
         ("Carbon", f"{units.format_mass(estimate.co2e_kg, 2)} CO2e" if estimate.co2e_kg is not None else None),

@@ -10,11 +10,18 @@ from typing import Any
 
 from planner.errors import shorten
 from planner.run import PRECISIONS
-from planner.ui import state
+from planner.ui import fields, state
 from planner.workload.methods import METHODS
 from planner.workload.optimizers import OPTIMIZERS
 from planner.workload.stacks import STACKS
 
+_OFFLOAD = {
+    "none": "Nothing",
+    "optimizer": "Optimizer states",
+    "params": "Weights",
+    "optimizer+params": "Weights and optimizer states",
+    "activations": "Activations",
+}
 _COMMON = ("lora", "qlora", "full", "freeze")
 
 
@@ -44,14 +51,16 @@ CHOICES: dict[str, dict[str, str]] = {
         "zero3": "Everything (ZeRO-3, FSDP)",
         "hsdp": "Everything, within a machine (HSDP)",
     },
+    **{
+        key: {state.AUTO: "As usual", **{name: name for name in entry.options}}
+        for key, entry in fields.ENTRIES.items()
+        if entry.kind == "choice" and key != "offload"
+    },
+    "offload": _OFFLOAD,
 }
 """Inputs with a closed list of values, and the label of each, which is what stands in the address."""
 
 NUMBERS: dict[str, tuple[float, float]] = {
-    "rank": (1, 65536),
-    "virtual_tokens": (1, 65536),
-    "bottleneck": (1, 65536),
-    "last": (0, 10**5),
     "gpus": (1, 10**7),
     "micro": (1, 10**6),
     "accumulation": (1, 10**6),
@@ -61,6 +70,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "network": (0.1, 1e6),
     "price": (0.0, 1e6),
     "pue": (1.0, 5.0),
+    **{key: (entry.low, entry.high) for key, entry in fields.ENTRIES.items() if entry.kind in ("integer", "number")},
     **dict.fromkeys(state.GPU_EDITS, (0.001, 1e9)),
     **dict.fromkeys(state.MODEL_EDITS, (1, 10**7)),
 }

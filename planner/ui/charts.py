@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from planner import units
 from planner.estimate.result import Estimate, MemoryPoint
-from planner.summary import COMPONENTS, Part, kind_parts, memory_parts, time_parts
+from planner.summary import COMPONENTS, EXCHANGES, Part, kind_parts, memory_parts, time_parts
 from planner.ui.texts import KINDS
 
 FONT: Final = '"Source Sans", "Source Sans 3", sans-serif'
@@ -39,6 +39,12 @@ class Theme:
         """The colour of a memory component."""
         order = list(COMPONENTS)
         return self.palette[order.index(name) % len(self.palette)] if name in order else self.faint
+
+    def kind(self, name: str) -> str:
+        """The colour of a part of the step: one for work, one for what is exchanged, a faint one for waiting."""
+        if name in ("bubble", "launch", "overhead", "rest"):
+            return self.faint
+        return self.component("communication") if name in ("communication", *EXCHANGES) else self.accent
 
     def on(self, colour: str) -> str:
         """Black or white, whichever reads better on a colour (relative luminance of WCAG 2, section 1.4.3)."""
@@ -206,7 +212,7 @@ def step_bars(e: Estimate, theme: Theme, by: str = "kernel") -> go.Figure:
             x=[part.value for part in parts],
             y=names,
             orientation="h",
-            marker={"color": theme.accent},
+            marker={"color": [theme.kind(part.name) for part in parts]},
             text=[f"{units.format_seconds(part.value, 2)} · {units.format_percent(part.share, 2)}" for part in parts],
             textposition="outside",
             cliponaxis=False,

@@ -11,7 +11,7 @@ import streamlit as st
 from planner import units
 from planner.estimate.result import Estimate, Term
 from planner.report.content import value_text
-from planner.summary import BASES, Figure, precision_name
+from planner.summary import BASES, Figure, precision_name, sample_text, stage_text
 from planner.ui import frame, texts
 
 MEMORY_HELP: Final = (
@@ -28,10 +28,20 @@ def headline(e: Estimate) -> str:
     """What was planned, and what the plan stands on, in one line of markdown."""
     run = e.run
     batch = f"batch {units.format_integer(run.batch.micro * run.batch.accumulation * run.dp)}"
-    parts = (f"sequence {units.format_integer(run.batch.seq_len)}", batch, precision_name(run), frame.texts_stack(run))
+    parts = (sample_text(run), batch, precision_name(run), frame.texts_stack(run))
     colour, icon, _ = texts.EVIDENCE[e.basis]
     rest = " · ".join(texts.plain(part) for part in parts if part)
     return f"{frame.summary_line(e)} · {rest} :{colour}-badge[{icon} {BASES[e.basis]}]"
+
+
+def memory_notes(e: Estimate) -> tuple[str, ...]:
+    """What the memory chart does not show: which stage it is of, and what lives on the host."""
+    stage, host = stage_text(e), e.details.get("host_memory_bytes")
+    lines = (
+        f"Of {stage}, the fullest; the others hold less." if stage else "",
+        f"{units.format_bytes(host)} more in the host memory of each machine." if host else "",
+    )
+    return tuple(filter(None, lines))
 
 
 def figure_label(figure: Figure) -> str:

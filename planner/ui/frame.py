@@ -15,7 +15,7 @@ from planner import estimate, units
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.run import Run, parse_run
-from planner.summary import gpu_name, precision_name
+from planner.summary import gpu_name, precision_name, sample_text
 from planner.ui import charts, inputs, state, texts
 from planner.ui.address import from_address, to_address
 from planner.ui.link import decode, encode
@@ -160,6 +160,7 @@ def _last(error: PlanError) -> Current:
 def explain_inputs(said: inputs.Inputs, current: Current) -> None:
     """Under the inputs: what was understood, and the defaults that were taken."""
     if current.error is not None:
+        _at_the_field(said, current.error)
         return
     e = current.estimate
     run, model, accelerator = e.run, e.details["model"], state.gpu_base(said.values.get("gpu"))
@@ -179,14 +180,23 @@ def explain_inputs(said: inputs.Inputs, current: Current) -> None:
     parts = [
         precision_name(run),
         texts_optimizer(run),
-        f"sequence {units.format_integer(run.batch.seq_len)}",
+        sample_text(run),
         batch,
         f"{checkpointing} checkpointing",
+        f"{run.offload} offloaded" if run.offload != "none" else "",
         f"{run.attention} attention",
         str(run.parallel.sharding) if run.dp > 1 else "",
         texts_stack(run),
     ]
     said.notes["defaults"].caption("Planned with " + texts.plain(" · ".join(filter(None, parts))))
+
+
+def _at_the_field(said: inputs.Inputs, error: PlanError) -> None:
+    """Under the inputs that the error is of: what is wrong. The page says it in full."""
+    place = {"hardware": "gpu", "price": "parallel", "energy": "parallel"}.get(part := error.field.partition(".")[0], part)
+    note = said.notes.get(place) or said.notes.get("defaults")
+    if note is not None and error.value is not None:
+        note.caption(f":red[:material/error: {texts.plain(error.field)} {texts.plain(error.problem)}]")
 
 
 def texts_optimizer(run: Run) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,15 +9,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from planner import units
-from planner.catalog import accelerators, fetch_config, find_model, grids, load_config, models, price_for, providers_of
+from planner.catalog import accelerators, fetch_config, find_model, load_config, models
 from planner.errors import PlanError
 from planner.run import Method
-from planner.ui import changes, state, texts
-from planner.ui.address import CHOICES, NUMBERS
+from planner.ui import changes, details, fields, parallel, state, texts, training
 from planner.workload.methods import METHODS
-
-SEQUENCES = (state.AUTO, "512", "1024", "2048", "4096", "8192", "16384", "32768", "65536", "131072")
-URL: Any = "query-params"
 
 
 @dataclass
@@ -39,25 +34,20 @@ def sidebar() -> Inputs:
     inputs = Inputs({})
     _presets()
     _model(inputs)
+    arch = fields.architecture(str(st.session_state.get("model") or ""), inputs.config)
     _method()
+    inputs.notes["method"] = st.container()
     _hardware(inputs)
     _data(inputs)
-    _training(inputs)
-    _parallel()
-    inputs.values = {key: st.session_state.get(key, value) for key, value in state.defaults().items()}
+    drawn = training.draw(arch)
+    inputs.notes["defaults"] = st.container()
+    drawn |= parallel.draw(arch)
+    inputs.notes["parallel"] = st.container()
+    hidden = {"seq", *fields.RUN} - drawn  # what means nothing for this plan says nothing
+    inputs.values = {
+        key: value if key in hidden else st.session_state.get(key, value) for key, value in state.defaults().items()
+    }
     return inputs
-
-
-def _choice(key: str) -> dict[str, Any]:
-    """Arguments that all inputs with a closed list share."""
-    return {"options": list(CHOICES[key]), "key": key, "bind": URL, "format_func": CHOICES[key].get}
-
-
-def _options(names: Iterable[str], key: str) -> list[str]:
-    """Names to choose from, and what was typed or stands in the address."""
-    found = list(names)
-    said = st.session_state.get(key, st.query_params.get(key))
-    return [*found, said] if isinstance(said, str) and said and said not in found else found
 
 
 def _presets() -> None:
@@ -84,7 +74,7 @@ def _presets() -> None:
 
 
 def _model(inputs: Inputs) -> None:
-    st.segmented_control("Model", **_choice("source"), default=state.CATALOG, required=True, width="stretch")
+    st.segmented_control("Model", **details.choice("source"), default=state.CATALOG, required=True, width="stretch")
     if st.session_state["source"] == state.CONFIG:
         _config(inputs)
     else:
@@ -96,10 +86,10 @@ def _by_name(inputs: Inputs) -> None:
     names = [entry.id for entry in models()]
     st.selectbox(
         "Name or Hugging Face id",
-        _options(names, "model"),
+        details.options(names, "model"),
         index=names.index(state.DEFAULTS["model"]),
         key="model",
-        bind=URL,
+        bind=details.URL,
         accept_new_options=True,
         label_visibility="collapsed",
         help="Type to search, or write an id such as organisation/name.",
@@ -150,7 +140,7 @@ def _model_edits(name: str) -> None:
                 value=None,
                 step=1,
                 key=key,
-                bind=URL,
+                bind=details.URL,
                 disabled=value is None,
                 placeholder="–" if value is None else units.format_integer(value),
             )
@@ -185,33 +175,30 @@ def _decoded(upload: Any) -> str:
 
 
 def _method() -> None:
-    st.selectbox("Method", **_choice("method"), help="Which parameters are trained.")
+    st.selectbox("Method", **details.choice("method"), help="Which parameters are trained.")
     kind = METHODS[st.session_state["method"]]
     st.caption(kind.help)
-    numbers = [key for key in state.METHOD_NUMBERS if key in kind.fields]
-    places = st.columns([1, 2], gap="xsmall") if "targets" in kind.fields else [st.container()] * len(numbers)
-    for key, place in zip(numbers, places, strict=False):
-        low, high = NUMBERS[key]
-        described = Method.model_fields[key].description
-        place.number_input(
-            state.METHOD_NUMBERS[key],
-            int(low),
-            int(high),
-            state.DEFAULTS[key],
-            step=1,
-            key=key,
-            bind=URL,
-            help=described,
-        )
+    key = state.targets_key(kind.name)
+    main = [name for name in kind.fields if name in fields.STARTS] or [name for name in kind.fields[:1] if name in fields.METHOD]
+    for name in main:
+        details.draw(fields.METHOD[name])
     if "targets" in kind.fields:
-        places[-1].selectbox(
+        st.selectbox(
             "Target layers",
-            _options(("all-linear", state.AUTO, "q_proj, v_proj"), "targets"),
-            key="targets",
-            bind=URL,
+            details.options((state.AUTO, "all-linear", "q_proj, v_proj") if key == "own_targets" else ("all-linear", state.AUTO, "q_proj, v_proj"), key),
+            key=key,
+            bind=details.URL,
             accept_new_options=True,
-            help="all-linear, auto (what peft takes), names of modules with commas between, or a regular expression.",
+            help=f"{Method.model_fields['targets'].description} auto: what the method takes by itself.",
         )
+    rest = [name for name in kind.fields if name in fields.METHOD and name not in main]
+    if rest:
+        with st.expander("Method details", icon=":material/build:", key="method_expander"):
+            details.draw_all(fields.METHOD[name] for name in rest)
+    sent = fields.of_method(kind.fields, {name: st.session_state.get(name) for name in kind.fields})
+    for name in main:
+        if name in fields.STARTS and name not in sent and st.session_state[name] is not None:
+            st.caption(f"{fields.METHOD[kind.fields[0]].label} stands in place of {fields.METHOD[name].label.lower()}.")
 
 
 def _hardware(inputs: Inputs) -> None:
@@ -219,13 +206,13 @@ def _hardware(inputs: Inputs) -> None:
     left, right = st.columns([5, 3], gap="xsmall")
     left.selectbox(
         "GPU",
-        _options(names, "gpu"),
+        details.options(names, "gpu"),
         index=names.index(state.DEFAULTS["gpu"]),
         key="gpu",
-        bind=URL,
+        bind=details.URL,
         accept_new_options=True,
     )
-    right.number_input("How many", 1, 10**7, value=1, step=1, key="gpus", bind=URL)
+    right.number_input("How many", 1, 10**7, value=1, step=1, key="gpus", bind=details.URL)
     part = state.gpu_base(st.session_state.get("gpu"))
     inputs.notes["gpu"] = st.container()
     if part is None:
@@ -245,7 +232,7 @@ def _hardware(inputs: Inputs) -> None:
                 if value is None
                 else units.significant(value / scale if name not in ("memory_gib", "tdp_w") else value, 4)
             )
-            st.number_input(label, 0.001, 1e9, value=None, key=key, bind=URL, placeholder=shown)
+            st.number_input(label, 0.001, 1e9, value=None, key=key, bind=details.URL, placeholder=shown)
 
 
 def _data(inputs: Inputs) -> None:
@@ -253,162 +240,8 @@ def _data(inputs: Inputs) -> None:
         "Training data",
         state.DEFAULTS["data"],
         key="data",
-        bind=URL,
+        bind=details.URL,
         max_chars=100,
         help="Tokens: 10M, 1.5B, 3 epochs of 80M. Or samples: 50K samples of 512 tokens.",
     )
     inputs.notes["data"] = st.container()
-
-
-def _training(inputs: Inputs) -> None:
-    d = state.DEFAULTS
-    with st.expander("Training details", icon=":material/tune:", key="training_expander"):
-        left, right = st.columns(2, gap="xsmall")
-        left.number_input(
-            "Micro batch",
-            1,
-            10**6,
-            value=d["micro"],
-            key="micro",
-            bind=URL,
-            help="Sequences per GPU and micro step. Larger is faster until memory ends.",
-        )
-        right.number_input(
-            "Accumulation",
-            1,
-            10**6,
-            value=d["accumulation"],
-            key="accumulation",
-            bind=URL,
-            help="Micro steps per optimizer step: a larger batch for no memory.",
-        )
-        st.selectbox(
-            "Sequence length",
-            SEQUENCES,
-            index=SEQUENCES.index(d["seq"]),
-            key="seq",
-            bind=URL,
-            accept_new_options=True,
-            help="Tokens per sequence; any number can be typed.",
-        )
-        st.selectbox(
-            "Precision", **_choice("precision"), help="mixed keeps fp32 weights and casts on the fly; bf16 stores half."
-        )
-        st.selectbox(
-            "Optimizer", **_choice("optimizer"), help="What it keeps per trained parameter decides its memory."
-        )
-        st.segmented_control(
-            "Activation checkpointing",
-            **_choice("checkpointing"),
-            default="none",
-            required=True,
-            width="stretch",
-            help="Recompute activations in backward: saves memory, costs time.",
-        )
-        st.selectbox(
-            "Attention",
-            **_choice("attention"),
-            help="Eager attention keeps sequence × sequence scores; the others do not.",
-        )
-        st.selectbox("Training software", **_choice("stack"), help="Decides what is fused, kept, cast and overlapped.")
-        st.segmented_control(
-            "Task",
-            **_choice("task"),
-            default="sft",
-            required=True,
-            width="stretch",
-            help="Only fine-tuning is offered LoRA as help.",
-        )
-        st.text_input(
-            "Other fields",
-            key="more",
-            bind=URL,
-            max_chars=2000,
-            placeholder="method.alpha: 32, data.epochs: 2",
-            help="Any field of a run file, as dotted paths; a link puts here what has no input of its own.",
-        )
-    inputs.notes["defaults"] = st.container()
-
-
-def _parallel() -> None:
-    with st.expander("Parallelism, price, energy", icon=":material/hub:", key="parallel_expander"):
-        st.selectbox(
-            "Shared among data-parallel GPUs",
-            **_choice("sharding"),
-            help="Sharing saves memory on each GPU and costs communication.",
-        )
-        left, right = st.columns(2, gap="xsmall")
-        left.number_input("Tensor parallel", 1, 10**4, value=1, key="tp", bind=URL, help="Splits each matrix product.")
-        right.number_input("Pipeline stages", 1, 10**4, value=1, key="pp", bind=URL, help="Splits the layers.")
-        left, right = st.columns(2, gap="xsmall")
-        left.number_input(
-            "GPUs per machine",
-            1,
-            10**4,
-            value=None,
-            key="per_node",
-            bind=URL,
-            placeholder="typical",
-            help="Those in one machine talk over the fast link.",
-        )
-        right.number_input(
-            "Network [Gb/s]",
-            0.1,
-            1e6,
-            value=None,
-            key="network",
-            bind=URL,
-            placeholder="typical",
-            help="Of a whole machine.",
-        )
-        left, right = st.columns(2, gap="xsmall")
-        left.number_input(
-            "$ per GPU-hour",
-            0.0,
-            1e6,
-            value=None,
-            step=0.1,
-            key="price",
-            bind=URL,
-            placeholder=_price_text(),
-            help="Your own price; empty takes the dated catalogue.",
-        )
-        right.selectbox(
-            "Provider",
-            _providers(),
-            key="provider",
-            bind=URL,
-            accept_new_options=True,
-            help="median: of the providers in the catalogue.",
-        )
-        st.toggle("Spot price", key="spot", bind=URL, help="Interruptible capacity; interruptions are not in the time.")
-        left, right = st.columns(2, gap="xsmall")
-        left.selectbox(
-            "Electricity of",
-            [state.WORLD, *(grid.country for grid in grids() if grid.country != state.WORLD)],
-            key="country",
-            bind=URL,
-            accept_new_options=True,
-        )
-        right.number_input(
-            "PUE",
-            1.0,
-            5.0,
-            value=None,
-            step=0.05,
-            key="pue",
-            bind=URL,
-            placeholder="1.56",
-            help="Energy of the site per energy of the computers; empty is the industry's average.",
-        )
-
-
-def _providers() -> list[str]:
-    part = state.gpu_base(st.session_state.get("gpu"))
-    return [state.MEDIAN, *(providers_of(part.name) if part is not None else ())]
-
-
-def _price_text() -> str:
-    part = state.gpu_base(st.session_state.get("gpu"))
-    price = price_for(part.name) if part is not None else None
-    return units.significant(price.usd_per_gpu_hour) if price is not None else "none known"

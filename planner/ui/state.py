@@ -16,11 +16,12 @@ from planner import units
 from planner.catalog import Accelerator, find_accelerator
 from planner.errors import PlanError
 from planner.run import PRECISIONS, Run, parse_run
+from planner.ui import fields
 from planner.workload.methods import METHODS
 
 LINK_VERSION: Final = 1
 """Raised when a field changes its meaning; the defaults below may then change too."""
-AUTO: Final = "auto"
+AUTO: Final = fields.AUTO
 MEDIAN, WORLD = "median", "World"
 CATALOG, CONFIG = "catalog", "config.json"
 
@@ -28,11 +29,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     "source": CATALOG,
     "model": "meta-llama/Llama-3.1-8B",
     "method": "lora",
-    "rank": 16,
     "targets": "all-linear",
-    "last": 4,
-    "virtual_tokens": 20,
-    "bottleneck": 64,
+    "own_targets": AUTO,
     "gpu": "H100 SXM 80GB",
     "gpus": 1,
     "data": "10M",
@@ -59,14 +57,6 @@ DEFAULTS: Final[dict[str, Any]] = {
 }
 """The plan that opens. A value equal to its default does not stand in the address, so these change only with `LINK_VERSION`."""
 
-METHOD_NUMBERS: Final = {
-    "rank": "Rank",
-    "virtual_tokens": "Virtual tokens",
-    "bottleneck": "Bottleneck",
-    "last": "Last layers trained",
-}
-"""Fields of methods that are numbers and have an input, with their labels; the key of the widget is the name of the field."""
-
 GPU_EDITS: Final = {
     "gpu_memory": ("memory_gib", "Memory [GiB]", 1.0),
     "gpu_bandwidth": ("memory_bandwidth", "Memory bandwidth [GB/s]", units.GB),
@@ -92,7 +82,8 @@ _NAMES = re.compile(r"[\w.]+(?:\s*,\s*[\w.]+)*")
 
 def defaults() -> dict[str, Any]:
     """Values of all widgets when nothing is said."""
-    return {**DEFAULTS, **dict.fromkeys((*GPU_EDITS, *MODEL_EDITS))}
+    begun = {key: fields.starting(key) for key in fields.ENTRIES}
+    return {**DEFAULTS, **begun, **dict.fromkeys((*GPU_EDITS, *MODEL_EDITS))}
 
 
 def run_mapping(values: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -138,6 +129,9 @@ def run_mapping(values: Mapping[str, Any], config: Mapping[str, Any] | None = No
             run[name] = given
     if data := parse_data(v["data"]):
         run["data"] = data
+    for key, entry in fields.RUN.items():
+        if (value := entry.read(v[key])) is not None:
+            _put(run, ".".join(entry.path), value)
     for path, value in parse_more(v["more"]).items():
         _put(run, path, value)
     return run
@@ -233,14 +227,21 @@ def edit_field(config: Mapping[str, Any], key: str) -> str:
     raise PlanError(f"model.{names[0]}", label, "is not a field of this model's configuration", "Leave it empty.")
 
 
+def targets_key(name: str) -> str:
+    """The input of a method's targets: all linear layers to begin with, or what the method takes itself where they are all that it asks for."""
+    kind = METHODS.get(name)
+    return "own_targets" if kind is not None and kind.fields[:1] == ("targets",) else "targets"
+
+
 def _method(v: Mapping[str, Any]) -> dict[str, Any]:
     name = v["method"]
     kind = METHODS.get(name)
     method: dict[str, Any] = {"name": name}
-    fields = kind.fields if kind is not None else ()
-    method |= {key: v[key] for key in METHOD_NUMBERS if key in fields}
-    if "targets" in fields and v["targets"] and v["targets"] != AUTO:
-        text = str(v["targets"]).strip()
+    read = kind.fields if kind is not None else ()
+    method |= fields.of_method(read, dict(v))
+    targets = v[targets_key(name)]
+    if "targets" in read and targets and targets != AUTO:
+        text = str(targets).strip()
         method["targets"] = (
             [part.strip() for part in text.split(",")] if text != "all-linear" and _NAMES.fullmatch(text) else text
         )
@@ -280,8 +281,9 @@ def _plain_values(run: Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
         config, values["source"] = deepcopy(run.model), CONFIG
     method = run.method
     values["method"] = method.name
-    values |= {key: number for key in METHOD_NUMBERS if (number := getattr(method, key)) is not None}
-    values["targets"] = ", ".join(method.targets) if isinstance(method.targets, tuple) else method.targets or AUTO
+    values |= {key: e.shown(given) for key, e in fields.ENTRIES.items() if (given := fields.at(run, e.path)) is not None}
+    targets = ", ".join(method.targets) if isinstance(method.targets, tuple) else method.targets or AUTO
+    values[targets_key(method.name)] = targets
     gpu = run.hardware.gpu
     if isinstance(gpu, dict):
         values["gpu"] = str(gpu.get("base", ""))
@@ -325,8 +327,8 @@ def _gpu_values(gpu: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _precision_name(run: Run) -> str:
-    for name, fields in PRECISIONS.items():
-        if run.precision == parse_run({"model": "x", "precision": fields}).precision:
+    for name, formats in PRECISIONS.items():
+        if run.precision == parse_run({"model": "x", "precision": formats}).precision:
             return name
     return AUTO
 

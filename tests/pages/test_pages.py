@@ -12,9 +12,10 @@ from streamlit.testing.v1 import AppTest
 from planner import estimate, units
 from planner.catalog import find_model
 from planner.report.content import value_text
-from planner.run import parse_run
+from planner.run import Method, parse_run
 from planner.summary import key_figures, verdict
-from planner.ui import frame, link, state
+from planner.ui import fields, frame, link, state, texts
+from planner.workload.methods import METHODS
 
 PAGES = tuple(frame.PAGES)
 SPECS: dict[str, dict[str, str]] = {
@@ -30,6 +31,19 @@ SPECS: dict[str, dict[str, str]] = {
     },
     "no data": {"data": ""},
     "encoder": {"model": "google-bert/bert-base-uncased", "method": "Full fine-tuning", "seq": "512", "gpu": "T4"},
+    "vision": {"model": "google/vit-base-patch16-224-in21k", "method": "Full fine-tuning"},
+    "vision and language": {"model": "llava-hf/llava-1.5-7b-hf", "images": "2", "seq": "2048"},
+    "offloaded": {"model": "openai-community/gpt2", "method": "full", "offload": "optimizer"},
+    "pipelined": {
+        "model": "meta-llama/Llama-3.1-405B",
+        "method": "Full fine-tuning",
+        "gpus": "1024",
+        "tp": "8",
+        "pp": "16",
+        "accumulation": "32",
+        "stack": "megatron",
+        "precision": "bf16",
+    },
     "no price": {"gpu": "Apple M2 Max"},
     "unknown GPU": {"gpu": "Potato 3000"},
     "unknown model": {"model": "nobody/nothing"},
@@ -37,7 +51,7 @@ SPECS: dict[str, dict[str, str]] = {
     "not divisible": {"tp": "3"},
     "not data": {"data": "a lot"},
 }
-GOOD = ("fits", "does not fit", "too small by far", "1024 GPUs", "no data", "encoder")
+GOOD = ("fits", "does not fit", "too small by far", "1024 GPUs", "no data", "encoder", "vision", "vision and language", "offloaded", "pipelined")
 BAD = {
     "unknown GPU": "hardware.gpu",
     "unknown model": "model",
@@ -95,6 +109,7 @@ def test_bad_input_is_one_error_and_the_rest_of_the_page_stays(open_app: Any, sp
     assert len(app.error) == 1
     error = app.error[0]
     assert f"`{field}`" in error.proto.title
+    assert [caption.value for caption in app.sidebar.caption if caption.value.startswith(f":red[:material/error: {texts.plain(field)}")]
     assert error.value
     assert len(app.metric) == 4
     assert len(app.get("plotly_chart")) == 3
@@ -128,6 +143,7 @@ def test_a_full_link_restores_the_plan_and_says_what_it_cannot(open_app: Any) ->
             "method": {"name": "lora", "rank": 64, "alpha": 7},
             "batch": {"micro": 3, "seq_len": 3000},
             "data": "1.5B",
+            "energy": {"kg_co2e_per_kwh": 0.05},
         }
     )
     app = open_app(plan=link.encode(run), v="1")
@@ -136,9 +152,10 @@ def test_a_full_link_restores_the_plan_and_says_what_it_cannot(open_app: Any) ->
     assert said == run.model_dump(exclude={"hardware"})
     assert (app.session_state["seq"], app.session_state["more"], app.session_state["data"]) == (
         "3000",
-        "method.alpha: 7.0",
+        "energy.kg_co2e_per_kwh: 0.05",
         "1.5B",
     )
+    assert app.session_state["alpha"] == 7.0
     assert "plan" not in app.query_params
     app = open_app(plan="not-a-plan")
     assert len(app.warning) == 1
@@ -275,7 +292,7 @@ def test_reports_are_shown_and_offered(open_app: Any, name: str) -> None:
     assert len(app.get("iframe" if name == "html" else "code")) >= 1
 
 
-@pytest.mark.parametrize("spec", ["fits", "does not fit", "1024 GPUs", "no data", "encoder", "unknown GPU"])
+@pytest.mark.parametrize("spec", ["fits", "does not fit", "1024 GPUs", "no data", "encoder", "vision", "pipelined", "unknown GPU"])
 def test_the_method_page_has_the_numbers_of_the_plan(open_app: Any, spec: str) -> None:
     app = open_app("method", **SPECS[spec])
     said = texts_of(app)
@@ -336,10 +353,123 @@ def test_a_fault_of_the_engine_is_no_traceback(open_app: Any, monkeypatch: pytes
     assert len(app.metric) == 4
 
 
+VIT, LLAVA = "google/vit-base-patch16-224-in21k", "llava-hf/llava-1.5-7b-hf"
+MIXTRAL, FLUX = "mistralai/Mixtral-8x7B-v0.1", "black-forest-labs/FLUX.1-dev"
+
+
+def keys_of(app: AppTest) -> set[str]:
+    """Keys of the inputs that are drawn."""
+    kinds = ("selectbox", "number_input", "text_input", "button_group", "toggle")
+    return {widget.key for kind in kinds for widget in getattr(app.sidebar, kind)}
+
+
 def test_every_input_has_a_place_in_the_address(open_app: Any) -> None:
     drawn: set[str] = set()
-    for method in ("LoRA", "Freeze", "Layer freezing", "Bottleneck adapters", "Prompt tuning"):
-        app = open_app(method=method)
-        for kind in ("selectbox", "number_input", "text_input", "button_group", "toggle"):
-            drawn |= {widget.key for widget in getattr(app.sidebar, kind)}
-    assert drawn - {"preset"} == set(state.defaults())
+    least: dict[str, str] = {}  # a method for each field, so that each field is drawn once
+    for name, kind in METHODS.items():
+        least |= {field: name for field in (*kind.fields, f"own {kind.fields[:1]}") if field not in least}
+    for method in sorted(set(least.values())):
+        drawn |= keys_of(open_app(method=method))
+    drawn |= keys_of(open_app(model=LLAVA, gpus="8", checkpointing="full", offload="optimizer", optimizer="galore"))
+    drawn |= keys_of(open_app(model=MIXTRAL, gpus="8", tp="2", pp="2"))
+    app = open_app()
+    drawn |= keys_of(paste(app, json.dumps({"model_type": "t5"}))) | keys_of(paste(app, json.dumps({"model_type": "clip"})))
+    whole = {key for key, entry in fields.ENTRIES.items() if entry.path[0] != "batch"}
+    assert drawn - {"preset"} >= (set(state.defaults()) - set(fields.ENTRIES)) | whole | {"images", "image_size"}
+    assert drawn - {"preset"} <= set(state.defaults())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_shows_the_fields_that_it_reads(open_app: Any, method: str) -> None:
+    app = open_app(method=method)
+    assert_whole(app)
+    drawn = keys_of(app)
+    assert drawn & set(fields.METHOD) == set(METHODS[method].fields) - {"targets"}
+    for number in app.sidebar.number_input:
+        if number.key in fields.METHOD:
+            assert number.proto.help == Method.model_fields[number.key].description
+    if method == "bitfit":  # llama has no biases
+        assert "`method.name`" in app.error[0].proto.title
+    else:
+        assert not app.error
+        assert app.session_state["current"].run.method.name == method
+
+
+@pytest.mark.parametrize(
+    ("model", "shown", "hidden"),
+    [
+        (VIT, {"image_size", "head"}, {"seq", "images", "audio_seconds", "target_len"}),
+        (LLAVA, {"seq", "images", "image_size", "head"}, {"target_len", "audio_seconds"}),
+        (FLUX, {"seq", "image_size"}, {"images", "head"}),
+        (MIXTRAL, {"seq", "ep", "cp"}, {"images", "image_size"}),
+        ("openai-community/gpt2", {"seq", "cp"}, {"ep", "images", "image_size", "audio_seconds", "target_len"}),
+    ],
+)
+def test_a_model_shows_the_inputs_that_it_reads(open_app: Any, model: str, shown: set[str], hidden: set[str]) -> None:
+    app = open_app(model=model, gpus="2", seq="1024", method="full")
+    assert_whole(app)
+    assert not app.error
+    drawn = keys_of(app)
+    assert shown <= drawn
+    assert not hidden & drawn
+    assert (app.session_state["current"].run.batch.seq_len is None) == ("seq" in hidden)
+
+
+def test_the_new_inputs_reach_the_run(open_app: Any) -> None:
+    app = open_app(
+        model="meta-llama/Llama-3.1-405B",
+        method="full",
+        gpus="1024",
+        tp="8",
+        pp="16",
+        cp="2",
+        virtual_pp="2",
+        sequence_parallel="true",
+        accumulation="32",
+        checkpointing="full",
+        keep="attention",
+        network_kind="roce",
+        stack="megatron",
+        precision="bf16",
+    )
+    assert_whole(app)
+    assert not app.error
+    run = app.session_state["current"].run
+    p = run.parallel
+    assert (p.tp, p.pp, p.cp, p.virtual_pp, p.sequence_parallel, run.dp) == (8, 16, 2, 2, True, 4)
+    assert (run.checkpoints.keep, run.hardware.network) == (("attention",), "roce")
+    said = texts_of(app)
+    assert "4 data-parallel copies" in said
+    assert "pipeline stage" in said
+    app.sidebar.number_input(key="cp").set_value(3).run()
+    assert len(app.error) == 1
+    assert "`parallel." in app.error[0].proto.title
+    assert "does not divide" in texts_of(app)
+
+
+def test_numbers_of_a_method_are_checked_once(open_app: Any) -> None:
+    app = open_app(method="lokr", targets="q_proj, v_proj")
+    app.sidebar.text_input(key="layers").set_value("0, x").run()
+    assert len(app.error) == 1
+    assert "`method.layers" in app.error[0].proto.title
+    app.sidebar.text_input(key="layers").set_value("0, 1").run()
+    assert not app.error
+    assert app.session_state["current"].run.method.layers == (0, 1)
+    app = open_app(dropout="7", offload="everything", placement="nowhere")
+    assert all(key in app.warning[0].value for key in ("dropout", "offload", "placement"))
+
+
+def test_what_is_offloaded_is_shown(open_app: Any) -> None:
+    app = open_app(method="full", offload="optimizer", model="openai-community/gpt2")
+    assert_whole(app)
+    assert "Host memory" in "\n".join(map(str, app.table[0].value.to_numpy().ravel())) + str(app.table[0].value)
+
+
+def test_a_model_without_a_reader_says_so(open_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    app = open_app(method="full")
+    monkeypatch.setattr("planner.workload.families.fields.FAMILIES", {})
+    app = paste(app, json.dumps(find_model("openai-community/gpt2").config | {"n_layer": 3}))
+    assert_whole(app)
+    assert "Imported by structure" in texts_of(app)

@@ -11,7 +11,8 @@ from planner import estimate
 from planner.catalog import find_model
 from planner.errors import PlanError
 from planner.run import Run, parse_run
-from planner.ui import address, link, state, texts
+from planner.ui import address, fields, link, state, texts
+from planner.workload.methods import METHODS
 
 RUNS: tuple[dict[str, Any], ...] = (
     {"model": "gpt2", "method": {"name": "prefix", "virtual_tokens": 30, "projection": True, "encoder_hidden": 512}},
@@ -226,3 +227,73 @@ def _link(mapping: dict[str, Any]) -> str:
     import base64
 
     return base64.urlsafe_b64encode(json.dumps(mapping).encode()).decode().rstrip("=")
+
+
+FIELDS: tuple[dict[str, Any], ...] = (
+    {"parallel": {"tp": 2, "pp": 2, "cp": 2, "ep": 2, "virtual_pp": 2, "sequence_parallel": True}, "hardware": {"gpus": 16, "network": "roce"}},
+    {"activation_checkpointing": {"every": 2, "keep": ["attention", "matmul"]}, "offload": "optimizer+params"},
+    {"hardware": {"gpus": 8, "host_memory_gib": 512.5}, "offload": "activations", "optimizer": "galore", "optimizer_options": {"rank": 64, "every": 7}},
+    {"batch": {"target_len": 128, "images": 0, "image_size": 448, "audio_seconds": 12.5}, "head": "sequence-classification"},
+    {"precision": "nvfp4", "optimizer": "adam-mini", "stack": "nemo"},
+    {"method": {"name": "lora", "layers": [0, 3], "rank_pattern": {"a\\.b": 8}, "use_dora": True, "init_lora_weights": False, "bias": "all"}},
+    {"method": {"name": "lora", "layers": 3, "exclude": "q_proj", "token_indices": [5], "modules_to_save": ["lm_head"], "dropout": 0.1}},
+    {"method": {"name": "adalora", "initial_rank": 48, "rank": 16}},
+    {"method": {"name": "oft", "block_size": 32}},
+    {"method": {"name": "ia3"}},
+    {"method": {"name": "ln_tuning", "targets": ["input_layernorm"]}},
+    {"method": {"name": "freeze", "trainable": ["mlp", "attn"]}},
+    {"method": {"name": "reft", "rank": 4, "positions": "f5+l5", "layers": [1]}},
+)
+"""Fields that have an input of their own."""
+
+
+@pytest.mark.parametrize("mapping", FIELDS, ids=lambda mapping: json.dumps(mapping)[:60])
+def test_every_field_with_an_input_returns_from_it_and_from_the_address(mapping: dict[str, Any]) -> None:
+    run = parse_run({"model": "meta-llama/Llama-3.1-8B", "hardware": {"gpu": "H100 SXM 80GB"}} | mapping)
+    run = run.model_copy(update={"hardware": run.hardware.model_copy(update={"gpu": "H100 SXM 80GB"})})
+    values, config = state.values_of(run)
+    assert parse_run(state.run_mapping(values, config)).model_dump() == run.model_dump()
+    left = [part for part in values["more"].split(", ") if part and not part.endswith(": null")]
+    assert not left
+    assert address.from_address(address.to_address(values)) == (address.to_address(values), [])
+    back = {key: _typed(key, text) for key, text in address.to_address(values).items()}
+    assert parse_run(state.run_mapping(back)).model_dump() == run.model_dump()
+
+
+def _typed(key: str, text: str) -> Any:
+    """What a widget makes of its text in the address."""
+    if key in address.CHOICES:
+        return {label: value for value, label in address.CHOICES[key].items()}[text]
+    start = state.defaults()[key]
+    if isinstance(start, bool):
+        return text == "true"
+    if key in address.NUMBERS:
+        whole = key not in fields.ENTRIES or fields.ENTRIES[key].kind == "integer"
+        return int(text) if whole else float(text)
+    return text
+
+
+@pytest.mark.parametrize("name", fields.ENTRIES)
+def test_an_input_says_what_its_field_says(name: str) -> None:
+    entry = fields.ENTRIES[name]
+    assert entry.help
+    assert entry.label[:1].isupper() or entry.label == "rsLoRA"
+    assert entry.read(entry.default) is None
+    assert entry.shown(None) == entry.default
+
+
+def test_a_first_field_that_is_given_takes_the_place_of_a_start() -> None:
+    assert state.run_mapping({"method": "oft"})["method"]["rank"] == 16
+    assert state.run_mapping({"method": "oft", "block_size": 32})["method"] == {"name": "oft", "block_size": 32, "targets": "all-linear"}
+    assert state.run_mapping({"method": "freeze", "trainable": "mlp"})["method"] == {"name": "freeze", "trainable": "mlp"}
+    assert state.run_mapping({"method": "ln_tuning"})["method"] == {"name": "ln_tuning"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_planned_as_its_inputs_begin(name: str) -> None:
+    if name == "bitfit":
+        with pytest.raises(PlanError, match="no biases"):
+            estimate(parse_run(state.run_mapping({"method": name})))
+        return
+    plan = estimate(parse_run(state.run_mapping({"method": name})))
+    assert plan.trainable_parameters

@@ -1,0 +1,122 @@
+"""Inputs of how the work is divided, and of what a GPU-hour and its electricity cost."""
+
+from __future__ import annotations
+
+import math
+
+import streamlit as st
+
+from planner import units
+from planner.catalog import grids, price_for, providers_of
+from planner.ui import details, fields, state, texts
+from planner.workload.architecture import Architecture
+
+
+def draw(arch: Architecture | None) -> set[str]:
+    """Draw how the work is divided and what it costs; says which inputs that depend on the others were drawn."""
+    drawn: set[str] = set()
+    with st.expander("Parallelism, price, energy", icon=":material/hub:", key="parallel_expander"):
+        st.selectbox(
+            "Shared among data-parallel GPUs",
+            **details.choice("sharding"),
+            help="Sharing saves memory on each GPU and costs communication.",
+        )
+        left, right = st.columns(2, gap="xsmall")
+        left.number_input("Tensor parallel", 1, 10**4, value=1, key="tp", bind=details.URL, help="Splits each matrix product.")
+        right.number_input("Pipeline stages", 1, 10**4, value=1, key="pp", bind=details.URL, help="Splits the layers.")
+        mixture = arch is not None and any(kind.experts is not None for stack in arch.stacks for kind in stack.kinds)
+        meant = {
+            "cp": st.session_state["gpus"] > 1,
+            "ep": mixture and st.session_state["gpus"] > 1,
+            "virtual_pp": st.session_state["pp"] > 1,
+            "sequence_parallel": st.session_state["tp"] > 1,
+        }
+        drawn |= {key for key, means in meant.items() if means or details.said(key)}
+        details.draw_all(fields.RUN[key] for key in meant if key in drawn)
+        st.caption(_data_parallel(drawn))
+        left, right = st.columns(2, gap="xsmall")
+        left.number_input(
+            "GPUs per machine",
+            1,
+            10**4,
+            value=None,
+            key="per_node",
+            bind=details.URL,
+            placeholder="typical",
+            help="Those in one machine talk over the fast link.",
+        )
+        right.number_input(
+            "Network [Gb/s]",
+            0.1,
+            1e6,
+            value=None,
+            key="network",
+            bind=details.URL,
+            placeholder="typical",
+            help="Of a whole machine.",
+        )
+        st.selectbox(fields.RUN["network_kind"].label, **details.choice("network_kind"), help=fields.RUN["network_kind"].help)
+        drawn.add("network_kind")
+        left, right = st.columns(2, gap="xsmall")
+        left.number_input(
+            "$ per GPU-hour",
+            0.0,
+            1e6,
+            value=None,
+            step=0.1,
+            key="price",
+            bind=details.URL,
+            placeholder=_price_text(),
+            help="Your own price; empty takes the dated catalogue.",
+        )
+        right.selectbox(
+            "Provider",
+            _providers(),
+            key="provider",
+            bind=details.URL,
+            accept_new_options=True,
+            help="median: of the providers in the catalogue.",
+        )
+        st.toggle("Spot price", key="spot", bind=details.URL, help="Interruptible capacity; interruptions are not in the time.")
+        left, right = st.columns(2, gap="xsmall")
+        left.selectbox(
+            "Electricity of",
+            [state.WORLD, *(grid.country for grid in grids() if grid.country != state.WORLD)],
+            key="country",
+            bind=details.URL,
+            accept_new_options=True,
+        )
+        right.number_input(
+            "PUE",
+            1.0,
+            5.0,
+            value=None,
+            step=0.05,
+            key="pue",
+            bind=details.URL,
+            placeholder="1.56",
+            help="Energy of the site per energy of the computers; empty is the industry's average.",
+        )
+    return drawn
+
+
+def _data_parallel(drawn: set[str]) -> str:
+    """What is left for data parallelism."""
+    gpus, said = st.session_state["gpus"], st.session_state
+    degrees = {key: int(said[key]) for key in ("tp", "pp", "cp") if key in ("tp", "pp") or key in drawn}
+    group = math.prod(degrees.values())
+    if gpus % group:
+        return texts.plain(f"{' × '.join(degrees)} = {group} does not divide {units.format_integer(gpus)} GPUs.")
+    copies = gpus // group
+    return f"{units.format_integer(copies)} data-parallel {'copy' if copies == 1 else 'copies'} of the model."
+
+
+def _providers() -> list[str]:
+    part = state.gpu_base(st.session_state.get("gpu"))
+    return [state.MEDIAN, *(providers_of(part.name) if part is not None else ())]
+
+
+def _price_text() -> str:
+    part = state.gpu_base(st.session_state.get("gpu"))
+    price = price_for(part.name) if part is not None else None
+    return units.significant(price.usd_per_gpu_hour) if price is not None else "none known"
