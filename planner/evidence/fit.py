@@ -3,7 +3,8 @@
 The constants are those of `PRIORS`, in ``planner/estimate/data/constants.json``. Each is sought by golden section on the rows that it
 moves, one after the other, minimising robust log errors plus the distance from its prior; rows of one group weigh as its square root.
 Every fold is fitted again without its rows: errors that are reported as held out, and the intervals, come from those values.
-With ``--write`` the values replace the shipped ones and the intervals are made; with ``--intervals`` only the intervals are.
+``--only=NAME`` seeks the named constants alone and leaves the others. With ``--write`` the values replace the shipped ones and the
+intervals are made; with ``--intervals`` only the intervals are.
 """
 
 from __future__ import annotations
@@ -232,6 +233,23 @@ def _scored(table: Sequence[Row]) -> list[Scored]:
     return [score(row, predictor.predict(row)) for row in table]
 
 
+def refine(
+    table: Sequence[Row], names: Sequence[str], beliefs: Mapping[str, Prior]
+) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """The named constants alone, on the rows that they move; the others stay as they are, in every fold too."""
+    some = {name: beliefs[name] for name in names}
+    chosen = [row for row in sample(table) if any(moves(prior, row) for prior in some.values())]
+    shipped = {name: value_of(engine_constants._table(), prior) for name, prior in beliefs.items()}
+    start = {name: prior.median for name, prior in some.items()}
+    found, by_fold = search(chosen, start, some), []
+    for fold, kept in enumerate(fold_values()):
+        whole = shipped | kept
+        with constants(whole, beliefs):
+            rest = [row for row in chosen if fold_of(row) != fold]
+            by_fold.append(whole | search(rest, start, some, rounds=1))
+    return shipped | found, by_fold
+
+
 def cross_validate(
     table: Sequence[Row], beliefs: Mapping[str, Prior]
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
@@ -284,7 +302,8 @@ def main(arguments: Sequence[str]) -> int:
     if "--intervals" in arguments:
         by_fold = fold_values()
     else:
-        values, by_fold = cross_validate(table, PRIORS)
+        only = [name for name in PRIORS if any(f"--only={name.split(' ')[0]}" == given for given in arguments)]
+        values, by_fold = refine(table, only, PRIORS) if only else cross_validate(table, PRIORS)
         for path, value in values.items():
             folds = ", ".join(f"{fold[path]:.3g}" for fold in by_fold)
             print(f"{path}: {value:.3g} (prior {PRIORS[path].median:.3g}; folds {folds})")
