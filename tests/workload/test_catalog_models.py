@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from planner import Run, estimate
+from planner.catalog.models import ModelEntry, models
 from planner.workload.families import FAMILIES, read_config
 from tests.engine_cases import engine_estimate
 
@@ -38,3 +40,12 @@ def test_parameters_are_the_published_count(config: dict[str, Any], published: i
     config, head = published_head(config)
     attention = "sdpa" if "_class_name" in config else "eager"  # what all of transformers, and of diffusers, offers
     assert engine_estimate(config, {"head": head, "attention": attention}).parameters == published
+
+
+@pytest.mark.parametrize("entry", models(), ids=lambda entry: entry.id)
+def test_every_model_is_planned_as_its_users_run_it(entry: ModelEntry) -> None:
+    """On one H100 with a micro batch of 1 and the default attention."""
+    hardware = {"gpu": "H100 SXM 80GB", "gpus": 1}
+    made = estimate(Run.model_validate({"model": entry.id, "hardware": hardware, "batch": {"micro": 1}}))
+    assert made.peak_memory_bytes > made.parameters > 0
+    assert made.flops_per_step > 0
