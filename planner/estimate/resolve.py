@@ -413,12 +413,15 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
     if run.attention is None:
         chosen = "sdpa" if run.stack.startswith("hf") else "flash"
         if not arch.sdpa and chosen == "sdpa":
-            notes.append(f"transformers offers no sdpa attention for {arch.model_type}: eager.")
+            notes.append(
+                f"Attention of {arch.model_type} is planned as separate operators: "
+                "transformers has no fused kernel for it, or which one runs is not known."
+            )
             return "eager"
         return chosen
     if run.attention == "sdpa" and not arch.sdpa:
         raise PlanError(
-            "attention", "sdpa", f"is not offered by transformers for {arch.model_type}", "Use eager or flash."
+            "attention", "sdpa", f"is not planned for {arch.model_type}", "Use eager or flash."
         )
     if run.attention == "eager" and not arch.eager:
         raise PlanError("attention", "eager", f"is not offered for {arch.model_type}", "Use sdpa or flash.")
