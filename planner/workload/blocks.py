@@ -18,15 +18,15 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
     norms = [f"{layer}.{name}" for name in w.names.norms]
     p = w.active(arch.hidden_dropout)
     h = arch.hidden
+    p, q = (p if arch.branch_dropout in ("both", branch) else 0.0 for branch in ("attention", "mlp"))
     if arch.placement == "pre":
         first = w.norm(norms[0], x, h) if arch.first_norm else x
         x = g.add(x, scaled(w, g.dropout(mixed(w, layer, index, first), p)), name="residual")
         if arch.cross is not None:
             branch = cross_attention(w, layer, index, arch.cross, w.norm(f"{layer}.{arch.cross.norm}", x, h))
             x = g.add(x, g.dropout(branch, p), name="residual")
-        return g.add(x, scaled(w, g.dropout(fed(w, layer, w.norm(norms[1], x, h)), p)), name="residual")
+        return g.add(x, scaled(w, g.dropout(fed(w, layer, w.norm(norms[1], x, h)), q)), name="residual")
     if arch.placement == "post":
-        p, q = (p if arch.branch_dropout in ("both", branch) else 0.0 for branch in ("attention", "mlp"))
         x = after_sum(w, norms[0], g.dropout(mixed(w, layer, index, x), p), x)
         if arch.cross is not None:
             x = after_sum(
@@ -43,7 +43,7 @@ def block(w: Writer, index: int, x: Tensor) -> Tensor:
     first = w.norm(norms[0], x, h)
     attended = g.dropout(mixed(w, layer, index, first), p)
     second = w.norm(norms[1], x, h) if arch.parallel_norms == 2 else first
-    return g.add(g.add(g.dropout(fed(w, layer, second), p), attended, name="residual"), x, name="residual")
+    return g.add(g.add(g.dropout(fed(w, layer, second), q), attended, name="residual"), x, name="residual")
 
 
 def mixed(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:

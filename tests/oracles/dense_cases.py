@@ -276,3 +276,6 @@ def cases(names: Iterable[str] = CONFIGS) -> Iterator[Case]:
             yield {**adapted, "precision": "bf16", "attention": fused, "checkpointing": whole, **size}
         if family in MASKED and not odd:
             yield {**case, "head": "masked-lm", "precision": "bf16-mixed", "attention": fused, **size}
+
+
+flop_cases = memory_cases = cases

@@ -160,7 +160,9 @@ def _(f: Fields) -> Architecture:
 
 @family("xlm-roberta-xl")
 def _(f: Fields) -> Architecture:
-    base = _roberta(f, "roberta", placement="pre", final_norm=True, token_types=f.size("type_vocab_size", default=1))
+    base = _roberta(
+        f, "roberta", placement="pre", branch_dropout="attention", final_norm=True, token_types=f.size("type_vocab_size", default=1)
+    )
     return _named(
         base,
         norms=("attention.self_attn_layer_norm", "LayerNorm"),
