@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from planner.errors import PlanError
+from planner.estimate.arrays import least, most
 from planner.estimate.memory import Moment
 from planner.estimate.offload import Offload
 from planner.estimate.pipeline import in_flight
 from planner.estimate.resolve import Resolved
 from planner.estimate.stages import Stage
-from planner.estimate.states import Detail, Shares, memory_of, replicas
+from planner.estimate.states import Detail, Shares, gathers, memory_of, replicas
 from planner.estimate.update import trained_parameters, update_step
 from planner.workload import Setting, Workload, trace
 from planner.workload.methods import adapt
@@ -43,22 +44,35 @@ def rank_class(r: Resolved, stage: Stage, offload: Offload) -> RankClass:
     workload, shares = stage.workload, shares_of(r)
     trained = trained_parameters(workload)
     _check_trained_types(trained)
-    # experts are spread over fewer replicas than the rest
-    spread = min(r.run.parallel.ep, 1.0 / shares.optimizer)
-    step = update_step(
-        r, [t._replace(times=t.times * spread) if t.parameter.expert else t for t in trained], shares.optimizer
-    )
-    step = replace(step, moved=step.moved + cached_weights(workload)[1])
+    step = rank_step(r, workload, trained, shares)
     moments, detail, away = memory_of(r, workload, trained, step, shares, offload, waiting_batches(r, stage))
     return RankClass(stage, trained, step, moments, detail, away)
 
 
+def rank_step(r: Resolved, workload: Workload, trained: Sequence[Trained], shares: Shares) -> Step:
+    """The optimizer's step on one rank's share."""
+    step = whole_step(r, trained, expert_spread(r, shares)).share(shares.optimizer)
+    return replace(step, moved=step.moved + cached_weights(workload)[1])
+
+
+def expert_spread(r: Resolved, shares: Shares) -> float:
+    """How many times an expert's share is that of another parameter: experts are spread over fewer replicas than the rest."""
+    return float(min(r.run.parallel.ep, 1.0 / shares.optimizer))
+
+
+def whole_step(r: Resolved, trained: Sequence[Trained], spread: float) -> Step:
+    """The optimizer's step on all states of a stage, of which experts count `spread` times."""
+    return update_step(r, [t._replace(times=t.times * spread) if t.parameter.expert else t for t in trained], 1.0)
+
+
 def waiting_batches(r: Resolved, stage: Stage) -> float:
     """Micro batches beside the running one whose activations the stage keeps at most."""
-    p = r.run.parallel
-    return (
-        max(in_flight(i, p.pp, p.virtual_pp, r.run.batch.accumulation) for i in stage.indices) - 1 if p.pp > 1 else 0.0
-    )
+    p, flying = r.run.parallel, 0.0
+    if p.pp == 1:
+        return flying
+    for i in stage.indices:
+        flying = most(flying, in_flight(i, p.pp, p.virtual_pp, r.run.batch.accumulation) - 1)
+    return flying
 
 
 def whole_model(r: Resolved, length: int) -> Workload:
@@ -83,7 +97,7 @@ def setting_of(r: Resolved, length: int) -> Setting:
     """What the layers need to know; length: tokens of a sequence, for stacks that take text."""
     checkpointing = r.run.activation_checkpointing
     seq = length if r.run.batch.seq_len is not None else 0  # 0 where no stack takes text
-    sharded = r.run.parallel.sharding in ("zero3", "hsdp") and replicas(r) > 1
+    sharded = gathers(r)
     recompute = checkpointing == "selective" and r.stack.selective == "attention"
     batch = r.run.batch
     p = r.run.parallel
@@ -106,7 +120,7 @@ def shares_of(r: Resolved) -> Shares:
     dp, sharding = replicas(r), r.run.parallel.sharding
     group = dp
     if sharding == "hsdp" and r.topology is not None:
-        group = min(dp, max(1, r.topology.gpus_per_node // r.run.parallel.tp))
+        group = least(dp, max(1, r.topology.gpus_per_node // r.run.parallel.tp))
     part = 1.0 / group
     return Shares(
         weights=part if sharding in ("zero3", "hsdp") else 1.0,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from planner.estimate import ledger
+from planner.estimate.arrays import least, some
 from planner.estimate.constants import constant
 from planner.estimate.memory import COMPONENTS, OPTIMIZER, Moment, Persistent, Walk, added, rounded
 from planner.estimate.offload import Offload
@@ -52,6 +56,162 @@ class Detail:
     context: float
 
 
+class Holdings:
+    """Bytes of the persistent states of a rank's parameters, for any share of them. A share may be an array; equal questions are answered once."""
+
+    def __init__(self, r: Resolved, w: Workload, trained: Sequence[Trained]) -> None:
+        self._r, self._w, self._trained = r, w, trained
+        self._known: dict[tuple[str, object], Any] = {}
+
+    def _once(self, name: str, share: Any, compute: Callable[[], Any]) -> Any:
+        key = name, share.tobytes() if isinstance(share, np.ndarray) else share
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
+
+    def _spread(self, p: Parameter, share: Any) -> Any:
+        """Share of one parameter: experts are spread over fewer replicas than the rest."""
+        return least(1.0, share * float(self._r.run.parallel.ep)) if p.expert else least(1.0, share)
+
+    def weights(self, share: Any) -> dict[str, float]:
+        """Stored weights by part of the model [bytes]; buffers are whole on every rank."""
+
+        def compute() -> dict[str, float]:
+            found: dict[str, float] = {}
+            for stretch in self._w.stretches:
+                for p in stretch.parameters:
+                    kind = ledger.group_of(stretch, p.adapter)
+                    part = 1.0 if p.buffer else self._spread(p, share)
+                    size = rounded(p.numel * _stored(self._r, p) * part) * stretch.count
+                    found[kind] = found.get(kind, 0.0) + size
+            return found
+
+        found: dict[str, float] = self._once("weights", share, compute)
+        return found
+
+    def working_copy(self) -> float:
+        """Weights in the type that the graph computes in [bytes]."""
+        return float(
+            self._once(
+                "copy",
+                1.0,
+                lambda: sum(
+                    rounded(p.numel * BYTES[p.dtype]) * s.count
+                    for s in self._w.stretches
+                    for p in s.parameters
+                    if not p.adapter
+                ),
+            )
+        )
+
+    def masters(self, share: Any) -> Any:
+        """fp32 master copies of trained weights [bytes]."""
+        return self._once(
+            "masters",
+            share,
+            lambda: sum(4.0 * p.numel * n * self._spread(p, share) for p, n, _ in self._trained if not p.adapter),
+        )
+
+    def gradients(self, share: Any) -> Any:
+        """Accumulated gradients [bytes]."""
+        return self._once(
+            "gradients",
+            share,
+            lambda: sum(
+                rounded(p.numel * gradient_bytes_of(self._r, p) * self._spread(p, share)) * n
+                for p, n, _ in self._trained
+            ),
+        )
+
+    def fresh_gradients(self) -> float:
+        """Gradients in the type in which backward makes them [bytes]."""
+        return float(self._once("fresh", 1.0, lambda: sum(p.numel * BYTES[p.dtype] * n for p, n, _ in self._trained)))
+
+    def quantized_copies(self) -> float:
+        """Quantized copies of weights that a step keeps [bytes]."""
+        return float(self._once("quantized", 1.0, lambda: cached_weights(self._w)[0]))
+
+
+def gathers(r: Resolved) -> bool:
+    """Whether whole weights are gathered from other ranks."""
+    return r.run.parallel.sharding in ("zero3", "hsdp") and replicated(r)
+
+
+def replicated(r: Resolved) -> bool:
+    """Whether other ranks hold the same weights; of several numbers of ranks, whether all have others."""
+    return bool(np.all(np.asarray(replicas(r)) > 1))
+
+
+def present(r: Resolved, offload: Offload) -> bool:
+    """Whether gradients are there before a micro step: accumulated ones, or a stack's own buffer of them."""
+    several = bool(np.all(np.asarray(r.run.batch.accumulation) > 1))
+    return (several or (r.stack.fp32_gradients and r.formats.gradient == "fp32")) and not offload.frees_gradients
+
+
+def books_of(r: Resolved, held: Holdings, step: Step, shares: Shares, offload: Offload) -> dict[str, float]:
+    """What is alive during the whole step, by component and finer name [bytes]."""
+    fine: dict[str, float] = {}
+
+    def put(name: str, size: Any) -> None:
+        if some(size):
+            fine[name] = fine.get(name, 0.0) + size
+
+    for kind, size in held.weights(0.0 if offload.params else shares.weights).items():
+        put(f"weights/{kind}", size)
+    if r.formats.graph != r.formats.stored and not some(shares.weights - 1.0) and not offload.params:
+        put("weights/working_copy", held.working_copy())
+    put("weights/quantized_copies", held.quantized_copies())
+    if not offload.optimizer:
+        for name, size in step.states.items():
+            put(f"optimizer/{name}", size)
+    if r.formats.master and not offload.optimizer:
+        put("optimizer/master_weights", held.masters(shares.optimizer))
+    if present(r, offload):
+        put("gradients/accumulated", held.gradients(shares.gradients))
+    if r.stack.low_gradients and r.formats.gradient == "fp32":
+        put("gradients/in_the_weights_type", held.fresh_gradients())
+    sharding = r.run.parallel.sharding
+    whole = sharding == "ddp" or (sharding == "zero1" and r.stack.low_gradients)
+    if whole and r.stack.bucket_copies:
+        put("communication/buckets", held.fresh_gradients())
+    elif sharding in ("zero1", "zero2"):
+        put("communication/buckets", 2 * min(r.stack.bucket_bytes, held.fresh_gradients()))
+    capability = (r.accelerator.compute_capability if r.accelerator is not None else None) or 0.0
+    if _on_gpu(r):
+        put(
+            "workspace/cublas",
+            2 * constant("cublas_workspace_bytes_hopper" if capability >= 9.0 else "cublas_workspace_bytes"),
+        )
+    return fine
+
+
+def persistent_of(r: Resolved, fine: dict[str, float], shares: Shares, offload: Offload) -> Persistent:
+    """The books at the start of the step, and how gradients and gathered weights are kept."""
+    books = [sum(v for k, v in fine.items() if k.split("/")[0] == component) for component in COMPONENTS]
+    return Persistent(
+        tuple(books),
+        gradient_bytes=BYTES[r.formats.gradient],
+        present=present(r, offload),
+        gathered=BYTES[r.formats.compute] if gathers(r) or offload.params else None,
+        gradient_share=0.0 if offload.frees_gradients else shares.gradients,
+        sharded_gradients=(r.run.parallel.sharding in ("zero2", "zero3", "hsdp") and replicated(r))
+        or offload.frees_gradients,
+        offloaded=offload.activations,
+    )
+
+
+def context_of(r: Resolved) -> float:
+    """What driver and communication library take outside of the allocator [bytes]."""
+    if not _on_gpu(r):
+        return 0.0
+    several = bool(np.all(np.asarray(r.run.hardware.gpus) > 1))
+    return constant("cuda_context_bytes") + (constant("nccl_bytes") if several else 0.0)
+
+
+def _on_gpu(r: Resolved) -> bool:
+    return r.accelerator is not None and r.accelerator.vendor == "NVIDIA"
+
+
 def memory_of(
     r: Resolved,
     w: Workload,
@@ -65,85 +225,12 @@ def memory_of(
 
     flying: further micro batches whose activations wait for their backward.
     """
-    if offload.params:
-        shares = replace(shares, weights=0.0)
-    fine: dict[str, float] = {}
-
-    def spread(p: Parameter) -> float:
-        return float(r.run.parallel.ep) if p.expert else 1.0
-
-    def put(name: str, size: float) -> None:
-        if size:
-            fine[name] = fine.get(name, 0.0) + size
-
-    for stretch in w.stretches:
-        for p in stretch.parameters:
-            kind = ledger.group_of(stretch, p.adapter)
-            share = 1.0 if p.buffer else min(1.0, shares.weights * spread(p))  # buffers are whole on every rank
-            put(f"weights/{kind}", rounded(p.numel * _stored(r, p) * share) * stretch.count)
-    if r.formats.graph != r.formats.stored and shares.weights == 1.0 and not offload.params:
-        put(
-            "weights/working_copy",
-            sum(
-                rounded(p.numel * BYTES[p.dtype]) * s.count for s in w.stretches for p in s.parameters if not p.adapter
-            ),
-        )
-    put("weights/quantized_copies", cached_weights(w)[0])
-    if not offload.optimizer:
-        for name, size in step.states.items():
-            put(f"optimizer/{name}", size)
-    if r.formats.master and not offload.optimizer:
-        put(
-            "optimizer/master_weights",
-            sum(4.0 * p.numel * n * min(1.0, shares.optimizer * spread(p)) for p, n, _ in trained if not p.adapter),
-        )
-    sharding, accumulation = r.run.parallel.sharding, r.run.batch.accumulation
-    present = accumulation > 1 or (r.stack.fp32_gradients and r.formats.gradient == "fp32")
-    gradients = sum(
-        rounded(p.numel * gradient_bytes_of(r, p) * min(1.0, shares.gradients * spread(p))) * n for p, n, _ in trained
-    )
-    if offload.frees_gradients:
-        present = False
-    if present:
-        put("gradients/accumulated", gradients)
-    if r.stack.low_gradients and r.formats.gradient == "fp32":
-        put("gradients/in_the_weights_type", sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained))
-    whole = sharding == "ddp" or (sharding == "zero1" and r.stack.low_gradients)
-    if whole and r.stack.bucket_copies:
-        put("communication/buckets", sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained))
-    elif sharding in ("zero1", "zero2"):
-        put(
-            "communication/buckets",
-            2 * min(r.stack.bucket_bytes, sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained)),
-        )
-    capability = (r.accelerator.compute_capability if r.accelerator is not None else None) or 0.0
-    on_gpu = r.accelerator is not None and r.accelerator.vendor == "NVIDIA"
-    if on_gpu:
-        put(
-            "workspace/cublas",
-            2 * constant("cublas_workspace_bytes_hopper" if capability >= 9.0 else "cublas_workspace_bytes"),
-        )
-    books = [sum(v for k, v in fine.items() if k.split("/")[0] == component) for component in COMPONENTS]
-    persistent = Persistent(
-        tuple(books),
-        gradient_bytes=BYTES[r.formats.gradient],
-        present=present,
-        gathered=BYTES[r.formats.compute]
-        if (sharding in ("zero3", "hsdp") and replicas(r) > 1) or offload.params
-        else None,
-        gradient_share=0.0 if offload.frees_gradients else shares.gradients,
-        sharded_gradients=(sharding in ("zero2", "zero3", "hsdp") and replicas(r) > 1) or offload.frees_gradients,
-        offloaded=offload.activations,
-    )
-    walk = Walk(w, persistent)
+    fine = books_of(r, Holdings(r, w, trained), step, shares, offload)
+    walk = Walk(w, persistent_of(r, fine, shares, offload))
     moments = walk.run()
     if flying:
         moments = [m._replace(parts=added(m.parts, walk.kept, flying)) for m in moments]
     end = list(walk.live)
     end[OPTIMIZER] += 0.0 if offload.optimizer else step.temporaries
     moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (moments[-1].position + 1)))
-    context = (constant("cuda_context_bytes") if on_gpu else 0.0) + (
-        constant("nccl_bytes") if on_gpu and r.run.hardware.gpus > 1 else 0.0
-    )
-    return moments, Detail(fine, context), walk.offloaded
-
+    return moments, Detail(fine, context_of(r)), walk.offloaded

@@ -23,10 +23,31 @@ def _scaled_rate(r: Resolved) -> float:
 
 def time_of(r: Resolved, classes: Sequence[RankClass], worst: RankClass, length: int) -> StepTime:
     """Time of the step; the optimizer's part is that of the ranks that update most."""
-    p, shares = r.run.parallel, shares_of(r)
+    p, shares, ranks = r.run.parallel, shares_of(r), ranks_of(r, length)
+
+    def gradients(c: RankClass) -> float:
+        return sum(q.numel * gradient_bytes_of(r, q) * n for q, n, _ in c.trained) * shares.optimizer
+
+    clock = clock_of(r)
+    most = max(classes, key=gradients)
+    if p.pp == 1:
+        return step_time(worst.workload, clock, ranks, r.run.batch.accumulation, most.step, gradients(most))
+    stages = [(c.stage.indices, c.workload) for c in classes]
+    timing, _ = pipeline_time(stages, clock, ranks, r.run.batch.accumulation, p.virtual_pp, most.step, gradients(most))
+    return timing
+
+
+def clock_of(r: Resolved) -> Clock:
+    """Times of kernels on the run's device."""
+    return Clock(r.profile, r.stack, _scaled_rate(r))
+
+
+def ranks_of(r: Resolved, length: int) -> Ranks:
+    """How the run's ranks share the work. length: tokens of a sequence."""
+    p = r.run.parallel
     outside = p.tp * p.cp
     groups = {"tp": (p.tp, 1), "cp": (p.cp, p.tp), "ep": (p.ep, 1 if p.sequence_parallel else outside)}
-    ranks = Ranks(
+    return Ranks(
         replicas(r),
         p.sharding or "none",
         r.topology,
@@ -36,17 +57,6 @@ def time_of(r: Resolved, classes: Sequence[RankClass], worst: RankClass, length:
         groups=groups,
         between=_between(r, length),
     )
-
-    def gradients(c: RankClass) -> float:
-        return sum(q.numel * gradient_bytes_of(r, q) * n for q, n, _ in c.trained) * shares.optimizer
-
-    clock = Clock(r.profile, r.stack, _scaled_rate(r))
-    most = max(classes, key=gradients)
-    if p.pp == 1:
-        return step_time(worst.workload, clock, ranks, r.run.batch.accumulation, most.step, gradients(most))
-    stages = [(c.stage.indices, c.workload) for c in classes]
-    timing, _ = pipeline_time(stages, clock, ranks, r.run.batch.accumulation, p.virtual_pp, most.step, gradients(most))
-    return timing
 
 
 def _between(r: Resolved, length: int) -> float:
