@@ -84,7 +84,7 @@ def search(
     start = time.perf_counter()
     space.constraints.check(space.run)
     space = complete(space)
-    evaluator, tally = Evaluator(space), Tally(space)
+    evaluator, tally = Evaluator(space, prune=True), Tally(space)
     staged = [stage for trace in space.traces() for stage in space.stages(trace)]
     done = [0]
 
