@@ -145,7 +145,7 @@ class Walk:
         for tensor in tensors:
             storage = tensor.storage
             self._drop_saved(storage)
-            if id(storage) not in self._storages:
+            if id(storage) not in self._storages or (self.persistent.offloaded and stretch.name == "block"):
                 self.live[_INDEX[storage.category]] -= rounded(storage.bytes) * (stretch.count - 1)
 
     # -- equal blocks ------------------------------------------------------------------------------------------------------------------------------
@@ -165,11 +165,17 @@ class Walk:
         change = [a - b for a, b in zip(self.live, before, strict=True)]
         change[GRADIENTS] -= self._once - once
         if self.persistent.offloaded and stretch.name == "block":
-            self.offloaded += max(0.0, change[ACTIVATIONS]) * (stretch.count - 1)
-            change[ACTIVATIONS] = 0.0
+            stays = self._held_bytes(stretch) if phase == "forward" else 0.0
+            self.offloaded += max(0.0, change[ACTIVATIONS] - stays) * (stretch.count - 1)
+            change[ACTIVATIONS] = stays
         self._shift(start, change, stretch.count)
         for i, c in enumerate(change):
             self.live[i] += c * (stretch.count - 1)
+
+    def _held_bytes(self, stretch: Stretch) -> float:
+        """Activations of a block that variables of the forward hold on the device, saved copies of them elsewhere or not [bytes]."""
+        storages = {id(t.storage): t.storage for t in (*stretch.held, *stretch.local)}
+        return sum(rounded(s.bytes) for key, s in storages.items() if key in self._storages and s.category == "activations")
 
     def _place(self, start: int, count: int) -> None:
         """Say where in the step the moments of a block are."""
