@@ -39,6 +39,8 @@ from planner.workload.optimizers import Step
 
 BATCH, MOST_CELLS = 100_000, 2000
 """Configurations and cells that wait together."""
+NEAR: Final = 1.25
+"""Peaks up to this many times the usable memory are timed in a search, though they do not fit: to say what a little more memory would bring."""
 QUANTILE: Final = NormalDist().inv_cdf(0.95)
 
 
@@ -107,13 +109,15 @@ def _batches(cells: Iterable[Cell]) -> Iterator[list[Cell]]:
 class Evaluator:
     """Evaluates cells of a space.
 
-    prune: leave out what cannot fit, since the states alone exceed the memory · impossible, ruled_out, slow: configurations that cannot be planned,
-    that were left out, and that were estimated one by one.
+    prune: do not time what does not fit: states alone exceed the memory, or the peak is far above it · impossible, ruled_out, slow: configurations
+    that cannot be planned, that were left out so, and that were estimated one by one.
     """
 
     def __init__(self, space: Space, prune: bool = False) -> None:
         self.space, self.prune = space, prune
         self.impossible = self.ruled_out = self.slow = 0
+        self.nearest: tuple[float, Choice, int, int] | None = None
+        """Of what was ruled out the smallest: its memory at least [bytes], choice, accelerators and micro steps."""
         self.problems: dict[str, PlanError] = {}
         self._resolved: dict[object, Resolved | PlanError] = {}
         self._clocks: dict[str, Clock] = {}
@@ -168,20 +172,31 @@ class Evaluator:
         return (yield from self._figures(cell, plain, r, shape, pieces))
 
     def _small_enough(self, cell: Cell, r: Resolved, shape: Shape, pieces: Pieces) -> NDArray[np.bool_]:
-        """Rows whose states alone, without a single activation, leave room in the memory."""
+        """Rows whose states, and what a forward is known to keep for its backward, leave room in the memory."""
         if r.usable_memory is None:
             return np.ones(len(cell.sites), dtype=bool)
         offload, shares = self._offload(cell, r), shares_of(r)
         first = _with_steps(r, np.ones(1, dtype=np.int64))
         spread = spread_of(r, shares)
-        least = np.zeros((len(cell.sites), 1))
+        least = np.zeros(cell.allowed.shape)
         for piece in pieces.memory:
             books = books_of(first, piece.holdings, piece.step(r, shares, spread), shares, offload)
-            least = np.maximum(least, sum(books.values()))
+            kept = piece.kept.get(offload.activations, 0.0)
+            more = (1.0 + piece.flying((cell.choice.virtual_pp, cell.steps.tobytes()), r)) * kept if kept > 0 else 0.0
+            least = np.maximum(least, sum(books.values()) + more)
         margin = self.space.constraints.margin
         high = self._table(cell, r, shape)[2] if margin is None else 1.0
         room = (1.0 - (margin or 0.0)) * (r.usable_memory - context_of(r))
-        return np.asarray(reserved_of(cast(float, least)) * high <= room).ravel()
+        reserved: Any = reserved_of(cast(float, least))
+        found = np.asarray(((reserved * high <= room) & cell.allowed).any(axis=1))
+        self._remember(cell, np.where(cell.allowed & ~found[:, None], reserved, np.inf))
+        return found
+
+    def _remember(self, cell: Cell, reserved: Floats) -> None:
+        """Keep the smallest of what was ruled out."""
+        i, j = np.unravel_index(np.argmin(reserved), reserved.shape)
+        if self.nearest is None or reserved[i, j] < self.nearest[0]:
+            self.nearest = float(reserved[i, j]), cell.choice, cell.sites[int(i)].count, int(cell.steps[int(j)])
 
     # -- what the engine resolves ------------------------------------------------------------------------------------------------------------------
 
@@ -275,6 +290,12 @@ class Evaluator:
         stacked = np.stack([np.broadcast_to(peak, size) for peak in peaks])
         largest = np.argmax(stacked, axis=0)
         allocated = stacked.max(axis=0)
+        reserved = np.asarray(reserved_of(allocated))
+        room = math.inf if r.usable_memory is None else r.usable_memory - context_of(r)
+        if self.prune and reserved[cell.allowed].min() > NEAR * room:
+            self._remember(cell, np.where(cell.allowed, reserved, np.inf))
+            self.ruled_out += cell.size
+            return None
         timing = yield from self._timing(cell, plain, shape, pieces, spread)
         paged = any(step.paged for step in steps)
         if offload.any or paged:
@@ -282,7 +303,6 @@ class Evaluator:
             timing = self._with_transfers(r, pieces, offload, steps, away, largest, stacked - usable, timing, shares.optimizer)
         seconds: Floats = np.broadcast_to(np.asarray(timing.total, dtype=np.float64), size)
         work = np.asarray(sum(v for (_, kind), v in timing.seconds.items() if kind in ("matmul", "attention")))
-        reserved = np.asarray(reserved_of(allocated))
         return self._answers(cell, r, shape, seconds, work / seconds, reserved)
 
     def _peaks(

@@ -251,7 +251,7 @@ def complete(space: Space) -> Space:
     defaults: dict[str, Collection[Any]] = {
         "micro": [n for n in {*_powers(MOST_MICRO), batch.micro} if n <= largest],
         "accumulation": [n for n in {*_powers(MOST_STEPS), batch.accumulation} if n <= largest],
-        "checkpointing": CHECKPOINTING,
+        "checkpointing": [c for c in CHECKPOINTING if c != "selective" or not _nothing_selected(model)],
         "sharding": SHARDINGS,
         "tp": {*_powers(min(most, machine)), p.tp},
         "pp": {*_powers(min(most, model.arch.layers)), p.pp},
@@ -259,7 +259,7 @@ def complete(space: Space) -> Space:
         "ep": {1, p.ep, *(n for n in _powers(most) if experts and not any(count % n for count in experts))},
         "sequence_parallel": (False, True),
         "virtual_pp": {*_powers(MOST_CHUNKS), p.virtual_pp},
-        "offload": OFFLOADS,
+        "offload": [o for o in OFFLOADS if o != "params" or model.stack.name == "deepspeed"],  # elsewhere states go with the weights
     }
     filled: dict[str, Any] = {
         name: getattr(space, name) or tuple(sorted(values) if name in _NUMBERS else values)
@@ -273,6 +273,11 @@ _FREE: Final = (
     "gpus", "counts", "methods", "micro", "accumulation", "checkpointing", "sharding", "tp", "pp", "cp", "ep",
     "sequence_parallel", "virtual_pp", "offload",
 )  # fmt: skip
+
+
+def _nothing_selected(r: Resolved) -> bool:
+    """Whether selective checkpointing is none: it drops what attention keeps, and a fused kernel keeps nothing."""
+    return r.stack.selective == "attention" and r.attention != "eager"
 
 
 def _powers(most: int) -> tuple[int, ...]:
