@@ -1,0 +1,86 @@
+"""Matrix products forward and backward: the shapes of transformer layers from thin adapters to wide heads, by number format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from typing import Any
+
+import torch
+
+from planner.calibrate.benchmarks import Case, benchmark
+from planner.calibrate.hardware import Hardware
+
+_SIZES = (
+    (512, 768, 768), (512, 3072, 768), (512, 768, 3072), (2048, 1024, 1024), (128, 256, 256), (256, 512, 512), (1024, 256, 1024),
+    (512, 8, 768), (512, 768, 8), (4096, 512, 512), (256, 30000, 768), (64, 768, 768), (1024, 128, 128), (2048, 2048, 512),
+    (8, 768, 768), (1024, 1000, 256), (2048, 16, 1024), (2048, 1024, 16), (16, 256, 256), (512, 5000, 512),
+)  # fmt: skip
+_LARGE = ((4096, 4096, 4096), (8192, 8192, 1024), (2048, 14336, 4096), (8192, 1024, 8192), (4096, 32000, 4096), (16384, 4096, 4096))
+LAYOUTS = ("forward", "dgrad", "wgrad")
+
+
+def formats(hardware: Hardware) -> tuple[str, ...]:
+    """Number formats to measure: fp16 training on a processor is emulated and nobody's plan."""
+    return ("fp32", "bf16") if hardware.device.type == "cpu" else ("bf16", "fp16", "fp32")
+
+
+_BATCHED = ((48, 128, 128, 64), (48, 128, 64, 128), (16, 512, 512, 32), (16, 512, 32, 512), (128, 64, 64, 64), (8, 256, 1024, 256))
+
+
+@benchmark("matmul", "Matrix products", 0.4)
+def matmul(hardware: Hardware) -> Iterator[Case]:
+    """y = x wᵀ [m, k] [n, k], and both of its gradients as autograd forms them."""
+    shapes = _SIZES if hardware.synchronous else (*_LARGE, *_SIZES)
+    for m, n, k in shapes:
+        for dtype in formats(hardware):
+            for layout in LAYOUTS:
+                yield Case(
+                    {"m": m, "n": n, "k": k, "batch": 1, "dtype": dtype, "layout": layout},
+                    _product(hardware, m, n, k, dtype, layout),
+                )
+
+
+@benchmark("batched", "Batched matrix products", 0.08)
+def batched(hardware: Hardware) -> Iterator[Case]:
+    """Scores and values of attention written out: many small products in one call."""
+    for batch, m, n, k in _BATCHED:
+        for dtype in formats(hardware):
+            for layout in LAYOUTS:
+                yield Case(
+                    {"m": m, "n": n, "k": k, "batch": batch, "dtype": dtype, "layout": layout},
+                    _batched(hardware, batch, m, n, k, dtype, layout),
+                )
+
+
+def _batched(
+    hardware: Hardware, batch: int, m: int, n: int, k: int, dtype: str, layout: str
+) -> Callable[[], Callable[[], Any]]:
+    def prepare() -> Callable[[], Any]:
+        a = hardware.random(batch, k, m, dtype=dtype).mT if layout == "wgrad" else hardware.random(batch, m, k, dtype=dtype)
+        b = hardware.random(batch, n, k, dtype=dtype).mT if layout == "forward" else hardware.random(batch, k, n, dtype=dtype)
+        return lambda: torch.bmm(a, b)
+
+    return prepare
+
+
+def _product(hardware: Hardware, m: int, n: int, k: int, dtype: str, layout: str) -> Callable[[], Callable[[], Any]]:
+    def prepare() -> Callable[[], Any]:
+        # weights and activations come from memory in training: rotate over more than the cache holds
+        size = (4 if dtype == "fp32" else 2) * (m * k + n * k)
+        copies = max(1, min(16, int(2 * hardware.cache_bytes / size) + 1))
+        if layout == "forward":  # y [m, n] = x [m, k] w.T
+            made = [(hardware.random(m, k, dtype=dtype), hardware.random(n, k, dtype=dtype).t()) for _ in range(copies)]
+        elif layout == "dgrad":  # dx [m, n] = dy [m, k] w
+            made = [(hardware.random(m, k, dtype=dtype), hardware.random(k, n, dtype=dtype)) for _ in range(copies)]
+        else:  # dw [m, n] = dy.T x
+            made = [(hardware.random(k, m, dtype=dtype).t(), hardware.random(k, n, dtype=dtype)) for _ in range(copies)]
+        turn = cycle(made)
+
+        def work() -> torch.Tensor:
+            a, b = next(turn)
+            return torch.mm(a, b)
+
+        return work
+
+    return prepare

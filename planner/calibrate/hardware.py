@@ -1,0 +1,106 @@
+"""The torch device under measurement: what it is, how its clock is read, how its cache is emptied."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from planner.errors import PlanError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_SHORTEST = 2e-4
+"""A processor's clock is read around at least this long [s]; shorter work is repeated inside one reading."""
+
+
+@dataclass
+class Hardware:
+    """One device. cache_bytes: last-level cache that measured work must outgrow [bytes] · units: processors that share one operator."""
+
+    device: torch.device
+    name: str
+    memory_bytes: int | None
+    cache_bytes: float
+    units: int
+    threads: int | None = None
+    _pool: torch.Tensor | None = None
+
+    @property
+    def synchronous(self) -> bool:
+        """Whether an operator runs where it is issued (a processor), rather than on a device that works behind a queue."""
+        return self.device.type == "cpu"
+
+    def synchronize(self) -> None:
+        """Wait until everything that was issued is done."""
+        if not self.synchronous:
+            torch.accelerator.synchronize(self.device)
+
+    def time(self, work: Callable[[], Any], inner: int) -> float:
+        """Seconds of one `work()`, measured around `inner` of them: events on the device where it has them, else the clock [s]."""
+        if self.device.type == "cuda":
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            for _ in range(inner):
+                work()
+            end.record()
+            end.synchronize()
+            return float(start.elapsed_time(end)) / 1e3 / inner
+        self.synchronize()
+        begin = time.perf_counter()
+        for _ in range(inner):
+            work()
+        self.synchronize()
+        return (time.perf_counter() - begin) / inner
+
+    def inner(self, seconds: float) -> int:
+        """How many repetitions one reading of the clock takes."""
+        return max(1, min(1000, int(_SHORTEST / max(seconds, 1e-9))))
+
+    def random(self, *shape: int, dtype: str = "fp32", grad: bool = False) -> torch.Tensor:
+        """Random data, never zeros: zeros draw less power and clock higher. Large tensors repeat a pool of 2²⁰ normal values."""
+        if self._pool is None:
+            self._pool = torch.randn(1 << 20, device=self.device)
+        numel = math.prod(shape)
+        pool = self._pool.to(DTYPES[dtype])
+        made = pool.repeat(-(-numel // pool.numel()))[:numel].clone().view(*shape)
+        return made.requires_grad_(grad)
+
+
+def open_hardware(name: str) -> Hardware:
+    """The device that `name` ("cpu", "cuda:0", "xpu", "mps", …) means here. Raises `PlanError` with what is missing."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise PlanError("device", name, "is no torch device", "Write cpu, cuda:0, xpu or mps.") from None
+    if device.type == "cpu":
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        threads = torch.get_num_threads()
+        return Hardware(device, _processor_name(), pages * size, 2.0 * 2**20 * threads, threads, threads)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            built = torch.version.cuda or torch.version.hip
+            why = "no usable GPU or driver is visible to torch" if built else "this torch was built without CUDA"
+            raise PlanError("device", name, f"cannot be measured: {why}", "Write cpu, or install the driver and a CUDA build.")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise PlanError("device", name, f"is not among the {torch.cuda.device_count()} visible GPUs", "Use a lower number.")
+        p = torch.cuda.get_device_properties(device)
+        return Hardware(device, p.name, p.total_memory, float(p.L2_cache_size), p.multi_processor_count)
+    current = torch.accelerator.current_accelerator()
+    if current is None or current.type != device.type:
+        raise PlanError("device", name, "is not available to this torch", "Write cpu, or install torch for that device.")
+    return Hardware(device, f"{device.type} device", None, 32.0 * 2**20, 1)
+
+
+def _processor_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as handle:
+            found = next((line.split(":", 1)[1].strip() for line in handle if line.startswith("model name")), "")
+    except OSError:  # not Linux
+        found = ""
+    return f"{found or platform.processor() or platform.machine()} ({torch.get_num_threads()} threads)"
