@@ -25,6 +25,7 @@ from planner.device.measured import Correction, Host, Measured, Table
 from planner.device.profile import DeviceProfile
 from planner.device.solver import FloatArray, soft_l1_fit
 from planner.device.stream import StreamCurve
+from planner.workload.graph import BYTES
 
 LEAST_CASES: Final = 4
 """Fewer samples of one kind leave its law at the prior."""
@@ -50,7 +51,7 @@ def fit_profile(hardware: Hardware, samples: Sequence[Sample], conditions: Condi
         operators=tables,
         products=corrections,
         attention=attention_corrections,
-        optimizer=_optimizer(groups["optimizer"]) if hardware.synchronous else None,
+        optimizer=_optimizer(groups["optimizer"]) if hardware.synchronous else {},
     )
     return DeviceProfile(
         **{
@@ -306,12 +307,15 @@ def _dispatch(
     return max(forward, 1e-7), found.get(True)
 
 
-def _optimizer(samples: Sequence[Sample]) -> Host | None:
+def _optimizer(samples: Sequence[Sample]) -> dict[str, Host]:
     """Fixed time of one tensor from the smallest, the rest by the bytes that the planner's AdamW moves."""
-    own = [s for s in samples if s.case["dtype"] == "fp32"]
-    if len(own) < 2:
-        return None
-    each = sorted((_number(s, "numel"), s.seconds / _number(s, "count")) for s in own)
-    fixed = each[0][1]
-    points = {FOREACH_PASSES * 4.0 * numel: max(seconds - fixed, 1e-9) for numel, seconds in each[1:]}
-    return Host(tensor_s=fixed, table=_table(points))
+    found: dict[str, Host] = {}
+    for dtype in sorted({_text(s, "dtype") for s in samples}):
+        own = [s for s in samples if s.case["dtype"] == dtype]
+        each = sorted((_number(s, "numel"), s.seconds / _number(s, "count")) for s in own)
+        if len(each) < 2:
+            continue
+        fixed = each[0][1]
+        points = {FOREACH_PASSES * BYTES[dtype] * numel: max(seconds - fixed, 1e-9) for numel, seconds in each[1:]}
+        found[dtype] = Host(tensor_s=fixed, table=_table(points))
+    return found

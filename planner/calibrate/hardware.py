@@ -7,21 +7,24 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Any, TypeVar
 
 import torch
 
 from planner.errors import PlanError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+T = TypeVar("T")
 _SHORTEST = 2e-4
 """A processor's clock is read around at least this long [s]; shorter work is repeated inside one reading."""
 
 
 @dataclass
 class Hardware:
-    """One device. cache_bytes: last-level cache that measured work must outgrow [bytes] · units: processors that share one operator."""
+    """One device. cache_bytes: cache near the processors [bytes] · flush_bytes: what data must outgrow to be cold [bytes] · units: processors that share one operator."""
 
     device: torch.device
     name: str
@@ -29,7 +32,9 @@ class Hardware:
     cache_bytes: float
     units: int
     threads: int | None = None
-    _pool: torch.Tensor | None = None
+    flush_bytes: float = 128.0 * 2**20
+    _pools: dict[str, torch.Tensor] = field(default_factory=dict)
+    _offset: int = 0
 
     @property
     def synchronous(self) -> bool:
@@ -63,13 +68,28 @@ class Hardware:
         return max(1, min(1000, int(_SHORTEST / max(seconds, 1e-9))))
 
     def random(self, *shape: int, dtype: str = "fp32", grad: bool = False) -> torch.Tensor:
-        """Random data, never zeros: zeros draw less power and clock higher. Large tensors repeat a pool of 2²⁰ normal values."""
-        if self._pool is None:
-            self._pool = torch.randn(1 << 20, device=self.device)
+        """Random data, never zeros: zeros draw less power and clock higher.
+
+        Parts of one pool, each further on than the last, so that data is as cold as in training and costs no time to make.
+        """
         numel = math.prod(shape)
-        pool = self._pool.to(DTYPES[dtype])
-        made = pool.repeat(-(-numel // pool.numel()))[:numel].clone().view(*shape)
-        return made.requires_grad_(grad)
+        if dtype not in self._pools:
+            some = torch.randn(1 << 20, device=self.device).to(DTYPES[dtype])
+            self._pools[dtype] = some.repeat(max(1, int(self.flush_bytes) // 4 >> 20))
+        pool = self._pools[dtype]
+        if numel > pool.numel():
+            made = pool[: 1 << 20].repeat(-(-numel >> 20))[:numel]
+        else:
+            start = self._offset if self._offset + numel <= pool.numel() else 0
+            self._offset = start + -(-numel // 64) * 64
+            made = pool[start : start + numel]
+        return made.view(*shape).detach().requires_grad_(grad)
+
+    def rotated(self, make: Callable[[], T], size: float, most: int = 16) -> Callable[[], T]:
+        """`make()` as often as it takes to outgrow the caches at `size` [bytes] each, handed out in turn."""
+        copies = max(1, min(most, int(self.flush_bytes / size) + 1))
+        turn = cycle([make() for _ in range(copies)])
+        return lambda: next(turn)
 
 
 def open_hardware(name: str) -> Hardware:
@@ -90,7 +110,7 @@ def open_hardware(name: str) -> Hardware:
         if (device.index or 0) >= torch.cuda.device_count():
             raise PlanError("device", name, f"is not among the {torch.cuda.device_count()} visible GPUs", "Use a lower number.")
         p = torch.cuda.get_device_properties(device)
-        return Hardware(device, p.name, p.total_memory, float(p.L2_cache_size), p.multi_processor_count)
+        return Hardware(device, p.name, p.total_memory, float(p.L2_cache_size), p.multi_processor_count, flush_bytes=max(128.0 * 2**20, 3.0 * p.L2_cache_size))
     current = torch.accelerator.current_accelerator()
     if current is None or current.type != device.type:
         raise PlanError("device", name, "is not available to this torch", "Write cpu, or install torch for that device.")

@@ -291,7 +291,7 @@ def collective_seconds(
     kind: one of `KINDS`.
     payload_bytes: the full tensor [bytes], a number or an array: the tensor of an all_reduce, broadcast or send_recv,
         the gathered output of an all_gather, the input of a reduce_scatter, the send buffer of a rank in an all_to_all.
-    group: number of ranks; 1 takes no time.
+    group: number of ranks; 1 takes no time. It and the stride may be arrays as well: one time for each.
     topology: the wiring.
     stride: distance between neighbouring ranks of the group; a data-parallel group beside tensor parallelism of 8 has
         stride 8. Groups side by side in a node are taken to run at the same time and share its network adapters.
@@ -302,6 +302,10 @@ def collective_seconds(
 
     Errors: `PlanError` for an unknown kind, a negative payload, or a group that spans nodes without a network.
     """
+    if isinstance(group, np.ndarray) or isinstance(stride, np.ndarray):
+        each = np.broadcast_arrays(payload_bytes, group, stride)
+        found = [collective_seconds(kind, float(s), int(g), topology, stride=int(d)) for s, g, d in zip(*map(np.ravel, each), strict=True)]
+        return np.array(found).reshape(each[0].shape)
     lines = _lines(kind, group, topology, stride)
     if isinstance(payload_bytes, np.ndarray):
         if payload_bytes.size and float(payload_bytes.min()) < 0:

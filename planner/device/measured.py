@@ -27,10 +27,10 @@ NOISE: Final = 0.05
 
 EQUIVALENT: Final[dict[str, str]] = {
     "adapter_add": "residual", "positions_add": "residual", "embeddings_add": "residual", "add": "residual",
-    "rotary_add": "residual", "adapter_scale": "scale", "output_scale": "scale", "negate": "scale", "half": "scale",
+    "rotary_add": "residual", "adapter_scale": "scale", "output_scale": "scale", "negate": "scale", "half": "scale", "masked_rows": "scale",
     "one_plus": "scale", "rotary_cos": "scale", "rotary_sin": "scale", "center": "residual", "zero_bias": "residual",
     "autocast": "cast", "autocast_weight": "cast", "autocast_fp32": "cast", "adapter_cast": "cast",
-    "norm_upcast": "cast", "norm_downcast": "cast", "rotary_cat": "cat", "repeat_kv": "contiguous", "sigmoid": "tanh",
+    "norm_upcast": "cast", "norm_downcast": "cast", "mask_add": "residual", "bias_add": "residual", "attention_scale": "scale", "rotary_cat": "cat", "repeat_kv": "contiguous", "sigmoid": "tanh",
     "gelu_new": "gelu", "quick_gelu": "gelu", "gelu_tanh": "gelu", "gelu_fast": "gelu", "rms_norm": "layer_norm",
 }  # fmt: skip
 """Operations of the graph that run the same kernel under another name."""
@@ -116,7 +116,7 @@ class Measured(BaseModel):
     attention: dict[str, Correction] = Field(
         default_factory=dict, description="by format/mask/pass; sizes batch × heads, queries, keys, head size"
     )
-    optimizer: Host | None = None
+    optimizer: dict[str, Host] = Field(default_factory=dict, description="AdamW's loop over tensors, by format of the weights")
 
     def operator(self, name: str, dtype: str, backward: bool, moved: float, kind: str) -> float | None:
         """Time of an operation that moves `moved` [bytes], from its own table or that of its kind; None without either [s]."""

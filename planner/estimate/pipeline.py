@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+
+import numpy as np
+
+from planner.estimate.arrays import least, most
 
 Work = tuple[str, int, int]
 """("F" or "B", chunk of the stage, micro batch)."""
@@ -37,8 +41,8 @@ class Timeline:
 def in_flight(stage: int, stages: int, chunks: int, micro: int) -> float:
     """Micro batches whose activations a stage keeps at most, in units of whole stages (1f1b, or interleaved with `chunks` > 1)."""
     if chunks == 1:
-        return min(micro, stages - stage)
-    return min(micro * chunks, _warm_up(stage, stages, chunks, micro) + 1) / chunks
+        return least(micro, stages - stage)
+    return least(micro * chunks, _warm_up(stage, stages, chunks, micro) + 1) / chunks
 
 
 def simulate(
@@ -47,19 +51,26 @@ def simulate(
     """Run the schedule of `micro` micro batches.
 
     forward, backward: seconds of one micro batch in each stage (all its chunks) [s] · chunks: model chunks per stage ·
-    between: seconds that a tensor travels between stages [s].
+    between: seconds that a tensor travels between stages [s]. Seconds may be arrays: many pipelines of one schedule at once.
     """
-    return _simulate(tuple(forward), tuple(backward), micro, chunks, between)
-
-
-@lru_cache(maxsize=256)
-def _simulate(
-    forward: tuple[float, ...], backward: tuple[float, ...], micro: int, chunks: int, between: float
-) -> Timeline:
     stages = len(forward)
     shown = min(micro, EXACT_ROUNDS * stages)
     if chunks > 1:
         shown = max(stages, shown // stages * stages)  # interleaving works in groups of as many micro batches as stages
+    arrays = any(isinstance(seconds, np.ndarray) for seconds in (*forward, *backward, between))
+    play = _play if arrays else _played
+    total, spans = play(tuple(forward), tuple(backward), shown, chunks, between)
+    slowest = reduce(most, [f + b for f, b in zip(forward, backward, strict=True)])
+    steady = (micro - shown) * slowest
+    busy = tuple(micro * (f + b) for f, b in zip(forward, backward, strict=True))
+    return Timeline(total + steady, busy, spans, steady)
+
+
+def _play(
+    forward: tuple[float, ...], backward: tuple[float, ...], shown: int, chunks: int, between: float
+) -> tuple[float, tuple[tuple[int, Work, float, float], ...]]:
+    """End of the last of `shown` micro batches [s], and when each was worked on."""
+    stages = len(forward)
     orders = [_order(stage, stages, chunks, shown) for stage in range(stages)]
     done: dict[tuple[str, int, int], float] = {}
     spans: list[tuple[int, Work, float, float]] = []
@@ -79,7 +90,7 @@ def _simulate(
                 if needed is not None and needed not in done:
                     break
                 ready = 0.0 if needed is None else done[needed] + (between if needed[1] != place else 0.0)
-                start = max(clock[stage], ready)
+                start = most(clock[stage], ready)
                 end = start + (forward if kind == "F" else backward)[stage] / chunks
                 done[kind, place, batch] = clock[stage] = end
                 spans.append((stage, (kind, chunk, batch), start, end))
@@ -88,17 +99,17 @@ def _simulate(
                 moved = True
         if not moved:
             raise RuntimeError(f"the schedule of {stages} stages and {shown} micro batches waits for itself")
-    slowest = max(f + b for f, b in zip(forward, backward, strict=True))
-    steady = (micro - shown) * slowest
-    busy = tuple(micro * (f + b) for f, b in zip(forward, backward, strict=True))
-    return Timeline(max(clock) + steady, busy, tuple(spans), steady)
+    return reduce(most, clock), tuple(spans)
+
+
+_played = lru_cache(maxsize=256)(_play)
 
 
 def _warm_up(stage: int, stages: int, chunks: int, micro: int) -> int:
     """Forwards of one chunk before the first backward (Megatron-LM schedules.py)."""
     if chunks == 1:
-        return min(micro, stages - stage - 1)
-    return min(micro * chunks, (stages - stage - 1) * 2 + (chunks - 1) * stages)
+        return least(micro, stages - stage - 1)
+    return least(micro * chunks, (stages - stage - 1) * 2 + (chunks - 1) * stages)
 
 
 def _order(stage: int, stages: int, chunks: int, micro: int) -> list[Work]:

@@ -29,12 +29,21 @@ def attention(hardware: Hardware) -> Iterator[Case]:
 
 
 def _attention(hardware: Hardware, shape: tuple[int, ...], dtype: str, causal: bool, backward: bool) -> Callable[[], Callable[[], Any]]:
-    def prepare() -> Callable[[], Any]:
-        q, k, v = (hardware.random(*shape, dtype=dtype, grad=backward) for _ in range(3))
-        if not backward:
-            return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    size = 3.0 * (4 if dtype == "fp32" else 2) * shape[0] * shape[1] * shape[2] * shape[3]
+
+    def operands() -> tuple[torch.Tensor, ...]:
+        return tuple(hardware.random(*shape, dtype=dtype, grad=backward) for _ in range(3))
+
+    def differentiated() -> tuple[Any, ...]:
+        q, k, v = operands()
         out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        given = torch.randn_like(out)
-        return lambda: torch.autograd.grad(out, (q, k, v), given, retain_graph=True)
+        return out, (q, k, v), hardware.random(*out.shape, dtype=dtype)
+
+    def prepare() -> Callable[[], Any]:
+        if not backward:
+            turn = hardware.rotated(operands, size)
+            return lambda: F.scaled_dot_product_attention(*turn(), is_causal=causal)
+        backwards = hardware.rotated(differentiated, size, most=6)
+        return lambda: torch.autograd.grad(*backwards(), retain_graph=True)
 
     return prepare

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import cycle
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from planner.calibrate.hardware import Hardware
 _SIZES = (
     (512, 768, 768), (512, 3072, 768), (512, 768, 3072), (2048, 1024, 1024), (128, 256, 256), (256, 512, 512), (1024, 256, 1024),
     (512, 8, 768), (512, 768, 8), (4096, 512, 512), (256, 30000, 768), (64, 768, 768), (1024, 128, 128), (2048, 2048, 512),
-    (8, 768, 768), (1024, 1000, 256), (2048, 16, 1024), (2048, 1024, 16), (16, 256, 256), (512, 5000, 512),
+    (1024, 16384, 512), (8, 768, 768), (1024, 1000, 256), (2048, 16, 1024), (2048, 1024, 16), (16, 256, 256), (512, 5000, 512), (1024, 512, 512), (1024, 1408, 512),
 )  # fmt: skip
 _LARGE = ((4096, 4096, 4096), (8192, 8192, 1024), (2048, 14336, 4096), (8192, 1024, 8192), (4096, 32000, 4096), (16384, 4096, 4096))
 LAYOUTS = ("forward", "dgrad", "wgrad")
@@ -49,38 +48,26 @@ def batched(hardware: Hardware) -> Iterator[Case]:
             for layout in LAYOUTS:
                 yield Case(
                     {"m": m, "n": n, "k": k, "batch": batch, "dtype": dtype, "layout": layout},
-                    _batched(hardware, batch, m, n, k, dtype, layout),
+                    _product(hardware, m, n, k, dtype, layout, batch),
                 )
 
 
-def _batched(
-    hardware: Hardware, batch: int, m: int, n: int, k: int, dtype: str, layout: str
+def _product(
+    hardware: Hardware, m: int, n: int, k: int, dtype: str, layout: str, batch: int = 0
 ) -> Callable[[], Callable[[], Any]]:
+    """y = x wᵀ, dx = dy w and dw = dyᵀ x as products [m, k] [k, n], each with the strides that autograd gives it."""
+    lead = (batch,) if batch else ()
+
+    def operands() -> tuple[torch.Tensor, torch.Tensor]:
+        turned_a, turned_b = layout == "wgrad", layout == "forward"
+        a = hardware.random(*lead, k, m, dtype=dtype).mT if turned_a else hardware.random(*lead, m, k, dtype=dtype)
+        b = hardware.random(*lead, n, k, dtype=dtype).mT if turned_b else hardware.random(*lead, k, n, dtype=dtype)
+        return a, b
+
     def prepare() -> Callable[[], Any]:
-        a = hardware.random(batch, k, m, dtype=dtype).mT if layout == "wgrad" else hardware.random(batch, m, k, dtype=dtype)
-        b = hardware.random(batch, n, k, dtype=dtype).mT if layout == "forward" else hardware.random(batch, k, n, dtype=dtype)
-        return lambda: torch.bmm(a, b)
-
-    return prepare
-
-
-def _product(hardware: Hardware, m: int, n: int, k: int, dtype: str, layout: str) -> Callable[[], Callable[[], Any]]:
-    def prepare() -> Callable[[], Any]:
-        # weights and activations come from memory in training: rotate over more than the cache holds
-        size = (4 if dtype == "fp32" else 2) * (m * k + n * k)
-        copies = max(1, min(16, int(2 * hardware.cache_bytes / size) + 1))
-        if layout == "forward":  # y [m, n] = x [m, k] w.T
-            made = [(hardware.random(m, k, dtype=dtype), hardware.random(n, k, dtype=dtype).t()) for _ in range(copies)]
-        elif layout == "dgrad":  # dx [m, n] = dy [m, k] w
-            made = [(hardware.random(m, k, dtype=dtype), hardware.random(k, n, dtype=dtype)) for _ in range(copies)]
-        else:  # dw [m, n] = dy.T x
-            made = [(hardware.random(k, m, dtype=dtype).t(), hardware.random(k, n, dtype=dtype)) for _ in range(copies)]
-        turn = cycle(made)
-
-        def work() -> torch.Tensor:
-            a, b = next(turn)
-            return torch.mm(a, b)
-
-        return work
+        size = (4 if dtype == "fp32" else 2) * (m * k + n * k) * max(1, batch)
+        pair = hardware.rotated(operands, size)
+        multiply = torch.bmm if batch else torch.mm
+        return lambda: multiply(*pair())
 
     return prepare

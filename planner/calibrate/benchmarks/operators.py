@@ -14,11 +14,14 @@ import torch.nn.functional as F
 
 from planner.calibrate.benchmarks import Case, benchmark
 from planner.calibrate.benchmarks.matmul import formats
-from planner.calibrate.hardware import Hardware
+from planner.calibrate.hardware import NAMES, Hardware
 from planner.workload.graph import Graph, Kernel, Operation, Parameter, Tensor
 
-ROWS = (16, 256, 2048, 16384, 131072)
 WIDTH = 256
+SHAPES = ((2048, WIDTH), (131072, WIDTH), (16, WIDTH), (16384, WIDTH), (256, WIDTH))
+"""Rows and features: from what a cache holds to what memory must give."""
+LOGITS = ((512, 2048), (1024, 16384), (8, 512), (1024, 8192), (2048, 32768))
+"""Tokens and words of the losses, whose rows are long."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,18 @@ class Operator:
 
     write: Callable[[Graph, Tensor, Tensor], Tensor]
     run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    shapes: tuple[tuple[int, int], ...] = SHAPES
 
 
 def _weight(g: Graph, like: Tensor) -> Tensor:
     return g.parameter(Parameter("weight", (WIDTH,), like.dtype, True))
+
+
+def _nll_loss(g: Graph, x: Tensor) -> Tensor:
+    loss = g.new((1,), "fp32", True)
+    forward = (Kernel("elementwise", 8 * x.shape[0]),)
+    g.add_operation("nll_loss", "loss", (x,), (loss,), (), forward, (Kernel("elementwise", x.bytes),))
+    return loss
 
 
 def _rows(g: Graph, like: Tensor) -> Tensor:
@@ -62,7 +73,12 @@ OPERATORS: dict[str, Operator] = {
     ),
     "dropout": Operator(lambda g, x, y: g.dropout(x, 0.1), lambda x, y: F.dropout(x, 0.1)),
     "softmax": Operator(lambda g, x, y: g.softmax(x), lambda x, y: x.softmax(-1)),
-    "log_softmax": Operator(lambda g, x, y: g.softmax(x, name="log_softmax"), lambda x, y: x.log_softmax(-1)),
+    "log_softmax": Operator(lambda g, x, y: g.softmax(x, name="log_softmax"), lambda x, y: x.log_softmax(-1), LOGITS),
+    "nll_loss": Operator(
+        lambda g, x, y: _nll_loss(g, x),
+        lambda x, y: F.nll_loss(x, torch.arange(len(x), device=x.device) % x.shape[1]),
+        LOGITS,
+    ),
     "layer_norm": Operator(
         lambda g, x, y: g.layer_norm(x, _weight(g, x), _weight(g, x)),
         lambda x, y: F.layer_norm(x, (WIDTH,), y[0], y[1]),
@@ -77,36 +93,50 @@ OPERATORS: dict[str, Operator] = {
 }  # fmt: skip
 
 
-def written(name: str, rows: int, dtype: str) -> Operation:
-    """The operation as the graph counts it, on [rows, WIDTH]."""
-    g = Graph()
-    x, y = (g.new((rows, WIDTH), dtype, True) for _ in range(2))
+def written(name: str, shape: tuple[int, int], dtype: str, processor: bool = False) -> Operation:
+    """The operation as the graph counts it, on [rows, features]."""
+    g = Graph(processor=processor)
+    x, y = (g.new(shape, dtype, True) for _ in range(2))
     OPERATORS[name].write(g, x, y)
     return next(o for o in reversed(g.operations) if o.forward or o.backward)
 
 
-@benchmark("operators", "Memory-bound operators", 0.3)
+@benchmark("operators", "Memory-bound operators", 0.35)
 def operators(hardware: Hardware) -> Iterator[Case]:
     """Forward, and backward alone, of every operator at every size."""
-    for rows in (2048, 16, 16384, 256, 131072):
+    for position in range(len(SHAPES)):
         for name, operator in OPERATORS.items():
+            shape = operator.shapes[position]
             for dtype in formats(hardware)[:2]:
-                operation = written(name, rows, dtype)
+                operation = written(name, shape, dtype, hardware.synchronous)
                 for backward in (False, True):
                     moved = sum(kernel.moved for kernel in (operation.backward if backward else operation.forward))
                     if moved:
                         told: dict[str, float | str] = {"operator": name, "dtype": dtype, "moved": moved, "backward": float(backward)}
-                        yield Case(told, _run(hardware, operator, rows, dtype, backward))
+                        yield Case(told, _run(hardware, operator, shape, dtype, backward))
 
 
-def _run(hardware: Hardware, operator: Operator, rows: int, dtype: str, backward: bool) -> Callable[[], Callable[[], Any]]:
-    def prepare() -> Callable[[], Any]:
-        x, y = (hardware.random(rows, WIDTH, dtype=dtype, grad=True) for _ in range(2))
-        if not backward:
-            return lambda: operator.run(x, y)
+def _run(
+    hardware: Hardware, operator: Operator, shape: tuple[int, int], dtype: str, backward: bool
+) -> Callable[[], Callable[[], Any]]:
+    size = 2.0 * (4 if dtype == "fp32" else 2) * shape[0] * shape[1]
+
+    def operands() -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = (hardware.random(*shape, dtype=dtype, grad=True) for _ in range(2))
+        return x, y
+
+    def differentiated() -> tuple[Any, ...]:
+        x, y = operands()
         out = operator.run(x, y)
-        given = torch.randn_like(out)
+        given = hardware.random(*out.shape, dtype=NAMES[out.dtype]) if out.dim() else torch.ones_like(out)
         asked = tuple(t for t in (x, y) if torch.autograd.grad(out, t, given, retain_graph=True, allow_unused=True)[0] is not None)
-        return lambda: torch.autograd.grad(out, asked, given, retain_graph=True)
+        return out, asked, given
+
+    def prepare() -> Callable[[], Any]:
+        if not backward:
+            pair = hardware.rotated(operands, size)
+            return lambda: operator.run(*pair())
+        turn = hardware.rotated(differentiated, size, most=6)
+        return lambda: torch.autograd.grad(*turn(), retain_graph=True)
 
     return prepare
