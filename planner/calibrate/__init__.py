@@ -4,7 +4,8 @@ Needs torch beside the planner's own requirements, and nvidia-ml-py for clocks a
 import torch, so a plan can be made where it is not installed.
 """
 
-from planner.calibrate.result import Calibration, Conditions, Sample
+from planner.calibrate.result import Calibration, Sample
 from planner.calibrate.runner import BUDGETS, calibrate
+from planner.device.conditions import Conditions
 
 __all__ = ["BUDGETS", "Calibration", "Conditions", "Sample", "calibrate"]

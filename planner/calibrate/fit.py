@@ -11,7 +11,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from planner.calibrate.prior import prior_profile
 from planner.calibrate.result import Sample
 from planner.device.attention import Attention, AttentionCurve
 from planner.device.conditions import Conditions
-from planner.device.gemm import Gemm, GemmCurve
+from planner.device.gemm import Gemm, GemmCurve, Layout
 from planner.device.measured import Correction, Host, Measured, Table
 from planner.device.profile import DeviceProfile
 from planner.device.solver import FloatArray, soft_l1_fit
@@ -87,7 +87,8 @@ def _number(sample: Sample, name: str) -> float:
 def _products(
     prior: DeviceProfile, samples: Sequence[Sample], errors: dict[str, dict[str, float]]
 ) -> tuple[dict[str, GemmCurve], dict[str, Correction]]:
-    curves, corrections = dict(prior.gemm), {}
+    curves: dict[str, GemmCurve] = dict(prior.gemm)
+    corrections: dict[str, Correction] = {}
     for dtype in sorted({_text(s, "dtype") for s in samples} & set(prior.gemm)):
         own = [s for s in samples if s.case["dtype"] == dtype]
         if len(own) < LEAST_CASES:
@@ -110,8 +111,8 @@ def _law(prior: DeviceProfile, dtype: str, curve: GemmCurve) -> Any:
     bound = Gemm(curve, prior.peak_flops[dtype], prior.memory_bandwidth, prior.sm_count, prior.l2_bytes)
 
     def seconds(s: Sample) -> float:
-        shape = (_number(s, name) for name in ("m", "n", "k", "batch"))
-        return float(bound.seconds(*shape, layout=_text(s, "layout")))  # type: ignore[arg-type,misc]
+        m, n, k, batch = (_number(s, name) for name in ("m", "n", "k", "batch"))
+        return float(bound.seconds(m, n, k, batch, layout=cast(Layout, s.case["layout"])))
 
     return seconds
 
@@ -149,7 +150,8 @@ def _gemm(prior: DeviceProfile, dtype: str, samples: Sequence[Sample]) -> GemmCu
 def _attention(
     prior: DeviceProfile, gemm: dict[str, GemmCurve], samples: Sequence[Sample], errors: dict[str, dict[str, float]]
 ) -> tuple[dict[str, AttentionCurve], dict[str, Correction]]:
-    curves, corrections = dict(prior.attention), {}
+    curves: dict[str, AttentionCurve] = dict(prior.attention)
+    corrections: dict[str, Correction] = {}
     name = prior.attention_kernel
     main = next((d for d in ("bf16", "fp16", "fp32") if any(s.case["dtype"] == d for s in samples)), None)
     if main is None:

@@ -24,7 +24,11 @@ _SHORTEST = 2e-4
 
 @dataclass
 class Hardware:
-    """One device. cache_bytes: cache near the processors [bytes] · flush_bytes: what data must outgrow to be cold [bytes] · units: processors that share one operator."""
+    """One device.
+
+    cache_bytes: cache near the processors [bytes] · flush_bytes: what data must outgrow to be cold [bytes] ·
+    units: processors that share one operator.
+    """
 
     device: torch.device
     name: str
@@ -49,7 +53,8 @@ class Hardware:
     def time(self, work: Callable[[], Any], inner: int) -> float:
         """Seconds of one `work()`, measured around `inner` of them: events on the device where it has them, else the clock [s]."""
         if self.device.type == "cuda":
-            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            event: Any = torch.cuda.Event
+            start, end = event(enable_timing=True), event(enable_timing=True)
             start.record()
             for _ in range(inner):
                 work()
@@ -90,6 +95,12 @@ class Hardware:
         copies = max(1, min(most, int(self.flush_bytes / size) + 1))
         turn = cycle([make() for _ in range(copies)])
         return lambda: next(turn)
+
+
+def default_device() -> str:
+    """The accelerator of this machine, or its processor."""
+    found = torch.accelerator.current_accelerator()
+    return "cpu" if found is None else f"{found.type}:0"
 
 
 def open_hardware(name: str) -> Hardware:

@@ -24,6 +24,8 @@ BUDGETS: Final = {"quick": 30.0, "standard": 120.0, "full": 600.0}
 LEAST_BUDGET: Final = 5.0
 _LONGEST_CASE: Final = 3.0
 """No case takes longer than this [s]: repeating on shrinks an interval that other cases need more."""
+_FEW: Final = 20
+"""A benchmark of fewer cases has them all early."""
 _UNSTEADY: Final = 0.2
 """Interquartile range over the median of the typical case at which the machine counts as busy."""
 
@@ -132,7 +134,7 @@ def _queue(
     for number, benchmark in enumerate(registered):
         cases = list(benchmark.cases(hardware))
         for i, case in enumerate(cases):
-            listed.append(((i + 0.5) / len(cases), number, benchmark, case, benchmark.share / len(cases)))
+            listed.append((i / max(len(cases), _FEW), number, benchmark, case, benchmark.share / len(cases)))
     listed.sort(key=lambda item: item[:2])
     queue += [(b.name, b.label, case, share) for _, _, b, case, share in listed]
     fresh, seen = [], set(done)

@@ -6,6 +6,7 @@ is a warning from a closed list, and measuring goes on.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ WARNINGS: Final[dict[str, str]] = {
     "not_supported": "This GPU does not report every figure (common on consumer cards and on MIG slices). What it reports is used.",
     "mig": "This is a slice of a partitioned GPU (MIG): the profile holds for slices of this size only.",
     "other_processes": "Other processes use this GPU. Stop them and calibrate again: they take time and memory from it.",
-    "throttled": "The clock was held down by power or heat during part of the measurement. Those samples were left out; improve the cooling or raise the power limit.",
-    "always_throttled": "The clock was held down nearly all the time, so throttled samples had to be used. The profile describes the throttled state.",
+    "throttled": "The clock was held down by power or heat during part of the measurement. Those samples were left out; improve the "
+    "cooling or raise the power limit.",
+    "always_throttled": "The clock was held down nearly all the time, so throttled samples had to be used. The profile describes that state.",
     "lost": "The GPU stopped answering. Look at the driver's log (dmesg), reset the GPU or the machine, and calibrate again: finished samples are kept.",
     "busy_processor": "Other work keeps this machine's processor busy. Stop it and calibrate again: times vary more than 20 %.",
     "out_of_memory": "Some cases did not fit into the free memory and were left out.",
@@ -137,7 +139,7 @@ def open_telemetry(kind: str, uuid: str | None = None, index: int = 0, library: 
     found = Telemetry()
     if library is None:
         try:
-            import pynvml as library
+            library = importlib.import_module("pynvml")
         except ImportError:
             found.warn("no_telemetry")
             return found

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from planner.cli.inputs import add_json
 from planner.cli.output import bold, emit_json, table
 from planner.errors import PlanError
+
+if TYPE_CHECKING:
+    from planner.calibrate.benchmarks import Case
 
 NAME = "calibrate"
 HELP = "measure a device with microbenchmarks and write its profile"
@@ -30,17 +35,14 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Measure, write, and say how good the fit is."""
-    try:
-        import torch
-    except ImportError:
-        raise PlanError(
-            "device", options.device or "", "cannot be measured without torch", "Install torch (pip install torch)."
-        ) from None
+    if find_spec("torch") is None:
+        raise PlanError("device", options.device or "", "cannot be measured without torch", "Install torch (pip install torch).")
     from planner.calibrate import calibrate
+    from planner.calibrate.hardware import default_device
     from planner.calibrate.partial import Partial
     from planner.calibrate.telemetry import remedy
 
-    device = options.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+    device = options.device or default_device()
     out = Path(options.out)
     if not out.parent.is_dir():
         raise PlanError("out", options.out, "is in a folder that does not exist", "Name a file in a folder that exists.")
@@ -77,7 +79,7 @@ def execute(options: argparse.Namespace) -> None:
     print(f"\nProfile: {profile} (raw samples: {samples}). Use it: planner estimate RUN --profile {profile}")
 
 
-def _first(run: str | None, device: str) -> list[tuple[str, object]]:
+def _first(run: str | None, device: str) -> list[tuple[str, Case]]:
     if run is None:
         return []
     from planner.calibrate.focus import cases_of

@@ -30,7 +30,9 @@ EQUIVALENT: Final[dict[str, str]] = {
     "rotary_add": "residual", "adapter_scale": "scale", "output_scale": "scale", "negate": "scale", "half": "scale", "masked_rows": "scale",
     "one_plus": "scale", "rotary_cos": "scale", "rotary_sin": "scale", "center": "residual", "zero_bias": "residual",
     "autocast": "cast", "autocast_weight": "cast", "autocast_fp32": "cast", "adapter_cast": "cast",
-    "norm_upcast": "cast", "norm_downcast": "cast", "mask_add": "residual", "bias_add": "residual", "attention_scale": "scale", "rotary_cat": "cat", "repeat_kv": "contiguous", "sigmoid": "tanh",
+    "norm_upcast": "cast", "norm_downcast": "cast", "mask_add": "residual",
+    "bias_add": "residual", "attention_scale": "scale", "rotary_cat": "cat", "repeat_kv": "contiguous",
+    "sigmoid": "tanh",
     "gelu_new": "gelu", "quick_gelu": "gelu", "gelu_tanh": "gelu", "gelu_fast": "gelu", "rms_norm": "layer_norm",
 }  # fmt: skip
 """Operations of the graph that run the same kernel under another name."""
@@ -52,7 +54,7 @@ class Table(BaseModel):
             return self.seconds[-1] * moved / self.moved[-1]
         i = bisect.bisect_right(self.moved, moved)
         share = math.log(moved / self.moved[i - 1]) / math.log(self.moved[i] / self.moved[i - 1])
-        return self.seconds[i - 1] * (self.seconds[i] / self.seconds[i - 1]) ** share
+        return float(self.seconds[i - 1] * (self.seconds[i] / self.seconds[i - 1]) ** share)
 
 
 class Correction(BaseModel):
@@ -79,6 +81,12 @@ class Correction(BaseModel):
         x = np.log2(np.maximum(np.stack([axis.ravel() for axis in grid], axis=-1), 1e-9))
         found = np.exp(_kernel(x, self._points) @ self._weights)
         return float(found[0]) if grid[0].ndim == 0 else found.reshape(grid[0].shape)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Correction) and (self.sizes, self.residuals) == (other.sizes, other.residuals)
+
+    def __hash__(self) -> int:
+        return hash((self.sizes, self.residuals))
 
     def left_out(self) -> list[float]:
         """|ln(measured / predicted)| of each case, predicted from all others (Rasmussen & Williams, eq. 5.12)."""

@@ -183,8 +183,8 @@ class DeviceProfile(BaseModel):
         seconds = bound.seconds(batch, heads, kv_heads, q_len, kv_len, head_dim, causal, backward, window)
         if self.measured is not None:
             name = f"{dtype}/{'causal' if causal else 'full'}/{'backward' if backward else 'forward'}"
-            if (known := self.measured.attention.get(name)) is not None:
-                seconds *= known.factor(batch * heads, q_len, kv_len, head_dim)
+            if (missed := self.measured.attention.get(name)) is not None:
+                seconds *= missed.factor(batch * heads, q_len, kv_len, head_dim)
         return seconds
 
     def stream_seconds(self, bytes_moved: Any, kind: str = "elementwise") -> Any:

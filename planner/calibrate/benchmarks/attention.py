@@ -23,9 +23,14 @@ def attention(hardware: Hardware) -> Iterator[Case]:
         for dtype in formats(hardware)[:2]:
             for causal in (True, False):
                 for backward in (False, True):
-                    names = dict(zip(("batch", "heads", "length", "head_dim"), shape, strict=True))
-                    told: dict[str, float | str] = {**names, "dtype": dtype, "causal": float(causal), "backward": float(backward)}
-                    yield Case(told, _attention(hardware, shape, dtype, causal, backward))
+                    yield attention_case(hardware, shape, dtype, causal, backward)
+
+
+def attention_case(hardware: Hardware, shape: tuple[int, ...], dtype: str, causal: bool, backward: bool) -> Case:
+    """One geometry: batch, heads, length, head size."""
+    names = dict(zip(("batch", "heads", "length", "head_dim"), shape, strict=True))
+    told: dict[str, float | str] = {**names, "dtype": dtype, "causal": float(causal), "backward": float(backward)}
+    return Case(told, _attention(hardware, shape, dtype, causal, backward))
 
 
 def _attention(hardware: Hardware, shape: tuple[int, ...], dtype: str, causal: bool, backward: bool) -> Callable[[], Callable[[], Any]]:
@@ -42,8 +47,18 @@ def _attention(hardware: Hardware, shape: tuple[int, ...], dtype: str, causal: b
     def prepare() -> Callable[[], Any]:
         if not backward:
             turn = hardware.rotated(operands, size)
-            return lambda: F.scaled_dot_product_attention(*turn(), is_causal=causal)
+
+            def forward() -> torch.Tensor:
+                q, k, v = turn()
+                return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+            return forward
         backwards = hardware.rotated(differentiated, size, most=6)
-        return lambda: torch.autograd.grad(*backwards(), retain_graph=True)
+
+        def work() -> Any:
+            out, asked, given = backwards()
+            return torch.autograd.grad(out, asked, given, retain_graph=True)
+
+        return work
 
     return prepare

@@ -13,7 +13,8 @@ from planner.calibrate.hardware import Hardware
 _SIZES = (
     (512, 768, 768), (512, 3072, 768), (512, 768, 3072), (2048, 1024, 1024), (128, 256, 256), (256, 512, 512), (1024, 256, 1024),
     (512, 8, 768), (512, 768, 8), (4096, 512, 512), (256, 30000, 768), (64, 768, 768), (1024, 128, 128), (2048, 2048, 512),
-    (1024, 16384, 512), (8, 768, 768), (1024, 1000, 256), (2048, 16, 1024), (2048, 1024, 16), (16, 256, 256), (512, 5000, 512), (1024, 512, 512), (1024, 1408, 512),
+    (1024, 16384, 512),
+    (8, 768, 768), (1024, 1000, 256), (2048, 16, 1024), (2048, 1024, 16), (16, 256, 256), (512, 5000, 512), (1024, 512, 512), (1024, 1408, 512),
 )  # fmt: skip
 _LARGE = ((4096, 4096, 4096), (8192, 8192, 1024), (2048, 14336, 4096), (8192, 1024, 8192), (4096, 32000, 4096), (16384, 4096, 4096))
 LAYOUTS = ("forward", "dgrad", "wgrad")
@@ -34,10 +35,7 @@ def matmul(hardware: Hardware) -> Iterator[Case]:
     for m, n, k in shapes:
         for dtype in formats(hardware):
             for layout in LAYOUTS:
-                yield Case(
-                    {"m": m, "n": n, "k": k, "batch": 1, "dtype": dtype, "layout": layout},
-                    _product(hardware, m, n, k, dtype, layout),
-                )
+                yield product_case(hardware, m, n, k, dtype, layout)
 
 
 @benchmark("batched", "Batched matrix products", 0.08)
@@ -46,10 +44,13 @@ def batched(hardware: Hardware) -> Iterator[Case]:
     for batch, m, n, k in _BATCHED:
         for dtype in formats(hardware):
             for layout in LAYOUTS:
-                yield Case(
-                    {"m": m, "n": n, "k": k, "batch": batch, "dtype": dtype, "layout": layout},
-                    _product(hardware, m, n, k, dtype, layout, batch),
-                )
+                yield product_case(hardware, m, n, k, dtype, layout, batch)
+
+
+def product_case(hardware: Hardware, m: int, n: int, k: int, dtype: str, layout: str, batch: int = 1) -> Case:
+    """`batch` products [m, k] [k, n] in one call, with the strides of that layout."""
+    told: dict[str, float | str] = {"m": m, "n": n, "k": k, "batch": batch, "dtype": dtype, "layout": layout}
+    return Case(told, _product(hardware, m, n, k, dtype, layout, batch if batch > 1 else 0))
 
 
 def _product(

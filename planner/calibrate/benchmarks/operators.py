@@ -137,6 +137,11 @@ def _run(
             pair = hardware.rotated(operands, size)
             return lambda: operator.run(*pair())
         turn = hardware.rotated(differentiated, size, most=6)
-        return lambda: torch.autograd.grad(*turn(), retain_graph=True)
+
+        def work() -> Any:
+            out, asked, given = turn()
+            return torch.autograd.grad(out, asked, given, retain_graph=True)
+
+        return work
 
     return prepare
