@@ -32,8 +32,18 @@ LEAST_CASES: Final = 4
 _SCALE: Final = 0.15
 
 
-def fit_profile(hardware: Hardware, samples: Sequence[Sample], conditions: Conditions) -> DeviceProfile:
-    """The profile that the samples and the prior of this device give; basis "calibrated"."""
+def fit_profile(
+    hardware: Hardware,
+    samples: Sequence[Sample],
+    conditions: Conditions,
+    *,
+    context_bytes: float | None = None,
+    collectives: dict[str, Correction] | None = None,
+) -> DeviceProfile:
+    """The profile that the samples and the prior of this device give; basis "calibrated".
+
+    context_bytes: memory that the driver took outside of the allocator [bytes] · collectives: see `planner.calibrate.distributed`.
+    """
     prior = prior_profile(hardware, samples)
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -44,11 +54,14 @@ def fit_profile(hardware: Hardware, samples: Sequence[Sample], conditions: Condi
     attention, attention_corrections = _attention(prior, gemm, groups["attention"], errors)
     tables = _tables(groups["operators"])
     dispatch, backward_dispatch = _dispatch(prior, hardware, groups, tables)
-    stream = _stream(prior, tables)
+    stream = _stream(prior, tables, groups["memory"])
     measured = Measured(
         synchronous=hardware.synchronous,
         backward_dispatch_seconds=backward_dispatch,
-        operators=tables,
+        operators=tables | _dequantize(groups["dequantize"]),
+        host_link=_host_link(groups["transfers"]),
+        context_bytes=context_bytes,
+        collectives=collectives or {},
         products=corrections,
         attention=attention_corrections,
         optimizer=_optimizer(groups["optimizer"]) if hardware.synchronous else {},
@@ -69,6 +82,7 @@ def fit_profile(hardware: Hardware, samples: Sequence[Sample], conditions: Condi
             "memory_bytes": hardware.memory_bytes,
             "measured": measured,
             "conditions": conditions,
+            "notes": (*prior.notes, *_gain(groups["compiled"])),
         }
     )
 
@@ -268,7 +282,28 @@ def _table(times: dict[float, float]) -> Table:
     return Table(moved=tuple(ordered), seconds=tuple(times[moved] for moved in ordered))
 
 
-def _stream(prior: DeviceProfile, tables: dict[str, Table]) -> StreamCurve:
+def _dequantize(samples: Sequence[Sample]) -> dict[str, Table]:
+    """Times of nf4, which the graph's kernels of that kind read by the bytes they move."""
+    times = {_number(s, "moved"): s.seconds for s in samples if s.case["format"] == "nf4"}
+    return {f"dequantize/{dtype}/{run}": _table(times) for dtype in ("bf16", "fp16", "nf4") for run in ("forward", "backward") if times}
+
+
+def _host_link(samples: Sequence[Sample]) -> float | None:
+    """Rate of the largest pinned copies, the slower of both directions [B/s]."""
+    pinned = [s for s in samples if s.case["pinned"] and not s.case["beside"]]
+    rates: dict[str, float] = {}
+    for s in pinned:
+        direction = _text(s, "direction")
+        rates[direction] = max(rates.get(direction, 0.0), _number(s, "bytes") / s.seconds)
+    return min(rates.values()) if len(rates) == 2 else None
+
+
+def _gain(samples: Sequence[Sample]) -> tuple[str, ...]:
+    times = {float(s.case["compiled"]): s.seconds for s in samples}
+    return (f"torch.compile runs a block of memory-bound operators {times[0.0] / times[1.0]:.2f} times as fast",) if len(times) == 2 else ()
+
+
+def _stream(prior: DeviceProfile, tables: dict[str, Table], copies: Sequence[Sample]) -> StreamCurve:
     """Fractions of the bandwidth at the largest size, and the least time of a kernel."""
     curve, fractions = prior.stream, dict(prior.stream.fractions)
     for kind in KINDS:
@@ -281,6 +316,8 @@ def _stream(prior: DeviceProfile, tables: dict[str, Table]) -> StreamCurve:
             for name in same:
                 if name in fractions:
                     fractions[name] *= ratio
+    if copies:
+        fractions["copy"] = max(_number(s, "moved") / s.seconds for s in copies) / prior.memory_bandwidth
     smallest = [t.seconds[0] for key, t in tables.items() if key.startswith("elementwise/")]
     launch = min([curve.launch_s, *smallest]) if smallest else curve.launch_s
     return curve.model_copy(update={"fractions": fractions, "launch_s": launch})

@@ -5,18 +5,22 @@ from __future__ import annotations
 import datetime
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import torch
 
 from planner.calibrate.benchmarks import Benchmark, Case, benchmarks
+from planner.calibrate.distributed import corrections
 from planner.calibrate.fit import fit_profile
 from planner.calibrate.hardware import Hardware, open_hardware
 from planner.calibrate.result import Calibration, Sample
 from planner.calibrate.telemetry import Telemetry, open_telemetry
 from planner.calibrate.timing import measure
+from planner.catalog import default_network, identify
+from planner.device.collectives import Topology
 from planner.device.conditions import Conditions
+from planner.device.measured import Correction
 from planner.errors import PlanError
 
 BUDGETS: Final = {"quick": 30.0, "standard": 120.0, "full": 600.0}
@@ -54,6 +58,7 @@ def calibrate(
     *,
     first: Iterable[tuple[str, Case]] = (),
     finished: Iterable[Sample] = (),
+    collectives: Sequence[Sample] = (),
     progress: Progress | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     keep: Callable[[Sample], None] | None = None,
@@ -66,6 +71,7 @@ def calibrate(
     budget: time to spend, a name of `BUDGETS` or seconds [s].
     first: cases that matter most to the run at hand, with the names of their benchmarks; measured before any other.
     finished: samples of an earlier, interrupted measurement of the same device; their cases are not repeated.
+    collectives: samples between several of these devices, from `planner.calibrate.distributed`.
     progress, cancelled, keep: told how far it is; asked between cases whether to stop; handed every sample as soon as it exists.
 
     Errors: PlanError for a device that is not there, a budget that is no time, or a measurement without a single sample.
@@ -94,6 +100,7 @@ def calibrate(
                 if keep is not None:
                     keep(sample)
     finally:
+        outside = _outside(hardware, telemetry)
         now = telemetry.read()
         identity = telemetry.identity()
         telemetry.close()
@@ -117,7 +124,29 @@ def calibrate(
         seconds=round(time.monotonic() - begin, 1),
         warnings=tuple(telemetry.warnings),
     )
-    return Calibration(profile=fit_profile(hardware, samples, conditions), conditions=conditions, samples=tuple(samples))
+    profile = fit_profile(hardware, samples, conditions, context_bytes=outside, collectives=_wired(hardware, collectives))
+    return Calibration(profile=profile, conditions=conditions, samples=(*samples, *collectives))
+
+
+def _wired(hardware: Hardware, collectives: Sequence[Sample]) -> dict[str, Correction]:
+    """How far the law of this device's usual wiring is off; nothing without samples or for a device without a known network."""
+    part = identify(hardware.name, hardware.memory_bytes, hardware.units) if hardware.device.type == "cuda" else None
+    if part is None or not collectives:
+        return {}
+    network = default_network(part)
+    group, nodes = (max(int(float(s.case[name])) for s in collectives) for name in ("group", "nodes"))
+    topology = Topology(group // nodes, network.intra_bandwidth or 1.0, network.intra_kind, network.inter_bandwidth)
+    return corrections(collectives, topology)
+
+
+def _outside(hardware: Hardware, telemetry: Telemetry) -> float | None:
+    """What the driver holds for this process beside torch's allocator [bytes]; None where others use the device or it does not say."""
+    if hardware.device.type != "cuda":
+        return None
+    seen = telemetry.read()
+    if seen.memory_used_bytes is None or seen.others or seen.others is None:
+        return None
+    return max(0.0, float(seen.memory_used_bytes) - float(torch.cuda.memory_reserved(hardware.device)))
 
 
 def _queue(

@@ -28,6 +28,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default=None, metavar="NAME", help="torch device: cuda:0, cpu, … (default: a GPU if there is one)")
     command.add_argument("--budget", default="standard", metavar="TIME", help="quick (30 s), standard (2 min), full (10 min) or seconds")
     command.add_argument("--run", default=None, metavar="RUN", help="a run file whose own operations are measured first")
+    command.add_argument("--collectives", default=None, metavar="FILE", help="what `torchrun -m planner.calibrate.distributed` wrote")
     command.add_argument("--resume", action="store_true", help="keep the samples beside --out of an interrupted measurement")
     command.add_argument("--out", "-o", default="profile.json", metavar="FILE", help="where the profile goes (default: profile.json)")
     add_json(command)
@@ -38,6 +39,7 @@ def execute(options: argparse.Namespace) -> None:
     if find_spec("torch") is None:
         raise PlanError("device", options.device or "", "cannot be measured without torch", "Install torch (pip install torch).")
     from planner.calibrate import calibrate
+    from planner.calibrate.distributed import read as read_collectives
     from planner.calibrate.hardware import default_device
     from planner.calibrate.partial import Partial
     from planner.calibrate.telemetry import remedy
@@ -48,6 +50,7 @@ def execute(options: argparse.Namespace) -> None:
         raise PlanError("out", options.out, "is in a folder that does not exist", "Name a file in a folder that exists.")
     partial = Partial(out.with_name(f"{out.stem}.partial.jsonl"))
     first = _first(options.run, device)
+    between = read_collectives(options.collectives) if options.collectives else ()
 
     def show(label: str, share: float) -> None:
         if sys.stderr.isatty():
@@ -55,7 +58,7 @@ def execute(options: argparse.Namespace) -> None:
 
     finished = partial.read() if options.resume else ()
     with partial.open(fresh=not options.resume) as keep:
-        calibration = calibrate(device, options.budget, first=first, finished=finished, progress=show, keep=keep)
+        calibration = calibrate(device, options.budget, first=first, finished=finished, collectives=between, progress=show, keep=keep)
     if sys.stderr.isatty():
         print("\r" + " " * 48 + "\r", end="", file=sys.stderr)
     profile, samples = calibration.save(out)

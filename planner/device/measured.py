@@ -124,6 +124,13 @@ class Measured(BaseModel):
     attention: dict[str, Correction] = Field(
         default_factory=dict, description="by format/mask/pass; sizes batch × heads, queries, keys, head size"
     )
+    collectives: dict[str, Correction] = Field(
+        default_factory=dict, description="by kind; sizes: payload [bytes], ranks"
+    )
+    host_link: float | None = Field(default=None, gt=0, description="pinned copies between host and device [B/s]")
+    context_bytes: float | None = Field(
+        default=None, ge=0, description="what driver and libraries take on the device outside of the allocator [bytes]"
+    )
     optimizer: dict[str, Host] = Field(default_factory=dict, description="AdamW's loop over tensors, by format of the weights")
 
     def operator(self, name: str, dtype: str, backward: bool, moved: float, kind: str) -> float | None:

@@ -204,8 +204,13 @@ def context_of(r: Resolved) -> float:
     """What driver and communication library take outside of the allocator [bytes]."""
     if not _on_gpu(r):
         return 0.0
+    measured = r.profile.measured
+    if measured is not None and measured.context_bytes is not None:
+        own = measured.context_bytes
+    else:
+        own = constant("cuda_context_bytes")
     several = bool(np.all(np.asarray(r.run.hardware.gpus) > 1))
-    return constant("cuda_context_bytes") + (constant("nccl_bytes") if several else 0.0)
+    return own + (constant("nccl_bytes") if several else 0.0)
 
 
 def _on_gpu(r: Resolved) -> bool:

@@ -121,3 +121,23 @@ def test_a_profile_is_stale_when_what_sets_its_speed_changed() -> None:
 
 def test_every_size_of_the_grid_is_used_once() -> None:
     assert len(set(_SIZES)) == len(_SIZES)
+
+
+def test_copies_and_the_context_reach_an_estimate() -> None:
+    from planner import Run, estimate
+
+    rates = {"to_device": 20e9, "to_host": 25e9}
+    cases = [
+        sample("transfers", 2**28 / rate, bytes=2.0**28, pinned=1.0, direction=direction, beside=0.0)
+        for direction, rate in rates.items()
+    ]
+    prior = default_profile(find_accelerator(GPU))
+    fitted = fit_profile(hardware(), [*cases, *products(prior, _LARGE)], conditions(), context_bytes=700.0 * 2**20)
+    assert fitted.measured is not None
+    assert fitted.measured.host_link == pytest.approx(20e9)
+    run = Run.model_validate({"model": "gpt2", "batch": {"micro": 1, "seq_len": 512}, "hardware": {"gpu": GPU}})
+    measured = estimate(run, fitted)
+    assert measured.basis == "calibrated"
+    assert {t.name: t.value for t in measured.terms}["context/driver"] == 700.0 * 2**20
+    slow = Run.model_validate({**run.model_dump(exclude_unset=True), "offload": "optimizer"})
+    assert estimate(slow, fitted).step_time_s != estimate(slow).step_time_s
