@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache
+from typing import Any
 
-import numpy as np
-
-from planner.estimate.arrays import least, most
+from planner.estimate.arrays import least
 
 Work = tuple[str, int, int]
 """("F" or "B", chunk of the stage, micro batch)."""
@@ -38,7 +37,7 @@ class Timeline:
         return 1.0 - max(self.busy) / self.total
 
 
-def in_flight(stage: int, stages: int, chunks: int, micro: int) -> float:
+def in_flight(stage: int, stages: int, chunks: int, micro: Any) -> Any:
     """Micro batches whose activations a stage keeps at most, in units of whole stages (1f1b, or interleaved with `chunks` > 1)."""
     if chunks == 1:
         return least(micro, stages - stage)
@@ -51,26 +50,17 @@ def simulate(
     """Run the schedule of `micro` micro batches.
 
     forward, backward: seconds of one micro batch in each stage (all its chunks) [s] · chunks: model chunks per stage ·
-    between: seconds that a tensor travels between stages [s]. Seconds may be arrays: many pipelines of one schedule at once.
+    between: seconds that a tensor travels between stages [s].
     """
-    stages = len(forward)
-    shown = min(micro, EXACT_ROUNDS * stages)
-    if chunks > 1:
-        shown = max(stages, shown // stages * stages)  # interleaving works in groups of as many micro batches as stages
-    arrays = any(isinstance(seconds, np.ndarray) for seconds in (*forward, *backward, between))
-    play = _play if arrays else _played
-    total, spans = play(tuple(forward), tuple(backward), shown, chunks, between)
-    slowest = reduce(most, [f + b for f, b in zip(forward, backward, strict=True)])
-    steady = (micro - shown) * slowest
-    busy = tuple(micro * (f + b) for f, b in zip(forward, backward, strict=True))
-    return Timeline(total + steady, busy, spans, steady)
+    return _simulate(tuple(forward), tuple(backward), micro, chunks, between)
 
 
-def _play(
-    forward: tuple[float, ...], backward: tuple[float, ...], shown: int, chunks: int, between: float
-) -> tuple[float, tuple[tuple[int, Work, float, float], ...]]:
-    """End of the last of `shown` micro batches [s], and when each was worked on."""
+@lru_cache(maxsize=256)
+def _simulate(
+    forward: tuple[float, ...], backward: tuple[float, ...], micro: int, chunks: int, between: float
+) -> Timeline:
     stages = len(forward)
+    shown = rounds(micro, stages, chunks)
     orders = [_order(stage, stages, chunks, shown) for stage in range(stages)]
     done: dict[tuple[str, int, int], float] = {}
     spans: list[tuple[int, Work, float, float]] = []
@@ -82,15 +72,11 @@ def _play(
             while position[stage] < len(orders[stage]):
                 kind, chunk, batch = orders[stage][position[stage]]
                 place = chunk * stages + stage
-                needed = None
-                if kind == "F" and place:
-                    needed = ("F", place - 1, batch)
-                elif kind == "B":
-                    needed = ("F", place, batch) if place == last else ("B", place + 1, batch)
+                needed = awaited(kind, place, batch, last)
                 if needed is not None and needed not in done:
                     break
                 ready = 0.0 if needed is None else done[needed] + (between if needed[1] != place else 0.0)
-                start = most(clock[stage], ready)
+                start = max(clock[stage], ready)
                 end = start + (forward if kind == "F" else backward)[stage] / chunks
                 done[kind, place, batch] = clock[stage] = end
                 spans.append((stage, (kind, chunk, batch), start, end))
@@ -99,13 +85,26 @@ def _play(
                 moved = True
         if not moved:
             raise RuntimeError(f"the schedule of {stages} stages and {shown} micro batches waits for itself")
-    return reduce(most, clock), tuple(spans)
+    slowest = max(f + b for f, b in zip(forward, backward, strict=True))
+    steady = (micro - shown) * slowest
+    busy = tuple(micro * (f + b) for f, b in zip(forward, backward, strict=True))
+    return Timeline(max(clock) + steady, busy, tuple(spans), steady)
 
 
-_played = lru_cache(maxsize=256)(_play)
+def rounds(micro: int, stages: int, chunks: int) -> int:
+    """Micro batches that are simulated: the others repeat a steady state. Interleaving works in groups of as many as there are stages."""
+    shown = min(micro, EXACT_ROUNDS * stages)
+    return shown if chunks == 1 else max(stages, shown // stages * stages)
 
 
-def _warm_up(stage: int, stages: int, chunks: int, micro: int) -> int:
+def awaited(kind: str, place: int, batch: int, last: int) -> tuple[str, int, int] | None:
+    """What must be done before a forward or backward of a chunk: (kind, place, micro batch). Places count chunks along the model."""
+    if kind == "F":
+        return ("F", place - 1, batch) if place else None
+    return ("F", place, batch) if place == last else ("B", place + 1, batch)
+
+
+def _warm_up(stage: int, stages: int, chunks: int, micro: Any) -> Any:
     """Forwards of one chunk before the first backward (Megatron-LM schedules.py)."""
     if chunks == 1:
         return least(micro, stages - stage - 1)

@@ -43,7 +43,7 @@ def rank_class(r: Resolved, stage: Stage, offload: Offload) -> RankClass:
     """What one kind of pipeline stage keeps, updates and reaches in memory."""
     workload, shares = stage.workload, shares_of(r)
     trained = trained_parameters(workload)
-    _check_trained_types(trained)
+    check_trained_types(trained)
     step = rank_step(r, workload, trained, shares)
     moments, detail, away = memory_of(r, workload, trained, step, shares, offload, waiting_batches(r, stage))
     return RankClass(stage, trained, step, moments, detail, away)
@@ -81,7 +81,7 @@ def whole_model(r: Resolved, length: int) -> Workload:
     return trace(setting, r.head, r.run.activation_checkpointing)
 
 
-def _check_trained_types(trained: Sequence[Trained]) -> None:
+def check_trained_types(trained: Sequence[Trained]) -> None:
     """Weights stored in 8 bits or fewer take no gradient."""
     for parameter, *_ in trained:
         if parameter.dtype in QUANTIZED:
