@@ -310,7 +310,8 @@ def _memory(
         moments = [m._replace(parts=added(m.parts, walk.kept, flying)) for m in moments]
     end = list(walk.live)
     end[OPTIMIZER] += 0.0 if offload.optimizer else step.temporaries
-    moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (moments[-1].position + 1)))
+    walked = moments[-1].position if moments else 0.0  # a stage without layers only passes on
+    moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (walked + 1)))
     context = (constant("cuda_context_bytes") if on_gpu else 0.0) + (
         constant("nccl_bytes") if on_gpu and r.run.hardware.gpus > 1 else 0.0
     )
