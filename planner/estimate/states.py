@@ -237,5 +237,6 @@ def memory_of(
         moments = [m._replace(parts=added(m.parts, walk.kept, flying)) for m in moments]
     end = list(walk.live)
     end[OPTIMIZER] += 0.0 if offload.optimizer else step.temporaries
-    moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (moments[-1].position + 1)))
+    walked = moments[-1].position if moments else 0.0  # a stage without layers only passes on
+    moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (walked + 1)))
     return moments, Detail(fine, context_of(r)), walk.offloaded
