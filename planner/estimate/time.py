@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from planner.device import DeviceProfile
-from planner.device.collectives import Topology, collective_seconds
+from planner.device.collectives import Topology, collective_seconds, waiting_seconds
 from planner.device.gemm import Layout
 from planner.estimate.arrays import least, most, some
 from planner.estimate.constants import by_stack, constant
@@ -361,7 +361,8 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
     count = max(1.0, size / bucket)
     one = collective_seconds(kind, size / count, ranks.dp, ranks.topology, stride=ranks.stride)
     # sharded gradients cannot be accumulated locally: they are exchanged in every micro step
-    wire = one * count * (accumulation if ranks.sharding == "zero2" else 1)
+    rounds = accumulation if ranks.sharding == "zero2" else 1
+    wire = rounds * (one * count - (count - 1) * waiting_seconds(ranks.dp, ranks.topology, stride=ranks.stride))
     result.collectives[kind] += wire
     span = sum(v for (phase, _), v in result.seconds.items() if phase in ("backward", "recompute"))
     if ranks.sharding != "zero2":
