@@ -40,11 +40,14 @@ def execute(options: argparse.Namespace) -> None:
         raise PlanError("device", options.device or "", "cannot be measured without torch", "Install torch (pip install torch).")
     from planner.calibrate import calibrate
     from planner.calibrate.distributed import read as read_collectives
-    from planner.calibrate.hardware import default_device
+    from planner.calibrate.hardware import default_device, open_hardware
     from planner.calibrate.partial import Partial
+    from planner.calibrate.runner import parse_budget
     from planner.calibrate.telemetry import remedy
 
     device = options.device or default_device()
+    open_hardware(device)
+    parse_budget(options.budget)
     out = Path(options.out)
     if not out.parent.is_dir():
         raise PlanError("out", options.out, "is in a folder that does not exist", "Name a file in a folder that exists.")
