@@ -12,6 +12,7 @@ from planner.device.collectives import collective_seconds
 from planner.errors import PlanError
 from planner.estimate import ledger, uncertainty
 from planner.estimate.constants import by_architecture, constant, source
+from planner.estimate.fragmentation import fragmented
 from planner.estimate.memory import (
     COMPONENTS,
     OPTIMIZER,
@@ -452,7 +453,7 @@ def _assemble(
         if peak.phase == "optimizer"
         else f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}",
         limited_by=_limits(timing),
-        assumptions=(*r.notes, *_assumptions(r, shape), *NOT_MODELLED),
+        assumptions=(*r.notes, *_assumptions(r, shape, fragmented(moments)), *NOT_MODELLED),
         interval_note=f"Time: {time_range.note}. Memory: {memory_range.note}.",
         details={
             "model": {
@@ -487,6 +488,7 @@ def _assemble(
             "context_bytes": detail.context,
             "memory_stages": worst.stage.indices if run.parallel.pp > 1 else (),
             "host_memory_bytes": host.total * min(run.hardware.gpus, run.hardware.gpus_per_node or 1),
+            "fragmented_bytes": {"kept": fragmented(moments), "cleared": fragmented(moments, cleared=True)},
             "sticker_memory_bytes": None if r.accelerator is None else r.accelerator.memory_bytes,
             "time_ratios": (time_range.low_ratio, time_range.high_ratio),
             "dp": run.dp,
@@ -612,7 +614,7 @@ def _limits(timing: StepTime) -> str:
     return f"{word}: {', '.join(shares)}."
 
 
-def _assumptions(r: Resolved, shape: Shape) -> list[str]:
+def _assumptions(r: Resolved, shape: Shape, held: float) -> list[str]:
     lines = [
         f"Device curves: {r.profile.basis} ({r.profile.source})",
         f"Driver context: {source('cuda_context_bytes')}",
@@ -621,6 +623,10 @@ def _assumptions(r: Resolved, shape: Shape) -> list[str]:
         lines.append(
             f"{(r.run.data.packing if r.run.data else '').capitalize()} samples: a batch takes the time of {shape.computed} tokens a sample, "
             f"{shape.waste:.0%} of them padding; the longest, of {shape.longest + shape.beside}, sets the peak memory. Tokens per second count real tokens."
+        )
+        lines.append(
+            f"Batches of many lengths leave gaps: the allocator may come to hold {format_bytes(held)}, which nvidia-smi shows; it gives them back "
+            "before it fails, so that the verdict does not count them."
         )
     data, seq = r.run.data, r.arch.sample_tokens(r.run.batch)
     if shape.packed and data is not None and data.samples is not None and shape.mean < seq:
