@@ -286,6 +286,10 @@ def _memory(
             "communication/buckets",
             2 * min(r.stack.bucket_bytes, sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained)),
         )
+    if r.stack.keeps_gathered and sharding in ("zero3", "hsdp") and replicas(r) > 1:
+        frozen = [(q, s.count) for s in w.stretches for q in s.parameters if not q.trainable and not q.buffer]
+        if any(q.trainable for s in w.stretches for q in s.parameters):
+            put("communication/frozen_weights", sum(q.numel * _stored(r, q) * n for q, n in frozen))
     capability = (r.accelerator.compute_capability if r.accelerator is not None else None) or 0.0
     on_gpu = r.accelerator is not None and r.accelerator.vendor == "NVIDIA"
     if on_gpu:
