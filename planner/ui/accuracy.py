@@ -61,7 +61,7 @@ def filters(quantity: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     with (
         st.expander("Choose runs", icon=":material/filter_list:", key="accuracy_filters"),
-        st.grid(len(rows.FILTERS), min_column_width=170),
+        st.grid(len(rows.FILTERS), min_column_width=130),
     ):
         for column, text in rows.FILTERS.items():
             values = rows.options(quantity, column)

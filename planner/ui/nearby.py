@@ -46,8 +46,8 @@ def show(e: Estimate, said: Support) -> None:
         hide_index=True,
         placeholder="–",
         column_config={
-            "run": st.column_config.TextColumn("Run", width="medium", pinned=True),
-            "distance": st.column_config.NumberColumn("Distance", format="%.1f", help=f"Up to {NEAR:g} is near, beyond {RELATED:g} says little."),
+            "run": st.column_config.TextColumn("Run", width="medium"),
+            "distance": st.column_config.NumberColumn("Distance", format="%.2f", help=f"Up to {NEAR:g} is near, beyond {RELATED:g} says little."),
             "tokens": st.column_config.NumberColumn("Tokens/s per GPU", format="%,.0f", help="As measured."),
             "tokens_error": st.column_config.NumberColumn("We were off by", format="%+.0f %%", help="Predicted over measured rate, less one; held out."),
             "memory": st.column_config.NumberColumn("Peak [GiB]", format="%.1f", help="As measured."),
