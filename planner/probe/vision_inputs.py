@@ -49,7 +49,7 @@ def pixel_data(
     frames = (config.num_frames,) if config.model_type in VIDEO else ()
     dtype = next(model.parameters()).dtype if config.model_type in UNCAST else torch.float32
     shape = (batch, *frames, getattr(config, "num_channels", 3), height, width)
-    data = {"pixel_values": torch.empty(shape, dtype=dtype)}
+    data = {"pixel_values": torch.randn(shape, dtype=dtype)}
     extra: dict[str, Any] = {}
     if head == "image-classification":
         data["labels"] = torch.zeros(batch, dtype=torch.long)

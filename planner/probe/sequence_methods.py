@@ -102,7 +102,7 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
         )
     else:
         config = peft.AdaptionPromptConfig(task_type=task, adapter_len=tokens, adapter_layers=method["adapter_layers"])
-    return peft.get_peft_model(model, config)  # type: ignore[arg-type,return-value]
+    return peft.get_peft_model(model, config)
 
 
 def place_prompt_tokens(model: nn.Module, device: str) -> None:
