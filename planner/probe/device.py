@@ -49,6 +49,17 @@ class Device:
         """Bytes of live tensors; 0 where nothing counts them."""
         return torch.cuda.memory_allocated(self.device) if self.kind == "cuda" else 0
 
+    def free_memory(self) -> int | None:
+        """Bytes that a processor has left for tensors, None where the system does not say (or the device refuses by itself)."""
+        if self.kind != "cpu":
+            return None
+        try:
+            with open("/proc/meminfo", encoding="utf-8") as handle:
+                found = next((line.split()[1] for line in handle if line.startswith("MemAvailable:")), None)
+        except OSError:  # not Linux
+            return None
+        return int(found) * 1024 if found else None
+
     def reset_peak(self) -> None:
         """Forget earlier peaks."""
         if self.kind == "cuda":

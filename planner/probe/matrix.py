@@ -10,11 +10,17 @@ from planner.run import Run, parse_run
 
 Fields = Mapping[str, Any]
 
-LLAMA = {"model_type": "llama", "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 8192, "max_position_embeddings": 1024}  # fmt: skip
+LLAMA = {
+    "model_type": "llama", "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "vocab_size": 8192, "max_position_embeddings": 1024,
+}  # fmt: skip
 GPT2 = {"model_type": "gpt2", "n_embd": 512, "n_layer": 6, "n_head": 8, "vocab_size": 8192, "n_positions": 1024}
 BERT = {"model_type": "bert", "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 6, "num_attention_heads": 8, "vocab_size": 30522}  # fmt: skip
 T5 = {"model_type": "t5", "d_model": 512, "d_ff": 2048, "num_layers": 4, "num_heads": 8, "d_kv": 64, "vocab_size": 8192}
-VIT = {"model_type": "vit", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 6, "image_size": 224, "patch_size": 16}  # fmt: skip
+VIT = {
+    "model_type": "vit", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 6,
+    "image_size": 224, "patch_size": 16,
+}  # fmt: skip
 
 LORA = {"name": "lora", "rank": 16, "targets": "all-linear"}
 PROMPT = {"name": "prompt", "virtual_tokens": 20}

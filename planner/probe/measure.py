@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
 import time
 import warnings
@@ -12,19 +11,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from planner.errors import PlanError
+from planner.errors import shorten
 from planner.probe.build import build
 from planner.probe.device import Device, open_device
 from planner.probe.plan import Plan, plan
 from planner.probe.power import Meter, Watch
 from planner.probe.training import PHASES, Loop
 from planner.run import Run
+from planner.units import format_bytes
 
 if TYPE_CHECKING:
     from planner.device.profile import DeviceProfile
 
 STEPS = 10
 WARM_UP = 3
+_REFUSALS = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Spread(BaseModel):
@@ -87,6 +88,7 @@ def measure(
     profile: DeviceProfile | None = None,
     memory: bool = True,
     seconds: float | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Measured:
     """Build a run on `device` and time its steps.
 
@@ -96,21 +98,25 @@ def measure(
     profile: of the device, for defaults that depend on it (precision).
     memory: whether a processor's live bytes are tracked, in one slow step of its own.
     seconds: about how long the timed steps may take [s]; fewer steps then, at least 3.
+    config: of the model, in place of the run's own (another depth).
 
     Errors: PlanError for a run that cannot be built.
     """
     place = open_device(device)
     made = plan(run, place.kind, profile)
     try:
-        return _measure(made, place, steps, memory, seconds)
-    except torch.OutOfMemoryError as error:
-        return _out_of_memory(made, place, error)
+        return _measure(made, place, steps, memory, seconds, config)
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+        if not ran_out(error):
             raise
         return _out_of_memory(made, place, error)
     finally:
         place.clean()
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: torch's own on a GPU, or its allocator's on a processor."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _REFUSALS)
 
 
 def _measure(
@@ -188,17 +194,24 @@ def _memory(loop: Loop, place: Device, base: int, wanted: bool) -> dict[str, Any
     }
 
 
-def _out_of_memory(made: Plan, place: Device, error: BaseException) -> Measured:
-    gc.collect()
+def too_large(made: Plan, place: Device, wanted: float | None) -> Measured | None:
+    """Out of memory without trying, where a processor would swap instead of refusing; None where it fits. wanted: planned peak [bytes]."""
+    free = place.free_memory()
+    if place.kind != "cpu" or wanted is None or free is None or wanted <= free:
+        return None
+    what = f"not started: about {format_bytes(wanted)} are needed and {format_bytes(free)} are free"
+    return _out_of_memory(made, place, what)
+
+
+def _out_of_memory(made: Plan, place: Device, reason: object) -> Measured:
     return Measured(
         outcome="oom",
         device=place.name,
         device_kind=place.kind,
         versions=place.versions(),
         notes=made.notes,
-        oom=" ".join(str(error).split())[:300],
+        oom=shorten(reason, 300),
         date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
 
 
-__all__ = ["Measured", "PlanError", "Spread", "measure"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,11 +29,11 @@ class Meter:
         """Start talking to the driver."""
         if self.library is None:
             try:
-                import pynvml
+                import pynvml as library
             except ImportError:
                 self.problem = "nvidia-ml-py is not installed"
                 return self
-            self.library = pynvml
+            self.library = library
         try:
             self.library.nvmlInit()
             if self.uuid:
@@ -48,7 +49,7 @@ class Meter:
         if self._handle is None:
             return {}
         lib, handle = self.library, self._handle
-        asked = {
+        asked: dict[str, Callable[[], float]] = {
             "power_w": lambda: lib.nvmlDeviceGetPowerUsage(handle) / 1e3,
             "energy_j": lambda: lib.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,
             "sm_clock_mhz": lambda: float(lib.nvmlDeviceGetClockInfo(handle, lib.NVML_CLOCK_SM)),

@@ -10,7 +10,7 @@ from typing import Any
 from planner import units
 
 KINDS = ("uncalibrated", "calibrated")
-ERRORS = ("time_error", "memory_error", "reserved_error", "energy_error")
+ERRORS = {"time_error": "step time", "memory_error": "peak memory", "reserved_error": "reserved memory", "energy_error": "energy"}
 
 
 def summary(entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def words(found: Mapping[str, Any]) -> list[str]:
         for name in ERRORS:
             if name in part:
                 e = part[name]
-                label = {"time_error": "step time", "memory_error": "peak memory", "reserved_error": "reserved memory", "energy_error": "energy"}[name]
-                made.append(f"{kind}: {label} off by {e['median']:.1%} in the median, {e['mean']:.1%} on average, {e['p95']:.1%} at the 95th percentile, over {e['cases']} runs")
+                sizes = f"{e['median']:.1%} in the median, {e['mean']:.1%} on average, {e['p95']:.1%} at the 95th percentile"
+                made.append(f"{kind}: {ERRORS[name]} off by {sizes}, over {e['cases']} runs")
         made.append(f"{kind}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(part["verdicts"].items())))
     if found.get("times_better"):
         made.append(f"the profile makes the median error of the step time {found['times_better']:.1f} times smaller")

@@ -28,6 +28,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 import planner.probe.models
 from planner.probe import sequence_methods
+from planner.probe.freezing import CLASSIFIER
 from planner.probe.inputs import make
 from planner.probe.models import base_model, checkpoint, multimodal
 from tests.oracles import denoisers, pictures, reft
@@ -118,6 +119,9 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
             module.module_dropout["default"] = _Less()  # type: ignore[operator]
         if name == "vblora" and hasattr(module, "vblora_logits_A"):
             module._get_lora_matrices = partial(_matrices_of_finite_logits, module)  # type: ignore[assignment]
+    if method is not None and name == "freeze" and "last" in method:  # the truths were recorded with a frozen classification head
+        for parameter_name, parameter in adapted.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and not CLASSIFIER.match(parameter_name))
     return adapted
 
 
