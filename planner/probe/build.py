@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -39,7 +40,8 @@ def build(plan: Plan, device: torch.device, config: Mapping[str, Any] | None = N
     kind = read_format(run.precision)
     if device.type == "cuda" and kind.autocast == torch.float16 and kind.weights != torch.float32:
         raise PlanError("precision", "fp16", "under autocast needs fp32 weights: its loss is scaled", "Use fp16-mixed or bf16.")
-    transformers.logging.set_verbosity_error()  # token numbers beyond a small vocabulary mean nothing here
+    logging: Any = transformers.logging
+    logging.set_verbosity_error()  # token numbers beyond a small vocabulary mean nothing here
     torch.manual_seed(SEED)
     with torch.device(device), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -74,8 +76,9 @@ def quantize(model: nn.Module, kind: Format, device: torch.device) -> nn.Module:
     """The model's linear layers in 4 or 8 bits by bitsandbytes, prepared for training as peft does it."""
     if find_spec("bitsandbytes") is None:
         raise PlanError("precision.weights", kind.quantized, "needs bitsandbytes", "Install bitsandbytes, or use bf16 weights.")
-    import bitsandbytes as bnb
-    from peft import prepare_model_for_kbit_training
+    import peft
+
+    bnb: Any = import_module("bitsandbytes")
 
     for name, module in list(model.named_modules()):
         if not isinstance(module, nn.Linear) or name.split(".")[-1] in ("lm_head", "classifier", "score"):
@@ -97,5 +100,6 @@ def quantize(model: nn.Module, kind: Format, device: torch.device) -> nn.Module:
         setattr(model.get_submodule(parent), leaf, small.to(device))
     loaded: Any = model
     loaded.is_loaded_in_4bit, loaded.is_loaded_in_8bit = kind.quantized != "int8", kind.quantized == "int8"
-    prepared: nn.Module = prepare_model_for_kbit_training(loaded, use_gradient_checkpointing=False)
+    prepare: Any = peft.prepare_model_for_kbit_training
+    prepared: nn.Module = prepare(loaded, use_gradient_checkpointing=False)
     return prepared

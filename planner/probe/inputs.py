@@ -77,7 +77,8 @@ def make(
     model: nn.Module, *, batch: int, head: str | None = None, device: str = "cpu", **sizes: Any
 ) -> Mapping[str, torch.Tensor]:
     """One batch of the kind that the model takes."""
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base: Any = getattr(model, "get_base_model", None)
+    inner: Any = base() if callable(base) else model
     with torch.device(device):
         kind = "pixel_values" if head == "contrastive" else getattr(inner, "batch_kind", inner.main_input_name)
         return INPUTS[kind](inner, batch=batch, head=head or "causal-lm", **sizes)

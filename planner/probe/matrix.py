@@ -1,14 +1,11 @@
-"""The runs that prove a device: small ones for a processor, real sizes for a GPU. Every one has a name and a run."""
+"""The runs that prove a device: small ones for a processor, real sizes for a GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
-from planner.run import Run, parse_run
-
-Fields = Mapping[str, Any]
+from planner.probe.cases import Case, case
+from planner.probe.gpu_matrix import gpu_cases
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "num_attention_heads": 8,
@@ -28,61 +25,41 @@ LAST = {"name": "freeze", "last": 2}
 FULL = {"name": "full"}
 
 
-@dataclass(frozen=True)
-class Case:
-    """A named run. quick: belongs to the short matrix too."""
-
-    name: str
-    run: Run
-    quick: bool = False
-
-
-def _case(family: str, config: Fields, method: Fields, precision: str, micro: int, seq: int | None, quick: bool = False, **more: Any) -> Case:
-    batch = {"micro": micro, **({} if seq is None else {"seq_len": seq}), **more.pop("batch", {})}
-    what = "-".join(str(part) for part in (method["name"], *(method.get(key) for key in ("rank", "virtual_tokens", "last")) ) if part)
-    words = [family, what, precision, f"{micro}x{seq}" if seq is not None else f"{micro}"]
-    words += [f"{value}" for key, value in more.items() if key in ("attention", "optimizer")]
-    words += ["checkpointing"] if more.get("activation_checkpointing") == "full" else []
-    words += [f"accumulation-{batch['accumulation']}"] if "accumulation" in batch else []
-    run = parse_run({"model": dict(config), "method": dict(method), "precision": precision, "batch": batch, **more})
-    return Case(" ".join(words), run, quick)
-
-
 def processor_cases() -> Iterator[Case]:
     """Steps of 20 ms to 2 s on a few cores."""
-    yield _case("llama", LLAMA, FULL, "fp32", 1, 128, True)
-    yield _case("llama", LLAMA, FULL, "fp32", 4, 128)
-    yield _case("llama", LLAMA, FULL, "fp32", 1, 512)
-    yield _case("llama", LLAMA, FULL, "bf16", 2, 128, True)
-    yield _case("llama", LLAMA, FULL, "bf16", 2, 512)
-    yield _case("llama", LLAMA, LORA, "fp32", 2, 128)
-    yield _case("llama", LLAMA, LORA, "bf16", 2, 256, True)
-    yield _case("llama", LLAMA, PROMPT, "fp32", 2, 128)
-    yield _case("llama", LLAMA, LAST, "bf16", 2, 256)
-    yield _case("gpt2", GPT2, FULL, "fp32", 2, 128, True)
-    yield _case("gpt2", GPT2, FULL, "fp32", 1, 384)
-    yield _case("gpt2", GPT2, FULL, "bf16", 2, 256)
-    yield _case("gpt2", GPT2, PROMPT, "fp32", 2, 128, True)
-    yield _case("gpt2", GPT2, {"name": "bitfit"}, "fp32", 2, 128)
-    yield _case("gpt2", GPT2, LAST, "fp32", 4, 128)
-    yield _case("bert", BERT, FULL, "fp32", 4, 64, True)
-    yield _case("bert", BERT, FULL, "fp32", 8, 128)
-    yield _case("bert", BERT, FULL, "bf16", 8, 128)
-    yield _case("bert", BERT, {"name": "bitfit"}, "fp32", 4, 128, True)
-    yield _case("bert", BERT, {"name": "bitfit"}, "bf16", 4, 128)
-    yield _case("bert", BERT, {"name": "lora", "rank": 8, "targets": ["query", "value"]}, "fp32", 4, 128)
-    yield _case("bert", BERT, LAST, "fp32", 8, 64, True)
-    yield _case("t5", T5, FULL, "fp32", 2, 128, True)
-    yield _case("t5", T5, FULL, "bf16", 4, 128)
-    yield _case("t5", T5, {"name": "lora", "rank": 8, "targets": ["q", "v"]}, "fp32", 2, 256)
-    yield _case("t5", T5, {"name": "lora", "rank": 8, "targets": ["q", "v"]}, "bf16", 4, 64)
-    yield _case("vit", VIT, FULL, "fp32", 2, None, True)
-    yield _case("vit", VIT, FULL, "bf16", 4, None)
-    yield _case("vit", VIT, LORA, "fp32", 4, None)
-    yield _case("vit", VIT, {"name": "bitfit"}, "fp32", 2, None)
-    yield _case("vit", VIT, LAST, "fp32", 8, None, True)
+    yield case("llama", LLAMA, FULL, "fp32", 1, 128, True)
+    yield case("llama", LLAMA, FULL, "fp32", 4, 128)
+    yield case("llama", LLAMA, FULL, "fp32", 1, 512)
+    yield case("llama", LLAMA, FULL, "bf16", 2, 128, True)
+    yield case("llama", LLAMA, FULL, "bf16", 2, 512)
+    yield case("llama", LLAMA, LORA, "fp32", 2, 128)
+    yield case("llama", LLAMA, LORA, "bf16", 2, 256, True)
+    yield case("llama", LLAMA, PROMPT, "fp32", 2, 128)
+    yield case("llama", LLAMA, LAST, "bf16", 2, 256)
+    yield case("gpt2", GPT2, FULL, "fp32", 2, 128, True)
+    yield case("gpt2", GPT2, FULL, "fp32", 1, 384)
+    yield case("gpt2", GPT2, FULL, "bf16", 2, 256)
+    yield case("gpt2", GPT2, PROMPT, "fp32", 2, 128, True)
+    yield case("gpt2", GPT2, {"name": "bitfit"}, "fp32", 2, 128)
+    yield case("gpt2", GPT2, LAST, "fp32", 4, 128)
+    yield case("bert", BERT, FULL, "fp32", 4, 64, True)
+    yield case("bert", BERT, FULL, "fp32", 8, 128)
+    yield case("bert", BERT, FULL, "bf16", 8, 128)
+    yield case("bert", BERT, {"name": "bitfit"}, "fp32", 4, 128, True)
+    yield case("bert", BERT, {"name": "bitfit"}, "bf16", 4, 128)
+    yield case("bert", BERT, {"name": "lora", "rank": 8, "targets": ["query", "value"]}, "fp32", 4, 128)
+    yield case("bert", BERT, LAST, "fp32", 8, 64, True)
+    yield case("t5", T5, FULL, "fp32", 2, 128, True)
+    yield case("t5", T5, FULL, "bf16", 4, 128)
+    yield case("t5", T5, {"name": "lora", "rank": 8, "targets": ["q", "v"]}, "fp32", 2, 256)
+    yield case("t5", T5, {"name": "lora", "rank": 8, "targets": ["q", "v"]}, "bf16", 4, 64)
+    yield case("vit", VIT, FULL, "fp32", 2, None, True)
+    yield case("vit", VIT, FULL, "bf16", 4, None)
+    yield case("vit", VIT, LORA, "fp32", 4, None)
+    yield case("vit", VIT, {"name": "bitfit"}, "fp32", 2, None)
+    yield case("vit", VIT, LAST, "fp32", 8, None, True)
 
 
 def matrix(device: str) -> list[Case]:
-    """All cases for a kind of device."""
-    return list(processor_cases())
+    """All cases for a device: real sizes for a GPU, small ones for anything else."""
+    return list(gpu_cases() if device.startswith(("cuda", "xpu")) else processor_cases())

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from planner.errors import PlanError, shorten
+from planner.probe.cases import Case
 from planner.probe.compare import Comparison, compare
 from planner.probe.device import Device, open_device
-from planner.probe.matrix import Case
 from planner.probe.measure import Measured, Spread, measure
 from planner.probe.predict import Predicted, predict
 from planner.probe.table import summary

@@ -43,7 +43,7 @@ def summary(entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def lines(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Heading and one row a case: measured step and peak, and the errors of every prediction."""
-    made = [("run", "step", "±", "uncalibrated", "calibrated", "peak", "error", "verdict")]
+    made: list[tuple[str, ...]] = [("run", "step", "±", "uncalibrated", "calibrated", "peak", "error", "verdict")]
     for name, row in document.get("predicted", {}).items():
         times = row["step_time_s"]
         part = {kind: (row.get(kind) or {}).get("comparison") or {} for kind in KINDS}

@@ -45,7 +45,7 @@ class Peak:
     live: list[Origin] = field(default_factory=list)
 
 
-class StorageTracker(TorchDispatchMode):
+class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts live bytes of storages: each storage once, from creation until its last reference goes.
 
     Works below autograd, so backward, recomputation and optimizer steps are seen as well. Operations count as atoms:
@@ -54,7 +54,7 @@ class StorageTracker(TorchDispatchMode):
     """
 
     def __init__(self, seen: Callable[[Any, Any], Any] | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen = seen
         self.live: dict[int, tuple[weakref.ref[Any], Origin]] = {}
         self.raw = 0

@@ -121,7 +121,7 @@ class _Clock:
     """Wall clock between phases, for devices that work where they are asked or can only be waited for."""
 
     def __init__(self, device: torch.device) -> None:
-        self.wait = (lambda: None) if device.type == "cpu" else (lambda: torch.accelerator.synchronize(device))
+        self.device = device
         self.steps: list[list[tuple[str, float]]] = []
 
     def begin(self) -> None:
@@ -131,7 +131,8 @@ class _Clock:
 
     def mark(self, name: str) -> None:
         """A phase begins."""
-        self.wait()
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
         self.steps[-1].append((name, time.perf_counter()))
 
     def read(self) -> list[dict[str, float]]:
@@ -149,7 +150,8 @@ class _Events:
 
     def __init__(self) -> None:
         torch.cuda.synchronize()
-        self.steps: list[list[tuple[str, torch.cuda.Event]]] = []
+        self.make: Any = torch.cuda.Event
+        self.steps: list[list[tuple[str, Any]]] = []
 
     def begin(self) -> None:
         """A step begins, and the one before ends."""
@@ -158,7 +160,7 @@ class _Events:
 
     def mark(self, name: str) -> None:
         """A phase begins in the stream."""
-        event = torch.cuda.Event(enable_timing=True)
+        event = self.make(enable_timing=True)
         event.record()
         self.steps[-1].append((name, event))
 

@@ -29,7 +29,8 @@ def constructor(config: Any, head: str | None) -> tuple[Any, Callable[..., nn.Mo
         return config, transformers.DeiTForImageClassification._from_config
     if kind != "clip_vision_model":
         return None
-    outer = transformers.CLIPConfig(vision_config=config.to_dict(), num_labels=config.num_labels)
+    whole: Any = transformers.CLIPConfig
+    outer = whole(vision_config=config.to_dict(), num_labels=config.num_labels)
     return outer, transformers.CLIPForImageClassification._from_config
 
 
