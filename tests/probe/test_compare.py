@@ -103,7 +103,8 @@ def entry(error: float, kind: str = "uncalibrated", calibrated: float | None = N
     made: dict[str, Any] = {"outcome": "ok", "step_time_s": {"median": 1.0, "low": 0.9, "high": 1.1}, "allocated_bytes": 2**20}
     for name, value in ((kind, error), ("calibrated", calibrated)):
         if value is not None:
-            made[name] = {"comparison": {"verdict": "agrees", "time_error": value, "memory_error": 0.01, "reserved_error": None, "energy_error": None, "fit_hit": True}}
+            compared = {"verdict": "agrees", "time_error": value, "memory_error": 0.01, "reserved_error": None, "energy_error": None, "fit_hit": True}
+            made[name] = {"comparison": compared}
     return made
 
 
