@@ -40,9 +40,9 @@ def need_torch(device: str | None) -> str:
         )
     if device is not None:
         return device
-    import torch
+    from planner.calibrate.hardware import default_device
 
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+    return default_device()
 
 
 def execute(options: argparse.Namespace) -> None:

@@ -112,7 +112,7 @@ def change(run: Run, before: Estimate, profile: DeviceProfile) -> str:
         return f"Your plan cannot be made on this device: {error}"
     if after.total_time_s is None or after.step_time_s is None:
         return f"Your plan on this device: {after.fits_reason}"
-    same = before.details["hardware"]["accelerator"] == profile.accelerator_name
+    same = before.details["accelerator"] == profile.accelerator_name
     if same and before.total_time_s is not None:
         return (
             f"Your plan changes from {units.format_seconds(before.total_time_s)} to {units.format_seconds(after.total_time_s)} "
@@ -175,14 +175,10 @@ def remedies(names: tuple[str, ...]) -> list[str]:
 
 def readings(status: Status) -> list[tuple[str, str]]:
     """Clock, power, temperature and memory now, where the driver says them."""
-    r = status.reading
-    told = [
-        ("Clock", "sm_clock_mhz", lambda v: f"{v:.0f} MHz"),
-        ("Power", "power_w", lambda v: f"{v:.0f} W"),
-        ("Temperature", "temperature_c", lambda v: f"{v:.0f} °C"),
-        ("Memory in use", "memory_bytes", units.format_bytes),
-    ]
-    return [(label, show(value)) for label, key, show in told if (value := r.get(key)) is not None]
+    told = (("Clock", "sm_clock_mhz", "MHz"), ("Power", "power_w", "W"), ("Temperature", "temperature_c", "°C"))
+    found = [(label, f"{value:.0f} {unit}") for label, key, unit in told if (value := status.reading.get(key)) is not None]
+    used = status.reading.get("memory_bytes")
+    return [*found, ("Memory in use", units.format_bytes(used))] if used is not None else found
 
 
 def begin(device: str, budget: float, run: Run, resume: Job | None) -> Job:
