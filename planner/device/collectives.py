@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -340,8 +340,11 @@ def waiting_seconds(group: int, topology: Topology, *, stride: int = 1) -> float
     """Part of `collective_seconds` that ranks wait for each other on a busy shared network [s].
 
     A rank waits for the latest of its group once. Collectives that are queued one behind another, as the buckets of a
-    gradient exchange are, find all ranks there but for the first of them. Same arguments as `collective_seconds`.
+    gradient exchange are, find all ranks there but for the first of them. Same arguments as `collective_seconds`; the group may be an array.
     """
+    if isinstance(group, np.ndarray):
+        found = [waiting_seconds(int(one), topology, stride=stride) for one in group.ravel()]
+        return cast(float, np.array(found).reshape(group.shape))
     if group * stride <= topology.gpus_per_node:
         return 0.0
     jitter = _data()["network"][topology.inter_kind]["jitter"]

@@ -233,7 +233,7 @@ class Evaluator:
 
     def _traced(self, r: Resolved, shape: Shape) -> Pieces:
         p = r.run.parallel
-        key = (r.formats, r.attention, r.fused_mixers, r.optimizer.name, r.head, p.sharding in ("zero3", "hsdp"))
+        key = (r.formats, r.attention, r.fused_mixers, r.optimizer.name, r.head, p.sharding in ("zero3", "hsdp"), r.profile.measured is None)
         known = self._pieces.get(key)
         if known is None:
             plain = _altered(r, r, r.run.dp, parallel=Altered(p, virtual_pp=1))
