@@ -13,7 +13,8 @@ from planner.estimate.engine import estimate
 from planner.estimate.result import Estimate
 from planner.run import parse_run
 from planner.search import Constraints, Found, Space, search
-from planner.search.evaluate import Evaluator, figures_of
+from planner.search.evaluate import Evaluator
+from planner.search.figures import figures_of
 from planner.search.pareto import compared, front
 from planner.search.space import complete
 from tests.search.spaces import TINY, places
