@@ -427,12 +427,12 @@ class Evaluator:
         return Figures(cell, low=low, high=high, usable=usable, fits=fits, **columns)
 
 
-def figures_of(one: Estimate) -> dict[str, float | None]:
-    """The figures of a single estimate, in a search's terms."""
+def figures_of(one: Estimate, whole: bool = True) -> dict[str, float | None]:
+    """The figures of a single estimate, in a search's terms. whole: of the whole run where it says data, else of one sample."""
     batch = one.run.batch.micro * one.run.batch.accumulation * one.run.dp
     seconds = one.step_time_s
     time, cost, energy = one.total_time_s, one.cost_usd, one.energy_kwh
-    if time is None and seconds is not None:
+    if (time is None or not whole) and seconds is not None:
         time = seconds / batch
         price, watts = one.details["price"], one.details["watts_per_gpu"]
         hours = time * one.run.hardware.gpus / 3600
