@@ -38,11 +38,9 @@ def need_torch(device: str | None) -> str:
         raise PlanError(
             "device", device or "", f"cannot train without {' and '.join(missing)}", f"pip install {' '.join(missing)}."
         )
-    if device is not None:
-        return device
-    import torch
+    from planner.calibrate.hardware import default_device
 
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+    return device or default_device()
 
 
 def execute(options: argparse.Namespace) -> None:
