@@ -38,9 +38,11 @@ def need_torch(device: str | None) -> str:
         raise PlanError(
             "device", device or "", f"cannot train without {' and '.join(missing)}", f"pip install {' '.join(missing)}."
         )
+    if device is not None:
+        return device
     from planner.calibrate.hardware import default_device
 
-    return device or default_device()
+    return default_device()
 
 
 def execute(options: argparse.Namespace) -> None:

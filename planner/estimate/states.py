@@ -89,6 +89,13 @@ class Holdings:
         found: dict[str, float] = self._once("weights", share, compute)
         return found
 
+    def frozen_beside_trained(self) -> float:
+        """Stored frozen weights of a model in which something is trained [bytes]."""
+        parts = [(q, s.count) for s in self._w.stretches for q in s.parameters if not q.buffer]
+        if not any(q.trainable for q, _ in parts):
+            return 0.0
+        return float(sum(q.numel * _stored(self._r, q) * n for q, n in parts if not q.trainable))
+
     def working_copy(self) -> float:
         """Weights in the type that the graph computes in [bytes]."""
         return float(
@@ -176,6 +183,8 @@ def books_of(r: Resolved, held: Holdings, step: Step, shares: Shares, offload: O
         put("communication/buckets", held.fresh_gradients())
     elif sharding in ("zero1", "zero2"):
         put("communication/buckets", 2 * min(r.stack.bucket_bytes, held.fresh_gradients()))
+    if r.stack.keeps_gathered and gathers(r):
+        put("communication/frozen_weights", held.frozen_beside_trained())
     capability = (r.accelerator.compute_capability if r.accelerator is not None else None) or 0.0
     if _on_gpu(r):
         put(
