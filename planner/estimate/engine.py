@@ -11,7 +11,7 @@ from planner.device import DeviceProfile
 from planner.device.collectives import collective_seconds
 from planner.errors import PlanError
 from planner.estimate import ledger, uncertainty
-from planner.estimate.constants import by_architecture, constant, source
+from planner.estimate.constants import by_architecture, by_stack, constant, source
 from planner.estimate.memory import (
     COMPONENTS,
     OPTIMIZER,
@@ -339,6 +339,8 @@ def _time(r: Resolved, classes: Sequence[RankClass], worst: RankClass, length: i
         stride=p.tp,
         groups=groups,
         between=_between(r, length),
+        rank_wait=by_stack("rank_wait_seconds", r.stack.name) if p.pp > 1 else 0.0,
+        hand_over=by_stack("hand_over_seconds", r.stack.name),
     )
 
     def gradients(c: RankClass) -> float:

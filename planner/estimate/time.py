@@ -50,7 +50,8 @@ class Ranks:
     dp: ranks that hold the same weights and see other tokens (context-parallel ones too) · sharding as in the run ·
     gradient_bytes and weight_bytes of one element on the wire · stride: distance of neighbours of a data-parallel group ·
     groups: size and stride of the other groups, by name · experts: ranks over which experts are divided ·
-    between: time of a tensor from one pipeline stage to the next [s].
+    between: time of a tensor from one pipeline stage to the next [s] · rank_wait: what issuing a tensor-parallel collective takes
+    for each rank of the group [s] · hand_over: what a stage is held up by every tensor that it sends or receives [s].
     """
 
     dp: int
@@ -61,6 +62,8 @@ class Ranks:
     stride: int = 1
     groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     between: float = 0.0
+    rank_wait: float = 0.0
+    hand_over: float = 0.0
 
     def wire(self, kernel: Kernel) -> float:
         """Time of a collective of the graph [s]."""
@@ -135,12 +138,15 @@ class _Part:
     exchanged: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     beside: float = 0.0
     issued: int = 0
+    waits: int = 0
 
     def add(self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks) -> None:
         for kernel in kernels:
             if kernel.kind == "collective":
                 seconds = ranks.wire(kernel)
                 self.issued += 1
+                if kernel.extra.group == "tp":
+                    self.waits += ranks.groups["tp"][0]
                 if kernel.extra.hidden:
                     self.beside += seconds
                 else:
@@ -197,7 +203,8 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         if not part.kernels and not part.exchanged:
             continue
         busy = part.gpu
-        issue = part.kernels * dispatch + part.issued * clock.issue + (clock.unit * _units(stretch) if gathers else 0.0)
+        issue = part.kernels * dispatch + part.issued * clock.issue + part.waits * ranks.rank_wait
+        issue += clock.unit * _units(stretch) if gathers else 0.0
         wire = _stretch_collectives(result, stretch, ranks, phase, times) if gathers and phase != "recompute" else 0.0
         for kind, seconds in part.kinds.items():
             result.seconds[phase, kind] += seconds * times
@@ -264,8 +271,10 @@ def pipeline_time(
             _stretch(one, stretch, clock, ranks, 1)
         kinds.append((one, workload))
         for i in indices:
-            forward[i], backward[i] = one.spans["forward"], one.spans["recompute"] + one.spans["backward"]
-    timeline = simulate(forward, backward, accumulation, chunks=chunks, between=ranks.between)
+            held = chunks * ranks.hand_over * ((i > 0) + (i < pp - 1))
+            forward[i], backward[i] = one.spans["forward"] + held, one.spans["recompute"] + one.spans["backward"] + held
+    # a transfer holds up both of its stages at the same time
+    timeline = simulate(forward, backward, accumulation, chunks=chunks, between=ranks.between - ranks.hand_over)
     busiest, workload = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
     result = StepTime()
     for key, value in busiest.seconds.items():

@@ -7,7 +7,7 @@ switches, never a copy of the model. Sources: the projects' own code, named per 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from planner.errors import PlanError
@@ -254,6 +254,15 @@ STACKS: dict[str, Stack] = {
         ),
     )
 }
+
+
+STACKS["nanotron-blocking"] = replace(
+    STACKS["nanotron"],
+    name="nanotron-blocking",
+    label="nanotron, blocking pipelines",
+    help="nanotron where every tensor between pipeline stages holds both of them up, as in part of its published sweep.",
+    reference="nanotron/ultrascale-playbook, benchmark data",
+)
 
 
 def find_stack(name: str) -> Stack:
