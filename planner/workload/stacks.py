@@ -256,6 +256,13 @@ STACKS: dict[str, Stack] = {
 }
 
 
+STACKS["torchtitan-eager"] = replace(
+    STACKS["torchtitan"],
+    name="torchtitan-eager",
+    label="torchtitan, not compiled",
+    help="FSDP2 with plain PyTorch operators.",
+    fusion="eager",
+)
 STACKS["nanotron-blocking"] = replace(
     STACKS["nanotron"],
     name="nanotron-blocking",
