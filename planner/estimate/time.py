@@ -325,7 +325,8 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
         return
     assert ranks.topology is not None
     trained = sum(p.numel * s.count for s in workload.stretches for p in s.parameters if p.trainable)
-    size, bucket = trained * ranks.gradient_bytes, workload.setting.stack.bucket_bytes
+    size, stack = trained * ranks.gradient_bytes, workload.setting.stack
+    bucket = max(stack.bucket_bytes, stack.bucket_elements_per_replica * ranks.dp * ranks.gradient_bytes)
     if not size:
         return
     kind = "all_reduce" if ranks.sharding == "ddp" else "reduce_scatter"
@@ -346,7 +347,12 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
             "all_gather", trained * ranks.weight_bytes, ranks.dp, ranks.topology, stride=ranks.stride
         )
         result.collectives["all_gather"] += gather
-        result.seconds["communication", "exposed"] += gather
+        beside = 0.0
+        if stack.gathers_ahead:
+            forward = sum(v for (phase, _), v in result.seconds.items() if phase == "forward") / accumulation
+            beside = min(gather, forward)
+        result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * beside
+        result.seconds["communication", "exposed"] += gather - beside
 
 
 def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float, accumulation: int) -> None:

@@ -137,6 +137,8 @@ def _stack(row: Row) -> str:
     stack = STACKS.get((row.framework or "").lower())
     if stack is None:
         raise Skip(f"training software {row.framework!r} has no stack")
+    if stack == "megatron" and _capability(row) >= 9.0:
+        return "nemo"  # Megatron-Core of that time, with the overlaps that NeMo's recipes switch on
     if stack == "nanotron" and _blocks(row):
         return "nanotron-blocking"
     told = "compile=0 assumed" not in (row.quality_reason or "") or row.compute_dtype not in SCALED  # float8 is not run uncompiled
@@ -146,6 +148,14 @@ def _stack(row: Row) -> str:
         fused = [name for word, name in _KERNELS if word in (row.variant or "")]
         return fused[0] if fused else "hf-compile" if row.compile else stack
     return stack
+
+
+def _capability(row: Row) -> float:
+    """Compute capability of the row's part, 0 where there is none."""
+    try:
+        return find_accelerator(row.gpu or "").compute_capability or 0.0
+    except PlanError:
+        return 0.0
 
 
 def _blocks(row: Row) -> bool:

@@ -28,7 +28,8 @@ class Stack:
     cast_on_gather: fully sharded weights are gathered in the compute type (FSDP mixed precision).
     fp32_gradients: gradients are accumulated in fp32 beside lower-precision weights.
     master_by_default: lower-precision weights have an fp32 master copy in the optimizer.
-    bucket_bytes: gradient bucket of data parallel [bytes]; bucket_copies: whether a second copy of the gradients is kept in buckets.
+    bucket_bytes: gradient bucket of data parallel [bytes], or where that is more, bucket_elements_per_replica times the replicas (Megatron-Core's
+        max(40e6, 1e6 × replicas) elements); bucket_copies: whether a second copy of the gradients is kept in buckets.
     dropout: whether the config's dropout is active in training (pretraining stacks run without).
     clips: gradients are clipped by global norm each step.
     optimizer: implementation of AdamW when the run says just adamw.
@@ -42,6 +43,7 @@ class Stack:
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
+    gathers_ahead: updated weights of a sharded optimizer are gathered beside the next forward (Megatron-Core's overlap-param-gather).
     quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
@@ -59,6 +61,7 @@ class Stack:
     fp32_gradients: bool = False
     master_by_default: bool = False
     bucket_bytes: float = 25 * 2**20
+    bucket_elements_per_replica: float = 0.0
     bucket_copies: bool = True
     dropout: bool = True
     clips: bool = True
@@ -74,6 +77,7 @@ class Stack:
     wide_embedding_states: bool = False
     scaled: Literal["transformer-engine", "torchao"] = "torchao"
     caches_scaled: bool = False
+    gathers_ahead: bool = False
 
 
 _HUGGING_FACE: dict[str, Any] = {"every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
@@ -153,6 +157,8 @@ STACKS: dict[str, Stack] = {
             cast_on_gather=False,
             fp32_gradients=True,
             master_by_default=True,
+            bucket_bytes=4 * 40e6,
+            bucket_elements_per_replica=1e6,
             bucket_copies=False,
             optimizer="fused",
             regathers=True,
@@ -170,12 +176,15 @@ STACKS: dict[str, Stack] = {
             cast_on_gather=False,
             fp32_gradients=True,
             master_by_default=True,
+            bucket_bytes=4 * 40e6,
+            bucket_elements_per_replica=1e6,
             bucket_copies=False,
             optimizer="fused",
             regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
             attention_kernels=("flash3",),
+            gathers_ahead=True,
         ),
         Stack(
             "deepspeed",
