@@ -89,6 +89,7 @@ class Clock:
         self.issue = by_stack("collective_dispatch_seconds", stack.name)
         self.unit = by_stack("sharded_unit_seconds", stack.name)
         self.attention_rate = by_stack("attention_rate", stack.name)
+        self.product_rate = by_stack("product_rate", stack.name)
 
     def seconds(self, kernel: Kernel) -> float:
         """Duration of one kernel on the device [s]."""
@@ -111,7 +112,7 @@ class Clock:
                     kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=cast(Layout, kernel.layout)
                 )
             )
-            return seconds / self.scaled_rate if kernel.dtype == "fp8" else seconds
+            return seconds / (self.product_rate * (self.scaled_rate if kernel.dtype == "fp8" else 1.0))
         if kernel.kind == "attention":
             return (
                 float(

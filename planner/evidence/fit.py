@@ -91,6 +91,13 @@ PRIORS: Final = {
             0.70,
             "an autograd function, group look-up, NCCL enqueue and stream synchronisation, issued from Python",
         ),
+        Prior(
+            "product_rate",
+            "megatron",
+            1.0,
+            0.10,
+            "the sustained rate is shared by all stacks; Megatron adds weight gradients up inside the product and pretrains on well-cooled machines",
+        ),
         Prior("dispatch", "deepspeed", 2.5, 0.40, "engine hooks on every module"),
         Prior(
             "attention_rate",
