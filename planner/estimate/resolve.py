@@ -548,6 +548,7 @@ def _hardware(
         intra_kind=network.intra_kind if per_node > 1 else "none",
         inter_bandwidth=inter,
         inter_kind=_network_kind(hardware, network, inter),
+        measured=tuple(profile.measured.collectives.items()) if profile.measured is not None else (),
     )
     if hardware.gpus > 1:
         notes.append(_connection(filled, network))

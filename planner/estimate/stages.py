@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.errors import PlanError
+from planner.estimate.partition import head_in_layers, layers_by_cost
 from planner.workload import Setting, Workload, trace
 from planner.workload.trace import Part, decisions
 
@@ -46,7 +47,10 @@ def stages_of(setting: Setting, head: str, checkpointing: str, pp: int, chunks: 
         raise PlanError("parallel.pp", pp, f"is not planned for {arch.model_type} with its towers", "Use 1.")
     found: dict[object, tuple[list[int], Part]] = {}
     start = 0
-    for index, count in enumerate(layers_of(pp, arch.layers, chunks)):
+    counts = layers_of(pp, arch.layers, chunks)
+    if setting.stack.stages_by_cost:
+        counts = layers_by_cost(pp, arch.layers, head_in_layers(arch))
+    for index, count in enumerate(counts):
         part = Part(start, start + count, index == 0, index == pp - 1)
         start += count
         kinds = tuple(decisions(arch, setting.adaptation, i) for i in range(part.start, part.stop))

@@ -41,6 +41,7 @@ class Prediction:
     memory_low_gib: float | None = None
     memory_high_gib: float | None = None
     fits: bool | None = None
+    usable_gib: float | None = None
     limited_by: str | None = None
     time_parts: dict[str, float] = field(default_factory=dict)
     memory_parts: dict[str, float] = field(default_factory=dict)
@@ -105,6 +106,7 @@ class Predictor:
             memory_low_gib=compared * low,
             memory_high_gib=compared * high,
             fits=memory.fits,
+            usable_gib=None if memory.usable is None else memory.usable / GIB,
             limited_by=time.limited_by or None,
             time_parts=time.time_parts,
             memory_parts=memory.memory_parts,
