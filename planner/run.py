@@ -36,6 +36,7 @@ HeadName = Literal[
     "none",
 ]
 NetworkKind = Literal["infiniband", "roce", "slingshot", "efa", "efa-shared", "ethernet", "omnipath"]
+Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble", "zbv", "dualpipev"]
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "hsdp"]
 
 _SHARDING_NAMES = {"fsdp": "zero3", "fsdp2": "zero3", "full_shard": "zero3", "shard_grad_op": "zero2"}
@@ -107,12 +108,25 @@ class Parallel(_Part):
     cp: Count = Field(1, description="Context parallel degree.")
     ep: Count = Field(1, description="Expert parallel degree (inside data parallel).")
     virtual_pp: Count = Field(1, description="Model chunks per pipeline stage.")
+    schedule: Schedule | None = Field(
+        None,
+        description="Pipeline schedule: gpipe, 1f1b, interleaved, zero-bubble (ZB-H1), zbv, dualpipev; 1f1b, or interleaved with several chunks, when left out.",
+    )
+    stages: tuple[Annotated[int, Field(ge=0, le=10**5, strict=True)], ...] | None = Field(
+        None,
+        description="Layers of each pipeline stage, in order (with chunks: of each chunk, in the order of the model); as equal as can be when left out.",
+    )
     sharding: Sharding | None = Field(
         None, description="How data-parallel ranks share states: none, ddp, zero1, zero2, zero3 (FSDP), hsdp."
     )
     sequence_parallel: bool = Field(
         False, description="Split activations outside the tensor-parallel region along the sequence."
     )
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("sharding", mode="before")
     @classmethod
