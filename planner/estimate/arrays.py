@@ -11,6 +11,22 @@ from typing import Any
 import numpy as np
 
 
+class Several(np.ndarray[Any, Any]):
+    """An array that stands where a formula expects a number: `x += y` makes a new one, as with numbers, instead of changing what others hold."""
+
+    def __iadd__(self, other: Any) -> Any:  # type: ignore[misc]
+        return self + other
+
+    def __isub__(self, other: Any) -> Any:  # type: ignore[misc]
+        return self - other
+
+    def __imul__(self, other: Any) -> Any:  # type: ignore[misc]
+        return self * other
+
+    def __itruediv__(self, other: Any) -> Any:  # type: ignore[misc]
+        return self / other
+
+
 def least(a: Any, b: Any) -> Any:
     """The smaller of two figures, element by element for arrays."""
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):

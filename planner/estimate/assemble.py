@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from planner.estimate import ledger, uncertainty
 from planner.estimate.curve import Curve
-from planner.estimate.money import HOUR, hourly_rate, power
+from planner.estimate.money import bill, hourly_rate
 from planner.estimate.offload import HostBytes
 from planner.estimate.ranks import RankClass
 from planner.estimate.resolve import Resolved
@@ -42,15 +43,7 @@ def assemble(
     allocated = peak.total
     reserved = reserved_of(allocated)
     usable = None if r.usable_memory is None else r.usable_memory - detail.context
-    facts = {
-        "basis": r.profile.basis,
-        "stack": r.stack.name,
-        "gpus": run.hardware.gpus,
-        "nodes": math.ceil(run.hardware.gpus / (run.hardware.gpus_per_node or 1)),
-        "tokens": batch.micro * shape.computed,
-        "encoder": not r.arch.causal,
-        "mixture": r.arch.experts is not None,
-    }
+    facts = facts_of(r, shape)
     time_range, memory_range = uncertainty.interval("time", facts), uncertainty.interval("memory", facts)
     seconds = timing.total
     samples = batch.micro * batch.accumulation * run.dp
@@ -67,13 +60,8 @@ def assemble(
     useful = sum(v for (phase, _), v in flops.items() if phase not in ("recompute", "optimizer"))
     peak_rate = r.profile.peak_flops.get(r.formats.product)
     rate = hourly_rate(r)
-    hours = None if total is None else total * run.hardware.gpus / HOUR
     busy = sum(v for (_, kind), v in timing.seconds.items() if kind in ("matmul", "attention")) / seconds
-    watts = power(r, busy)
-    energy = (
-        None if hours is None or watts.board_w is None else hours * (watts.board_w + watts.host_w) * watts.pue / 1000
-    )
-    cost = None if hours is None or rate.usd_per_gpu_hour is None else hours * rate.usd_per_gpu_hour
+    cost, energy, hours, watts = bill(r, rate, None if total is None else total * run.hardware.gpus, busy)
     terms: list[Term] = []
     terms += ledger.parameter_terms(w)
     terms += ledger.memory_terms(r, worst.workload, peak, detail.parts)
@@ -134,6 +122,7 @@ def assemble(
             "tokens_per_step": tokens,
             "peak_flops": peak_rate,
             "board_w": watts.board_w,
+            "watts_per_gpu": None if watts.board_w is None else (watts.board_w + watts.host_w) * watts.pue,
             "price": None
             if rate.usd_per_gpu_hour is None
             else {
@@ -157,3 +146,17 @@ def assemble(
             },
         },
     )
+
+
+def facts_of(r: Resolved, shape: Shape) -> dict[str, Any]:
+    """What decides which measured runs an estimate is compared with."""
+    hardware = r.run.hardware
+    return {
+        "basis": r.profile.basis,
+        "stack": r.stack.name,
+        "gpus": hardware.gpus,
+        "nodes": math.ceil(hardware.gpus / (hardware.gpus_per_node or 1)),
+        "tokens": r.run.batch.micro * shape.computed,
+        "encoder": not r.arch.causal,
+        "mixture": r.arch.experts is not None,
+    }

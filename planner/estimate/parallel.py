@@ -15,7 +15,7 @@ def parallel_of(run: Run, arch: Architecture) -> Parallel:
     if p.pp == 1:
         return p
     chunks = 2 if p.schedule in schedules.V_SHAPED and "virtual_pp" not in p.model_fields_set else p.virtual_pp
-    schedule = p.schedule or ("interleaved" if chunks > 1 else "1f1b")
+    schedule = schedules.schedule_of(p.model_copy(update={"virtual_pp": chunks}))
     schedules.check(schedule, p.pp, chunks, run.batch.accumulation)
     return p.model_copy(update={"schedule": schedule, "virtual_pp": chunks})
 

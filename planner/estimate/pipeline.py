@@ -83,21 +83,33 @@ def simulate(
     return play(schedule or ("interleaved" if chunks > 1 else "1f1b"), Passes(cut(forward), cut(backward), cut(later)), micro, between)
 
 
+def rounds(micro: int, stages: int, chunks: int) -> tuple[int, int]:
+    """Micro batches that are simulated, and those of one round: the others repeat the last round."""
+    every = max(1, micro // stages)
+    if every <= EXACT_ROUNDS:
+        return micro, micro // every
+    if chunks > 1 and micro % every == 0:  # chunks take turns in groups of a round
+        return EXACT_ROUNDS * (micro // every), micro // every
+    return micro - (every - EXACT_ROUNDS) * stages, stages
+
+
+def awaited(kind: str, place: int, batch: int, last: int) -> tuple[str, int, int] | None:
+    """What must be done before a forward or backward of a chunk: (kind, place, micro batch). Places count chunks along the model."""
+    if kind == "F":
+        return ("F", place - 1, batch) if place else None
+    return ("F", place, batch) if place == last else ("B", place + 1, batch)
+
+
 def play(schedule: str, passes: Passes, micro: int, between: float = 0.0) -> Timeline:
     """Run a schedule over stages whose chunks may differ."""
     stages, chunks = len(passes.forward), len(passes.forward[0])
     work = [sum(f) + sum(b) for f, b in zip(passes.forward, passes.backward, strict=True)]
-    # rounds of as many micro batches as stages; a count that is no multiple keeps its odd round
-    rounds = micro // stages
-    shown = micro if rounds <= EXACT_ROUNDS else micro - (rounds - EXACT_ROUNDS) * stages
-    if rounds > EXACT_ROUNDS and micro % rounds == 0 and chunks > 1:
-        shown = EXACT_ROUNDS * (micro // rounds)
+    shown, group = rounds(micro, stages, chunks)
     arrays = any(isinstance(s, np.ndarray) for s in (*work, between))
     run = _play if arrays else _played
     total, spans = run(schedule, passes, shown, between)
     steady: Any = 0.0
     if micro > shown:
-        group = shown // EXACT_ROUNDS if chunks > 1 else stages
         before, _ = run(schedule, passes, shown - group, between)
         steady = (micro - shown) * (total - before) / group
     return Timeline(total + steady, tuple(micro * w for w in work), spans, steady, chunks, schedule, micro)

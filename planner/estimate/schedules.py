@@ -11,10 +11,12 @@ that the first rank also holds the last layers (ibid., sec. 6). dualpipev: forwa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from planner.errors import PlanError
+from planner.run import Parallel
 
 Work = tuple[str, int, int]
 """(kind, chunk of the rank, micro batch): F forward, B backward, I its gradients of activations, W its gradients of weights."""
@@ -36,6 +38,11 @@ class Waiting(NamedTuple):
     head: float = 0.0
     block_weights: float = 0.0
     head_weights: float = 0.0
+
+
+def schedule_of(p: Parallel) -> str:
+    """The run's schedule: 1f1b, or interleaved with several chunks, where it names none."""
+    return p.schedule or ("interleaved" if p.virtual_pp > 1 else "1f1b")
 
 
 def place_of(schedule: str, rank: int, chunk: int, ranks: int) -> int:
@@ -196,15 +203,17 @@ def _dual_order(rank: int, ranks: int, micro: int) -> Iterator[Work]:
         yield from go("W", 0)
 
 
-def waiting(schedule: str, rank: int, ranks: int, shares: Sequence[float], micro: int) -> list[Waiting]:
+@lru_cache(maxsize=4096)
+def waiting(schedule: str, rank: int, ranks: int, shares: tuple[float, ...], micro: int) -> tuple[Waiting, ...]:
     """What a rank keeps at most beside a running micro batch: one entry, or several of which none is below another.
 
     shares: part of the rank's layers in each of its chunks; they sum to 1.
     """
-    chunks = len(shares)
-    micro = min(micro, 4 * ranks if schedule != "gpipe" else micro)  # the steady state repeats
+    chunks, every = len(shares), micro // ranks
     if schedule == "gpipe":
-        return [Waiting(micro - 1.0, micro - 1.0)]
+        return (Waiting(micro - 1.0, micro - 1.0),)
+    if every > 4:  # the steady state repeats
+        micro = 4 * (micro // every if micro % every == 0 and chunks > 1 else ranks)
     last = next((c for c in range(chunks) if place_of(schedule, rank, c, ranks) == chunks * ranks - 1), None)
     full, weights = [0] * chunks, [0] * chunks
     found: set[Waiting] = set()
@@ -220,4 +229,4 @@ def waiting(schedule: str, rank: int, ranks: int, shares: Sequence[float], micro
             full[chunk] -= 1
         if kind in "IW":
             weights[chunk] += 1 if kind == "I" else -1
-    return [w for w in found if not any(o != w and all(a >= b for a, b in zip(o, w, strict=True)) for o in found)]
+    return tuple(w for w in found if not any(o != w and all(a >= b for a, b in zip(o, w, strict=True)) for o in found))

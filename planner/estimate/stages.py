@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from planner.errors import PlanError
-from planner.estimate.schedules import place_of
-from planner.run import Parallel
-from planner.workload import Setting, Workload, trace
+from planner.estimate.schedules import V_SHAPED, place_of
+from planner.workload import Architecture, Setting, Workload, trace
+from planner.workload.methods import Adaptation
 from planner.workload.trace import Part, decisions
 
 
@@ -28,59 +28,103 @@ class Stage:
     @property
     def shares(self) -> tuple[float, ...]:
         """Part of the stage's layers in each chunk."""
-        return tuple(n / sum(self.layers) for n in self.layers) if sum(self.layers) else (1.0,)
+        return tuple(n / sum(self.layers) for n in self.layers)
+
+    def cut(self, chunks: int) -> tuple[tuple[float, ...], int | None, int | None]:
+        """Shares of the chunks, and those that start and end the model, were a stage of one chunk cut into several."""
+        if len(self.layers) == chunks:
+            return self.shares, self.front, self.head
+        front, head = (None if self.front is None else 0), (None if self.head is None else chunks - 1)
+        total = sum(self.layers)
+        return tuple(n / total for n in split_layers(total, chunks, front, head)), front, head
 
 
-def layers_of(stages: int, layers: int, chunks: int = 1) -> list[int]:
-    """Layers of each chunk in the order of the model: as equal as can be, the first and the last the first to have fewer (they also hold
+def layers_of(stages: int, layers: int, chunks: int = 1, ends: Sequence[int] | None = None) -> list[int]:
+    """Layers of each stage: as equal as can be; `ends`, the first and the last when left out, are the first to have fewer (they also hold
     embedding and head).
 
-    Of several chunks a stage, the first and the last may have no layer at all, as Megatron-LM places them with
+    Of several chunks a stage, the model's first and last may have no layer at all, as Megatron-LM places them with
     account-for-embedding/loss-in-pipeline-split. Raises `PlanError` when there are more stages, or more chunks in all, than layers.
     """
     if stages > layers:
         raise PlanError("parallel.pp", stages, f"is more than the model's {layers} layers", f"Use at most {layers}.")
-    places = stages * chunks
-    if places > layers + (2 if chunks > 1 else 0):
-        most = (layers + 2) // stages
-        raise PlanError(
-            "parallel.virtual_pp", chunks, f"is more than the {layers // stages} layers of a stage", f"Use at most {most}."
-        )
-    share, rest = divmod(layers, places)
-    counts = [share] * places
-    middle_first = sorted(range(places), key=lambda i: (i in (0, places - 1), i == places - 1, i))
+    rims = (0, stages - 1) if ends is None else tuple(ends)
+    share, rest = divmod(layers, stages)
+    counts = [share] * stages
+    middle_first = sorted(range(stages), key=lambda i: (i in rims, i == stages - 1, i))
     for i in middle_first[:rest]:
         counts[i] += 1
+    for i, count in enumerate(counts):
+        if chunks > count + (i in (0, stages - 1) if chunks > 1 else 0):
+            raise PlanError("parallel.virtual_pp", chunks, f"is more than the {count} layers of a stage", f"Use at most {count}.")
     return counts
 
 
-def given_layers(stages: Sequence[int], p: Parallel, layers: int) -> list[int]:
-    """Layers of each chunk as the run says. Raises `PlanError` where they are not all of the model's."""
-    places = p.pp * p.virtual_pp
-    shown = ", ".join(map(str, stages))
-    if len(stages) != places:
-        what = f"{p.pp} stages" + (f" of {p.virtual_pp} chunks" if p.virtual_pp > 1 else "")
-        raise PlanError("parallel.stages", shown, f"are {len(stages)} numbers for {what}", f"Give {places}.")
-    if sum(stages) != layers:
-        raise PlanError("parallel.stages", shown, f"sum to {sum(stages)}, and the model has {layers} layers", f"Make them sum to {layers}.")
-    if not all(stages[1:-1]) or (p.virtual_pp == 1 and not all(stages)):
+def split_layers(layers: int, chunks: int, front: int | None, head: int | None) -> tuple[int, ...]:
+    """Layers of each chunk of a stage: those with embedding or head, by their positions, are the first to have fewer."""
+    share, rest = divmod(layers, chunks)
+    order = sorted(range(chunks), key=lambda c: (c in (front, head), c == head, c))
+    return tuple(share + (order.index(c) < rest) for c in range(chunks))
+
+
+def alike(arch: Architecture, adaptation: Adaptation) -> bool:
+    """Whether no layer differs from another, so that it does not matter which of them a stage has."""
+    return not adaptation.per_layer and not arch.shared_layers and len(arch.windows) <= 1 and len(arch.variants) <= 1
+
+
+def given_layers(given: Sequence[int], stages: int, chunks: int, layers: int) -> list[int]:
+    """Layers of each stage, or of each chunk in the order of the model, as the run says. Raises `PlanError` where they are not the model's."""
+    shown = ", ".join(map(str, given))
+    if len(given) not in (stages, stages * chunks):
+        allowed = f"{stages}" + (f", or {stages * chunks} for its chunks" if chunks > 1 else "")
+        raise PlanError("parallel.stages", shown, f"are {len(given)} numbers for {stages} stages", f"Give {allowed}.")
+    if sum(given) != layers:
+        raise PlanError("parallel.stages", shown, f"sum to {sum(given)}, and the model has {layers} layers", f"Make them sum to {layers}.")
+    if not all(given if len(given) == stages else given[1:-1]):
         raise PlanError("parallel.stages", shown, "leave a stage without layers", "Give each at least 1.")
-    return list(stages)
+    return list(given)
 
 
-def stages_of(setting: Setting, head: str, checkpointing: str, p: Parallel) -> list[Stage]:
-    """The different stages of a run, in order; equal ones are traced once."""
+def _chunks_of(stages: int, chunks: int, layers: int, schedule: str, given: Sequence[int] | None) -> list[int]:
+    """Layers of every chunk, in the order of the model."""
+    counts = given_layers(given, stages, chunks, layers) if given is not None else None
+    if counts is not None and len(counts) == stages * chunks:
+        return counts
+    if counts is None:
+        counts = layers_of(stages, layers, chunks, (0,) if schedule in V_SHAPED else None)
+    placed = [0] * (stages * chunks)
+    for stage, total in enumerate(counts):
+        places = [place_of(schedule, stage, chunk, stages) for chunk in range(chunks)]
+        front, head = (places.index(place) if place in places else None for place in (0, len(placed) - 1))
+        for place, layer_count in zip(places, split_layers(total, chunks, front, head), strict=True):
+            placed[place] = layer_count
+    return placed
+
+
+def stages_of(
+    setting: Setting,
+    head: str,
+    checkpointing: str,
+    pp: int,
+    chunks: int,
+    schedule: str | None = None,
+    given: Sequence[int] | None = None,
+) -> list[Stage]:
+    """The different stages of a run, in order; equal ones are traced once.
+
+    schedule: where chunks stand · given: layers of each stage, as equal as can be when left out.
+    """
     arch = setting.arch
-    if p.pp == 1:
+    if pp == 1:
         return [Stage((0,), Part(0, arch.layers), trace(setting, head, checkpointing), (arch.layers,))]
     if arch.towers:
-        raise PlanError("parallel.pp", p.pp, f"is not planned for {arch.model_type} with its towers", "Use 1.")
-    chunks, last = p.virtual_pp, p.pp * p.virtual_pp - 1
-    counts = layers_of(p.pp, arch.layers, chunks) if p.stages is None else given_layers(p.stages, p, arch.layers)
+        raise PlanError("parallel.pp", pp, f"is not planned for {arch.model_type} with its towers", "Use 1.")
+    schedule, last = schedule or "1f1b", pp * chunks - 1
+    counts = _chunks_of(pp, chunks, arch.layers, schedule, given)
     starts = [0, *accumulate(counts)]
     found: dict[object, tuple[list[int], Part, tuple[int, ...], int | None, int | None]] = {}
-    for index in range(p.pp):
-        places = [place_of(p.schedule or "1f1b", index, chunk, p.pp) for chunk in range(chunks)]
+    for index in range(pp):
+        places = [place_of(schedule, index, chunk, pp) for chunk in range(chunks)]
         layers = tuple(counts[place] for place in places)
         ranges = tuple((starts[place], starts[place + 1]) for place in places if counts[place])
         front, end = (places.index(place) if place in places else None for place in (0, last))

@@ -8,6 +8,7 @@ from planner.device.collectives import collective_seconds
 from planner.estimate.constants import by_architecture
 from planner.estimate.ranks import RankClass, shares_of
 from planner.estimate.resolve import Resolved
+from planner.estimate.schedules import schedule_of
 from planner.estimate.states import gradient_bytes_of, replicas
 from planner.estimate.time import Clock, Ranks, StepTime, pipeline_time, step_time
 from planner.workload.graph import BYTES
@@ -32,8 +33,9 @@ def time_of(r: Resolved, classes: Sequence[RankClass], worst: RankClass, length:
     most = max(classes, key=gradients)
     if p.pp == 1:
         return step_time(worst.workload, clock, ranks, r.run.batch.accumulation, most.step, gradients(most))
-    stages = [(c.stage.indices, c.workload) for c in classes]
-    timing, _ = pipeline_time(stages, clock, ranks, r.run.batch.accumulation, p.virtual_pp, most.step, gradients(most))
+    timing, timing.timeline = pipeline_time(
+        [c.stage for c in classes], clock, ranks, r.run.batch.accumulation, schedule_of(p), most.step, gradients(most)
+    )
     return timing
 
 

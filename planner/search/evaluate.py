@@ -1,0 +1,412 @@
+"""Figures of many configurations at once, equal to those of `estimate` one by one.
+
+A cell's runs differ in accelerators and micro steps only. The engine's formulas get a run in which these two are arrays: a column of
+data-parallel degrees, a row of micro steps. What does not depend on them comes from `Pieces`, once for a trace.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import PlanError
+from planner.estimate import uncertainty
+from planner.estimate.arrays import Several, most
+from planner.estimate.assemble import facts_of
+from planner.estimate.engine import estimate
+from planner.estimate.money import bill, hourly_rate
+from planner.estimate.offload import Offload, add_time, offload_of
+from planner.estimate.ranks import shares_of, waiting_batches
+from planner.estimate.resolve import Resolved, resolve
+from planner.estimate.result import Estimate
+from planner.estimate.shape import Shape, shape_of
+from planner.estimate.stages import alike, layers_of
+from planner.estimate.states import books_of, context_of, persistent_of
+from planner.estimate.step import clock_of, ranks_of
+from planner.estimate.time import Clock, StepTime, close_step
+from planner.estimate.verdict import reserved_of, steps_of
+from planner.search.pieces import Floats, Pieces, pieces_of, spread_of
+from planner.search.schedules import Waiting, totals
+from planner.search.space import Cell, Choice, Space
+
+BATCH, MOST_CELLS = 100_000, 2000
+"""Configurations and cells that wait together."""
+QUANTILE: Final = NormalDist().inv_cdf(0.95)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures of a cell's configurations; rows are sites, columns numbers of micro steps.
+
+    seconds of a step · time of the whole run, or of one sample where no data is given [s] · cost [USD] and energy [kWh] of the same, NaN where
+    unknown · reserved: peak memory [bytes], with the ratios of measured to predicted peak that hold 90 % of the runs, by row · usable [bytes] ·
+    fits: 1 yes, 0 too close to call, -1 no.
+    """
+
+    cell: Cell
+    seconds: Floats
+    time: Floats
+    cost: Floats
+    energy: Floats
+    reserved: Floats
+    low: Floats
+    high: Floats
+    usable: float | None
+    fits: NDArray[np.int8]
+
+    def chance(self, where: NDArray[np.bool_]) -> Floats:
+        """Probability that the masked configurations fit."""
+        low, high = (np.broadcast_to(ratio, where.shape)[where] for ratio in (self.low, self.high))
+        return chance_of_fit(self.reserved[where], self.usable, low, high)
+
+
+def chance_of_fit(reserved: Floats, usable: float | None, low: Floats, high: Floats) -> Floats:
+    """Probability that the true peak is below the usable memory.
+
+    low, high: ratios of measured to predicted peak that hold 90 % of the runs. The logarithm of the ratio is taken as normal with its
+    5 % and 95 % quantiles there and its centre at 1, each side with its own width.
+    """
+    if usable is None:
+        return np.full(np.shape(reserved), np.nan)
+    room = np.log(usable / reserved)
+    width = np.where(room >= 0, np.log(np.maximum(high, 1.0 + 1e-6)), -np.log(np.minimum(low, 1.0 - 1e-6)))
+    return _normal(QUANTILE * room / width)
+
+
+def _normal(z: Floats) -> Floats:
+    """Cumulative normal distribution."""
+    return np.array([0.5 * math.erfc(-value) for value in (z / math.sqrt(2.0)).tolist()])
+
+
+_Work = Generator[Waiting, Floats, Figures]
+"""The evaluation of a cell, which may wait for its pipelines."""
+
+
+def _batches(cells: Iterable[Cell]) -> Iterator[list[Cell]]:
+    """Cells in lists of about BATCH configurations."""
+    batch: list[Cell] = []
+    size = 0
+    for cell in cells:
+        batch.append(cell)
+        size += cell.size
+        if size >= BATCH or len(batch) >= MOST_CELLS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+class Evaluator:
+    """Evaluates cells of a space. `impossible` counts configurations that cannot be planned, `slow` those that were estimated one by one."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.impossible = self.slow = 0
+        self.problems: dict[str, PlanError] = {}
+        self._resolved: dict[object, Resolved | PlanError] = {}
+        self._clocks: dict[str, Clock] = {}
+        self._pieces: dict[object, Pieces | PlanError] = {}
+        self._staged: Choice | None = None
+        self._tables: dict[object, Any] = {}
+
+    def figures(self, cells: Iterable[Cell]) -> Iterator[Figures]:
+        """Figures of cells, in their order but for those that the engine refuses. Cells wait for the simulation of their pipelines."""
+        for batch in _batches(cells):
+            started: list[_Work | Figures] = []
+            waiting: list[Waiting] = []
+            for cell in batch:
+                staged = cell.choice._replace(gpu="", virtual_pp=1, sharding="", offload="")
+                if staged != self._staged:  # cells come trace by trace: what earlier ones shared is not needed again
+                    self._staged, self._pieces = staged, {}
+                work = self._cell(cell)
+                try:
+                    waiting.append(next(work))
+                    started.append(work)
+                except StopIteration as done:
+                    started.append(done.value)
+                except PlanError as error:
+                    self.impossible += cell.size
+                    self.problems.setdefault(error.field, error)
+            known = totals(waiting)
+            asked = iter(waiting)
+            for one in started:
+                if isinstance(one, Figures):
+                    yield one
+                    continue
+                try:
+                    one.send(known[next(asked).key])
+                except StopIteration as done:
+                    yield done.value
+
+    def _cell(self, cell: Cell) -> _Work:
+        plain = self._plain(cell)
+        data = plain.run.data
+        if data is not None and data.packing == "padded":  # lengths of batches depend on how many ranks wait for each other
+            return self.one_by_one(cell)
+        shape = self._shape(plain)
+        pieces = self._traced(plain, shape)
+        r = _many(plain, cell)
+        return (yield from self._figures(cell, r, shape, pieces))
+
+    # -- what the engine resolves ------------------------------------------------------------------------------------------------------------------
+
+    def _plain(self, cell: Cell) -> Resolved:
+        """The first run of a cell, resolved, with the cell's degrees."""
+        c, site = cell.choice, cell.sites[0]
+        several = int(cell.dp[0]) > 1
+        key = (c.gpu, c.method, c.checkpointing, c.sharding, c.offload, several, c.cp > 1)
+        known = self._resolved.get(key)
+        if known is None:
+            try:
+                run = self.space.run_of(c, site.count, int(cell.steps[0]))
+                known = resolve(run, self.space.profile_of(c.gpu))
+            except PlanError as error:
+                known = error
+            self._resolved[key] = known
+        if isinstance(known, PlanError):
+            raise known
+        run = known.run
+        parallel = run.parallel.model_copy(
+            update={
+                "tp": c.tp, "pp": c.pp, "cp": c.cp, "ep": c.ep, "virtual_pp": c.virtual_pp,
+                "sequence_parallel": c.sequence_parallel,
+            }
+        )  # fmt: skip
+        there = site.resolved
+        update = {
+            "parallel": parallel,
+            "hardware": there.run.hardware,
+            "batch": run.batch.model_copy(update={"micro": c.micro, "accumulation": int(cell.steps[0])}),
+        }
+        return replace(known, run=run.model_copy(update=update), topology=there.topology)
+
+    def _shape(self, r: Resolved) -> Shape:
+        text = r.run.batch.seq_len or 0
+        key = ("shape", text, r.run.batch.micro, r.run.method)
+        if key not in self._tables:
+            self._tables[key] = shape_of(r.run, text, r.arch.sample_tokens(r.run.batch) - text)
+        found: Shape = self._tables[key]
+        return found
+
+    def _traced(self, r: Resolved, shape: Shape) -> Pieces:
+        p = r.run.parallel
+        chunks = 1 if alike(r.arch, r.adaptation) else p.virtual_pp
+        key = (r.formats, r.attention, r.fused_mixers, r.optimizer.name, r.head, p.sharding in ("zero3", "hsdp"), chunks)
+        known = self._pieces.get(key)
+        if known is None:
+            plain = replace(r, run=r.run.model_copy(update={"parallel": p.model_copy(update={"virtual_pp": chunks})}))
+            try:
+                known = pieces_of(plain, shape)
+            except PlanError as error:
+                known = error
+            self._pieces[key] = known
+        if isinstance(known, PlanError):
+            raise known
+        if p.pp > 1:
+            layers_of(p.pp, r.arch.layers, p.virtual_pp)
+        return known
+
+    def _clock(self, r: Resolved, gpu: str) -> Clock:
+        key = f"{gpu} {r.formats.scaled.recipe.name if r.formats.scaled is not None else ''}"
+        if key not in self._clocks:
+            self._clocks[key] = clock_of(r)
+        return self._clocks[key]
+
+    # -- figures -----------------------------------------------------------------------------------------------------------------------------------
+
+    def _figures(self, cell: Cell, r: Resolved, shape: Shape, pieces: Pieces) -> _Work:
+        offload, shares = offload_of(r), shares_of(r)
+        spread = spread_of(r, shares)
+        steps = [piece.step(r, shares, spread) for piece in pieces.memory]
+        peaks, away = self._peaks(r, cell, pieces, offload, steps)
+        size = cell.allowed.shape
+        stacked = np.stack([np.broadcast_to(peak, size) for peak in peaks])
+        largest = np.argmax(stacked, axis=0)
+        allocated = stacked.max(axis=0)
+        timing = yield from self._timing(r, cell, shape, pieces, steps)
+        paged = any(step.paged for step in steps)
+        if offload.any or paged:
+            usable = (r.usable_memory or math.inf) - context_of(r)
+            timing = self._with_transfers(r, pieces, offload, steps, away, largest, stacked - usable, timing, shares.optimizer)
+        seconds: Floats = np.broadcast_to(np.asarray(timing.total, dtype=np.float64), size)
+        work = np.asarray(sum(v for (_, kind), v in timing.seconds.items() if kind in ("matmul", "attention")))
+        reserved = np.asarray(reserved_of(allocated))
+        return self._answers(cell, r, shape, seconds, work / seconds, reserved)
+
+    def _peaks(
+        self, r: Resolved, cell: Cell, pieces: Pieces, offload: Offload, steps: list[Any]
+    ) -> tuple[list[Any], list[float]]:
+        """Allocated peak of each kind of stage [bytes], and its saved tensors that go to the host [bytes]."""
+        found, away = [], []
+        first = cell.steps == 1
+        for piece, step in zip(pieces.memory, steps, strict=True):
+            flying = waiting_batches(r, piece.stage)
+            peak: Any = None
+            for many in (False, True):  # one micro step finds no gradients, the others may
+                if not (first.any() if not many else (~first).any()):
+                    continue
+                part = _with_steps(r, cell.steps[~first] if many else np.ones(1, dtype=np.int64))
+                shares = shares_of(part)
+                fine = books_of(part, piece.holdings, step, shares, offload)
+                persistent = persistent_of(part, {}, shares, offload)
+                crest = piece.crest(persistent)
+                books = sum(fine.values())
+                end = 0.0 if offload.optimizer else step.temporaries
+                one = most(books + crest.peak + flying * crest.kept, books + crest.end + end)
+                peak = one if peak is None else np.where(first, peak, one)
+            found.append(peak)
+            away.append(crest.away)
+        return found, away
+
+    def _timing(
+        self, r: Resolved, cell: Cell, shape: Shape, pieces: Pieces, steps: list[Any]
+    ) -> Generator[Waiting, Floats, StepTime]:
+        clock, ranks, shares = self._clock(r, cell.choice.gpu), ranks_of(r, shape.timed), shares_of(r)
+        device = (cell.choice.gpu, r.topology)
+        gradients = [piece.gradients(r) for piece in pieces.memory]
+        updated = max(range(len(gradients)), key=gradients.__getitem__)
+        last = steps[updated], gradients[updated] * shares.optimizer
+        beats = [piece.beat(device, clock, ranks) for piece in pieces.timed]
+        row = r.run.batch.accumulation
+        if cell.choice.pp == 1:
+            timing = _times(beats[0].ledger, row)
+            close_step(timing, pieces.timed[0].stage.workload, clock, ranks, row, *last)
+            return timing
+        key = (device, ranks.sharding if ranks.sharding in ("zero3", "hsdp") else "", cell.dp.tobytes())
+        total = yield pieces.waiting(key, beats, ranks.between, cell.steps, cell.choice.virtual_pp)
+        busiest = pieces.busiest(beats)
+        answers = []
+        for i in sorted(set(busiest.tolist())):
+            beat = beats[i]
+            timing = _times(beat.ledger, row)
+            timing.seconds["overhead", "bubble"] = total - row * sum(beat.ledger.spans.values())
+            close_step(timing, pieces.timed[i].stage.workload, clock, ranks, row, *last)
+            answers.append((busiest == i, timing))
+        return answers[0][1] if len(answers) == 1 else _chosen(answers, cell.allowed.shape)
+
+    def _with_transfers(
+        self, r: Resolved, pieces: Pieces, offload: Offload, steps: list[Any], away: list[float],
+        largest: NDArray[np.int64], over: Floats, timing: StepTime, share: Any,
+    ) -> StepTime:  # fmt: skip
+        """With what offloading costs: the transfers of the stage that is fullest."""
+        answers = []
+        for i in sorted(set(largest.ravel().tolist())):
+            one = StepTime()
+            one.seconds.update({key: value + 0.0 for key, value in timing.seconds.items()})
+            paged = sum(steps[i].paged.values())
+            add_time(
+                one, r, pieces.timed[i].stage.workload, offload, pieces.memory[i].trained, steps[i], share, away[i], over[i] + paged
+            )  # fmt: skip
+            answers.append((largest == i, one))
+        return answers[0][1] if len(answers) == 1 else _chosen(answers, largest.shape)
+
+    def _answers(
+        self, cell: Cell, r: Resolved, shape: Shape, seconds: Floats, busy: Floats, reserved: Floats
+    ) -> Figures:
+        count, low, high = self._table(cell, r, shape)
+        hours_of = r.run.hardware.gpus
+        time = seconds * count
+        key = ("rate", cell.choice.gpu)
+        if key not in self._tables:
+            self._tables[key] = hourly_rate(cell.sites[0].resolved)
+        cost, energy = bill(r, self._tables[key], time * hours_of, busy)[:2]
+        usable = None if r.usable_memory is None else r.usable_memory - context_of(r)
+        if usable is None:
+            fits = np.zeros(seconds.shape, dtype=np.int8)
+        else:
+            fits = np.where(reserved * high <= usable, 1, np.where(reserved > usable, -1, 0)).astype(np.int8)
+        unknown = np.full(seconds.shape, np.nan)
+        return Figures(
+            cell, seconds, time, unknown if cost is None else cost, unknown if energy is None else energy,
+            reserved, low, high, usable, fits,
+        )  # fmt: skip
+
+    def _table(self, cell: Cell, r: Resolved, shape: Shape) -> tuple[Floats, Floats, Floats]:
+        """Steps of the run (or of one sample) and ratios of the memory interval, by row and column."""
+        c = cell.choice
+        key = ("table", c.gpu, c.micro, c.tp * c.pp * c.cp, c.cp, r.run.method.name, cell.dp.tobytes(), cell.steps.tobytes(), cell.sites[0].machine)
+        known = self._tables.get(key)
+        if known is None:
+            counts = np.ones(cell.allowed.shape)
+            low, high = np.ones((len(cell.sites), 1)), np.ones((len(cell.sites), 1))
+            for i, (site, dp) in enumerate(zip(cell.sites, cell.dp.tolist(), strict=True)):
+                facts = facts_of(replace(r, run=r.run.model_copy(update={"hardware": site.resolved.run.hardware})), shape)
+                memory = uncertainty.interval("memory", facts)
+                low[i], high[i] = memory.low_ratio, memory.high_ratio
+                for j, steps in enumerate(cell.steps.tolist()):
+                    samples = c.micro * steps * dp
+                    count = steps_of(r.run, shape, samples, round(samples * shape.real))
+                    counts[i, j] = 1.0 / samples if count is None else count
+            known = self._tables[key] = (counts, low, high)
+        found: tuple[Floats, Floats, Floats] = known
+        return found
+
+    def one_by_one(self, cell: Cell) -> Figures:
+        """The same figures from single estimates."""
+        shape = cell.allowed.shape
+        columns: dict[str, Floats] = {name: np.full(shape, np.nan) for name in ("seconds", "time", "cost", "energy", "reserved")}
+        low, high = np.ones(shape), np.ones(shape)
+        fits = np.zeros(shape, dtype=np.int8)
+        usable = None
+        for i, j in zip(*np.nonzero(cell.allowed), strict=True):
+            run = self.space.run_of(cell.choice, cell.sites[i].count, int(cell.steps[j]))
+            one = estimate(run, self.space.profile_of(cell.choice.gpu))
+            for name, value in figures_of(one).items():
+                columns[name][i, j] = np.nan if value is None else value
+            low[i, j], high[i, j] = (bound / one.peak_reserved_bytes for bound in one.peak_memory_interval_bytes)
+            fits[i, j] = 0 if one.fits is None else 1 if one.fits else -1
+            usable = one.usable_memory_bytes
+        self.slow += cell.size
+        return Figures(cell, low=low, high=high, usable=usable, fits=fits, **columns)
+
+
+def figures_of(one: Estimate) -> dict[str, float | None]:
+    """The figures of a single estimate, in a search's terms."""
+    batch = one.run.batch.micro * one.run.batch.accumulation * one.run.dp
+    seconds = one.step_time_s
+    time, cost, energy = one.total_time_s, one.cost_usd, one.energy_kwh
+    if time is None and seconds is not None:
+        time = seconds / batch
+        price, watts = one.details["price"], one.details["watts_per_gpu"]
+        hours = time * one.run.hardware.gpus / 3600
+        cost = None if price is None else hours * price["usd_per_gpu_hour"]
+        energy = None if watts is None else hours * watts / 1000
+    return {"seconds": seconds, "time": time, "cost": cost, "energy": energy, "reserved": one.peak_reserved_bytes}
+
+
+def _times(ledger: StepTime, steps: Any) -> StepTime:
+    """Seconds of so many micro steps."""
+    result = StepTime()
+    for key, value in ledger.seconds.items():
+        result.seconds[key] = value * steps
+    return result
+
+
+def _chosen(answers: list[tuple[NDArray[np.bool_], StepTime]], size: tuple[int, ...]) -> StepTime:
+    """One ledger whose elements come from the answer that holds there; a mask of rows stands for all columns."""
+    result = StepTime()
+    for key in dict.fromkeys(key for _, timing in answers for key in timing.seconds):
+        whole: Any = np.zeros(size)
+        for mask, timing in answers:
+            where = np.broadcast_to(mask if mask.ndim == 2 else mask[:, None], size)
+            whole[where] = np.broadcast_to(np.asarray(timing.seconds[key], dtype=np.float64), size)[where]
+        result.seconds[key] = whole
+    return result
+
+
+def _many(r: Resolved, cell: Cell) -> Resolved:
+    """The run with a column of accelerators and a row of micro steps in place of the two numbers."""
+    counts = np.array([site.count for site in cell.sites], dtype=np.int64)[:, None].view(Several)
+    hardware = r.run.hardware.model_copy(update={"gpus": counts if len(counts) > 1 or counts[0, 0] > 1 else 1})
+    return _with_steps(replace(r, run=r.run.model_copy(update={"hardware": hardware})), cell.steps)
+
+
+def _with_steps(r: Resolved, steps: NDArray[np.int64]) -> Resolved:
+    batch = r.run.batch.model_copy(update={"accumulation": steps[None, :].view(Several)})
+    return replace(r, run=r.run.model_copy(update={"batch": batch}))
