@@ -110,7 +110,7 @@ class Parallel(_Part):
     virtual_pp: Count = Field(1, description="Model chunks per pipeline stage.")
     schedule: Schedule | None = Field(
         None,
-        description="Pipeline schedule: gpipe, 1f1b, interleaved, zero-bubble (ZB-H1), zbv, dualpipev; 1f1b, or interleaved with several chunks, when left out.",
+        description="Pipeline schedule; 1f1b, or interleaved with several chunks, when left out. zero-bubble is ZB-H1.",
     )
     stages: tuple[Annotated[int, Field(ge=0, le=10**5, strict=True)], ...] | None = Field(
         None,

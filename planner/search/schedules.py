@@ -72,8 +72,8 @@ def waves(stages: int, chunks: int, shown: int) -> tuple[int, tuple[Wave, ...]]:
 def ends(forward: Floats, backward: Floats, between: Floats, micro: int, chunks: int) -> Floats:
     """Time from the first forward to the last backward of many pipelines [s].
 
-    forward, backward: seconds of one micro batch in every chunk of every stage, chunks × pipelines · between: seconds that a tensor travels, of each pipeline · micro: micro
-    batches · chunks: model chunks of a stage. Equals `simulate(…).total` of each.
+    forward, backward: seconds of one micro batch in every chunk of every stage, chunks × pipelines · between: seconds that a tensor travels,
+    of each pipeline · micro: micro batches · chunks: model chunks of a stage. Equals `simulate(…).total` of each.
     """
     stages = len(forward) // chunks
     shown, group = rounds(micro, stages, chunks)

@@ -44,6 +44,9 @@ class Stack:
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
     quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
 
+    cuts_sent: each tensor-parallel rank sends its part of what goes to the next pipeline stage, which gathers it (Narayanan et al. 2021,
+    arXiv:2104.04473, sec. 4.1; DeepSpeed's partitioned pipeline activations).
+
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
 
@@ -74,6 +77,7 @@ class Stack:
     wide_embedding_states: bool = False
     scaled: Literal["transformer-engine", "torchao"] = "torchao"
     caches_scaled: bool = False
+    cuts_sent: bool = False
 
 
 _HUGGING_FACE: dict[str, Any] = {"every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
@@ -158,6 +162,7 @@ STACKS: dict[str, Stack] = {
             regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
+            cuts_sent=True,
         ),
         Stack(
             "nemo",
@@ -176,6 +181,7 @@ STACKS: dict[str, Stack] = {
             scaled="transformer-engine",
             caches_scaled=True,
             attention_kernels=("flash3",),
+            cuts_sent=True,
         ),
         Stack(
             "deepspeed",
@@ -190,6 +196,7 @@ STACKS: dict[str, Stack] = {
             bucket_copies=False,
             optimizer="fused",
             scaled="transformer-engine",
+            cuts_sent=True,
         ),
         Stack(
             "composer",
