@@ -135,6 +135,8 @@ def assemble(
             "profile_source": r.profile.source,
             "context_bytes": detail.context,
             "memory_stages": worst.stage.indices if run.parallel.pp > 1 else (),
+            "timeline": timing.timeline,
+            "stage_curves": tuple((c.stage.indices, Curve(c.moments)) for c in classes) if run.parallel.pp > 1 else (),
             "host_memory_bytes": host.total * min(run.hardware.gpus, run.hardware.gpus_per_node or 1),
             "sticker_memory_bytes": None if r.accelerator is None else r.accelerator.memory_bytes,
             "time_ratios": (time_range.low_ratio, time_range.high_ratio),
