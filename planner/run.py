@@ -36,6 +36,7 @@ HeadName = Literal[
     "none",
 ]
 NetworkKind = Literal["infiniband", "roce", "slingshot", "efa", "efa-shared", "ethernet", "omnipath"]
+ContextKind = Literal["ring", "all-gather", "ulysses"]
 Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble", "zbv", "dualpipev"]
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "hsdp"]
 
@@ -107,6 +108,15 @@ class Parallel(_Part):
     pp: Count = Field(1, description="Pipeline parallel degree.")
     cp: Count = Field(1, description="Context parallel degree.")
     ep: Count = Field(1, description="Expert parallel degree (inside data parallel).")
+    cp_kind: ContextKind | None = Field(
+        None, description="How attention sees whole sequences under context parallel; what the stack does when left out."
+    )
+    expert_capacity: Annotated[float, Field(ge=0.1, le=100)] | None = Field(
+        None, description="Capacity factor: rows of every expert over the mean, padded or dropped; all tokens as they come when left out."
+    )
+    expert_imbalance: Annotated[float, Field(ge=1, le=1000)] = Field(
+        1.0, description="Rows of the busiest expert-parallel rank over the mean; 1 is balanced."
+    )
     virtual_pp: Count = Field(1, description="Model chunks per pipeline stage.")
     schedule: Schedule | None = Field(
         None,

@@ -12,6 +12,7 @@ from planner.errors import PlanError
 from planner.estimate.arrays import least, most
 from planner.estimate.memory import Moment
 from planner.estimate.offload import Offload
+from planner.estimate.parallel import rows_of
 from planner.estimate.pipeline import in_flight
 from planner.estimate.resolve import Resolved
 from planner.estimate.schedules import Waiting, schedule_of, waiting
@@ -126,7 +127,7 @@ def setting_of(r: Resolved, length: int) -> Setting:
     recompute = checkpointing == "selective" and r.stack.selective == "attention"
     batch = r.run.batch
     p = r.run.parallel
-    split = Split(p.tp, p.sequence_parallel, p.cp, p.ep)
+    split = Split(p.tp, p.sequence_parallel, p.cp, p.ep, p.cp_kind or "ring", rows_of(p))
     arch = local(r.arch, split)
     adaptation = r.adaptation if arch is r.arch else adapt(r.run.method, arch)
     setting = Setting(arch, adaptation, r.formats, r.stack, batch.micro, seq, r.attention, recompute, sharded, batch)

@@ -118,11 +118,10 @@ def timeline_svg(timeline: Timeline | None) -> str:
         out.append(f'<rect x="{left}" y="{y:.1f}" width="{WIDTH - left - 8:.1f}" height="{height}" fill="{LINE}" fill-opacity=".45"/>')
         out.append(f'<text x="{left - 8}" y="{y + 12:.1f}" fill="{FAINT}" text-anchor="end">stage {stage + 1}</text>')
     for kind in dict.fromkeys(bar.kind for bar in drawn):
-        path = "".join(
-            f"M{left + bar.start * scale:.2f},{top + bar.row * (height + 3):.1f}h{max((bar.end - bar.start) * scale - 0.4, 0.2):.2f}v{height}H{left + bar.start * scale:.2f}z"
-            for bar in drawn
-            if bar.kind == kind
-        )
+        path = ""
+        for bar in (bar for bar in drawn if bar.kind == kind):
+            x, width = left + bar.start * scale, max((bar.end - bar.start) * scale - 0.4, 0.2)
+            path += f"M{x:.2f},{top + bar.row * (height + 3):.1f}h{width:.2f}v{height}H{x:.2f}z"
         out.append(f'<path d="{path}" fill="{COLOURS[kind]}"/>')
     y = top + len(shown) * (height + 3) + 12
     out.append(f'<text x="{left}" y="{y}" fill="{FAINT}">0</text>')

@@ -47,6 +47,8 @@ class Stack:
     cuts_sent: each tensor-parallel rank sends its part of what goes to the next pipeline stage, which gathers it (Narayanan et al. 2021,
     arXiv:2104.04473, sec. 4.1; DeepSpeed's partitioned pipeline activations).
 
+    context: kind of context parallel.
+
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
 
@@ -78,6 +80,7 @@ class Stack:
     scaled: Literal["transformer-engine", "torchao"] = "torchao"
     caches_scaled: bool = False
     cuts_sent: bool = False
+    context: Literal["ring", "all-gather", "ulysses"] = "ring"
 
 
 _HUGGING_FACE: dict[str, Any] = {"every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
@@ -141,6 +144,7 @@ STACKS: dict[str, Stack] = {
             "pytorch/torchtitan",
             "compiled",
             "upcast",
+            context="all-gather",
             selective="operators",
             bucket_copies=False,
             optimizer="fused",
@@ -188,6 +192,7 @@ STACKS: dict[str, Stack] = {
             "DeepSpeed",
             "ZeRO with Hugging Face models.",
             "deepspeedai/DeepSpeed runtime/zero",
+            context="ulysses",
             every_expert=True,
             early_stop=False,
             master_by_default=True,
