@@ -47,7 +47,7 @@ class Stack:
     cuts_sent: each tensor-parallel rank sends its part of what goes to the next pipeline stage, which gathers it (Narayanan et al. 2021,
     arXiv:2104.04473, sec. 4.1; DeepSpeed's partitioned pipeline activations).
 
-    context: kind of context parallel.
+    context: kind of context parallel · deepest_sharding: what data-parallel ranks usually share at most.
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
@@ -81,6 +81,7 @@ class Stack:
     caches_scaled: bool = False
     cuts_sent: bool = False
     context: Literal["ring", "all-gather", "ulysses"] = "ring"
+    deepest_sharding: Literal["zero1", "zero3"] = "zero3"
 
 
 _HUGGING_FACE: dict[str, Any] = {"every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
@@ -166,6 +167,7 @@ STACKS: dict[str, Stack] = {
             regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
+            deepest_sharding="zero1",
             cuts_sent=True,
         ),
         Stack(
@@ -184,6 +186,7 @@ STACKS: dict[str, Stack] = {
             regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
+            deepest_sharding="zero1",
             attention_kernels=("flash3",),
             cuts_sent=True,
         ),
@@ -230,6 +233,7 @@ STACKS: dict[str, Stack] = {
             optimizer="fused",
             dropout=False,
             regathers=True,
+            deepest_sharding="zero1",
         ),
         Stack(
             "maxtext",
