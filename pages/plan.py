@@ -5,11 +5,12 @@ import streamlit as st
 from planner.advise import delta_texts, suggest
 from planner.report import pipeline
 from planner.summary import facts, key_figures, verdict
-from planner.ui import changes, charts, explain, frame, pipeline_charts, texts
+from planner.ui import changes, charts, explain, frame, nearby, pipeline_charts, texts
 
 current = frame.open_page("plan")
 e, theme = current.estimate, frame.theme()
 said = verdict(e)
+evidence = nearby.of(e)
 
 if current.error is None:
     icon, colour = texts.STATES[said.state]
@@ -18,7 +19,7 @@ else:
     st.title(texts.error_title(current.error), anchor=False)
     frame.show_stale(current)
     st.subheader(texts.plain(said.sentence), anchor=False)
-st.markdown(explain.headline(e))
+st.markdown(f"{explain.headline(e)} {nearby.badge(evidence)}")
 
 grid = st.grid(4, min_column_width=170)
 for figure in key_figures(e):
@@ -82,9 +83,12 @@ with right.container(border=True, height="stretch"):
     st.markdown("\n".join(f"- {texts.plain(line)}" for line in e.assumptions))
     st.caption(texts.plain(e.interval_note))
 
+with st.container(border=True):
+    nearby.show(e, evidence)
+
 with help_slot:
     st.subheader("What would help", anchor=False, icon=":material/lightbulb:")
-    suggestions = suggest(current.run, e)
+    suggestions = suggest(current.run, e, current.profile)
     if not suggestions:
         st.markdown(
             "No single change makes this run fit." if e.fits is not True else "No single change saves time or money."

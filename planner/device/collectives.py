@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.device.measured import Correction
 from planner.errors import PlanError
 
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "all_to_all", "send_recv")
@@ -53,6 +54,7 @@ class Topology:
     inter_bandwidth: network bandwidth of one node, per direction, over all its adapters [B/s]; None when there is none.
     inter_kind: ``infiniband``, ``roce``, ``slingshot``, ``efa``, ``efa-shared`` (a busy shared cluster), ``ethernet``
         (TCP sockets), ``omnipath``.
+    measured: by kind of collective, how far the law is off on these machines at (payload [bytes], ranks).
 
     Errors: `PlanError` for a kind that is not listed or a size that is not positive.
     """
@@ -62,6 +64,11 @@ class Topology:
     intra_kind: str
     inter_bandwidth: float | None
     inter_kind: str = "infiniband"
+    measured: tuple[tuple[str, Correction], ...] = ()
+
+    def corrected(self, kind: str, payload: float, group: float) -> float:
+        """What the law's time is to be multiplied with, where this wiring was measured."""
+        return next((float(c.factor(payload, group)) for name, c in self.measured if name == kind), 1.0)
 
     def __post_init__(self) -> None:
         if self.gpus_per_node < 1:
@@ -315,6 +322,8 @@ def collective_seconds(
             wires = line.cost * payload_bytes
             times = line.latency + wires + line.ramp * np.sqrt(wires)
             fastest = times if index == 0 else np.minimum(fastest, times)
+        if topology.measured:
+            fastest = fastest * np.vectorize(lambda size: topology.corrected(kind, size, group))(payload_bytes)
         return np.where(payload_bytes > 0, fastest, 0.0)
     if payload_bytes <= 0:
         if payload_bytes < 0:
@@ -324,7 +333,19 @@ def collective_seconds(
     for line in lines:
         wire = line.cost * payload_bytes
         best = min(best, line.latency + wire + line.ramp * math.sqrt(wire))
-    return best
+    return best * topology.corrected(kind, payload_bytes, group) if topology.measured else best
+
+
+def waiting_seconds(group: int, topology: Topology, *, stride: int = 1) -> float:
+    """Part of `collective_seconds` that ranks wait for each other on a busy shared network [s].
+
+    A rank waits for the latest of its group once. Collectives that are queued one behind another, as the buckets of a
+    gradient exchange are, find all ranks there but for the first of them. Same arguments as `collective_seconds`.
+    """
+    if group * stride <= topology.gpus_per_node:
+        return 0.0
+    jitter = _data()["network"][topology.inter_kind]["jitter"]
+    return float(jitter) * math.ceil(group / max(1, topology.gpus_per_node // stride))
 
 
 def explain_collective(

@@ -8,6 +8,7 @@ from typing import Any
 
 from planner.estimate import ledger, uncertainty
 from planner.estimate.curve import Curve, StageView
+from planner.estimate.fragmentation import fragmented
 from planner.estimate.money import bill, hourly_rate
 from planner.estimate.offload import HostBytes
 from planner.estimate.ranks import RankClass
@@ -100,7 +101,7 @@ def assemble(
         if peak.phase == "optimizer"
         else f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}",
         limited_by=limits_of(timing),
-        assumptions=(*r.notes, *assumptions_of(r, shape), *NOT_MODELLED),
+        assumptions=(*r.notes, *assumptions_of(r, shape, fragmented(moments)), *NOT_MODELLED),
         interval_note=f"Time: {time_range.note}. Memory: {memory_range.note}.",
         details={
             "model": {
@@ -138,6 +139,7 @@ def assemble(
             "timeline": timing.timeline,
             "stages": tuple(StageView(c.stage.indices, c.stage.layers, Curve(c.moments)) for c in classes) if run.parallel.pp > 1 else (),
             "host_memory_bytes": host.total * min(run.hardware.gpus, run.hardware.gpus_per_node or 1),
+            "fragmented_bytes": {"kept": fragmented(moments), "cleared": fragmented(moments, cleared=True)},
             "sticker_memory_bytes": None if r.accelerator is None else r.accelerator.memory_bytes,
             "time_ratios": (time_range.low_ratio, time_range.high_ratio),
             "dp": run.dp,

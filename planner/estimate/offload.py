@@ -87,6 +87,7 @@ def offload_of(r: Resolved) -> Offload:
             "does not run on the host",
             f"Use one of {', '.join(ON_HOST)}, or offload: none.",
         )
+    measured = r.profile.measured.host_link if r.profile.measured is not None else None
     memory, source = _host_memory(r.run.hardware.host_memory_gb_per_s, r.accelerator)
     ranks = (
         1 if r.run.hardware.host_memory_gb_per_s is None and "Grace" in source else r.run.hardware.gpus_per_node or 1
@@ -96,7 +97,7 @@ def offload_of(r: Resolved) -> Offload:
         params,
         kind == "activations",
         frees_gradients=optimizer and (r.stack.name == "deepspeed" or params),
-        link=link * constant("host_link_efficiency"),
+        link=link * constant("host_link_efficiency") if measured is None else measured,
         memory=memory * constant("host_memory_efficiency") / ranks,
         source=source,
     )

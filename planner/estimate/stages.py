@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from planner.errors import PlanError
+from planner.estimate.partition import head_in_layers, layers_by_cost
 from planner.estimate.schedules import V_SHAPED, place_of
 from planner.workload import Architecture, Setting, Workload, trace
 from planner.workload.methods import Adaptation
@@ -28,15 +29,16 @@ class Stage:
     @property
     def shares(self) -> tuple[float, ...]:
         """Part of the stage's layers in each chunk."""
-        return tuple(n / sum(self.layers) for n in self.layers)
+        total = sum(self.layers)
+        return tuple(n / total for n in self.layers) if total else (1.0 / len(self.layers),) * len(self.layers)
 
     def cut(self, chunks: int) -> tuple[tuple[float, ...], int | None, int | None]:
         """Shares of the chunks, and those that start and end the model, were a stage of one chunk cut into several."""
         if len(self.layers) == chunks:
             return self.shares, self.front, self.head
         front, head = (None if self.front is None else 0), (None if self.head is None else chunks - 1)
-        total = sum(self.layers)
-        return tuple(n / total for n in split_layers(total, chunks, front, head)), front, head
+        layers = split_layers(sum(self.layers), chunks, front, head)
+        return replace(self, layers=layers).shares, front, head
 
 
 def layers_of(stages: int, layers: int, chunks: int = 1, ends: Sequence[int] | None = None) -> list[int]:
@@ -85,13 +87,17 @@ def given_layers(given: Sequence[int], stages: int, chunks: int, layers: int) ->
     return list(given)
 
 
-def _chunks_of(stages: int, chunks: int, layers: int, schedule: str, given: Sequence[int] | None) -> list[int]:
+def _chunks_of(setting: Setting, stages: int, chunks: int, schedule: str, given: Sequence[int] | None) -> list[int]:
     """Layers of every chunk, in the order of the model."""
-    counts = given_layers(given, stages, chunks, layers) if given is not None else None
-    if counts is not None and len(counts) == stages * chunks:
-        return counts
-    if counts is None:
-        counts = layers_of(stages, layers, chunks, (0,) if schedule in V_SHAPED else None)
+    arch = setting.arch
+    if given is not None:
+        counts = given_layers(given, stages, chunks, arch.layers)
+        if len(counts) == stages * chunks:
+            return counts
+    else:
+        counts = layers_of(stages, arch.layers, chunks, (0,) if schedule in V_SHAPED else None)
+        if setting.stack.stages_by_cost and schedule not in V_SHAPED:
+            counts = layers_by_cost(stages, arch.layers, head_in_layers(arch))
     placed = [0] * (stages * chunks)
     for stage, total in enumerate(counts):
         places = [place_of(schedule, stage, chunk, stages) for chunk in range(chunks)]
@@ -120,13 +126,13 @@ def stages_of(
     if arch.towers:
         raise PlanError("parallel.pp", pp, f"is not planned for {arch.model_type} with its towers", "Use 1.")
     schedule, last = schedule or "1f1b", pp * chunks - 1
-    counts = _chunks_of(pp, chunks, arch.layers, schedule, given)
+    counts = _chunks_of(setting, pp, chunks, schedule, given)
     starts = [0, *accumulate(counts)]
     found: dict[object, tuple[list[int], Part, tuple[int, ...], int | None, int | None]] = {}
     for index in range(pp):
         places = [place_of(schedule, index, chunk, pp) for chunk in range(chunks)]
         layers = tuple(counts[place] for place in places)
-        ranges = tuple((starts[place], starts[place + 1]) for place in places if counts[place])
+        ranges = tuple((starts[place], starts[place + 1]) for place in places if counts[place]) or ((starts[places[0]],) * 2,)
         front, end = (places.index(place) if place in places else None for place in (0, last))
         kinds = tuple(decisions(arch, setting.adaptation, i) for a, b in ranges for i in range(a, b))
         if len(set(kinds)) == 1:  # alike wherever they stand: one run of equal layers is traced once

@@ -91,6 +91,13 @@ class Holdings:
         found: dict[str, float] = self._once("weights", share, compute)
         return found
 
+    def frozen_beside_trained(self) -> float:
+        """Stored frozen weights of a model in which something is trained [bytes]."""
+        parts = [(q, s.count) for s in self._w.stretches for q in s.parameters if not q.buffer]
+        if not any(q.trainable for q, _ in parts):
+            return 0.0
+        return float(sum(q.numel * _stored(self._r, q) * n for q, n in parts if not q.trainable))
+
     def working_copy(self) -> float:
         """Weights in the type that the graph computes in [bytes]."""
         return float(
@@ -178,6 +185,8 @@ def books_of(r: Resolved, held: Holdings, step: Step, shares: Shares, offload: O
         put("communication/buckets", held.fresh_gradients())
     elif sharding in ("zero1", "zero2"):
         put("communication/buckets", 2 * min(r.stack.bucket_bytes, held.fresh_gradients()))
+    if r.stack.keeps_gathered and gathers(r):
+        put("communication/frozen_weights", held.frozen_beside_trained())
     capability = (r.accelerator.compute_capability if r.accelerator is not None else None) or 0.0
     if _on_gpu(r):
         put(
@@ -206,8 +215,13 @@ def context_of(r: Resolved) -> float:
     """What driver and communication library take outside of the allocator [bytes]."""
     if not _on_gpu(r):
         return 0.0
+    measured = r.profile.measured
+    if measured is not None and measured.context_bytes is not None:
+        own = measured.context_bytes
+    else:
+        own = constant("cuda_context_bytes")
     several = bool(np.all(np.asarray(r.run.hardware.gpus) > 1))
-    return constant("cuda_context_bytes") + (constant("nccl_bytes") if several else 0.0)
+    return own + (constant("nccl_bytes") if several else 0.0)
 
 
 def _on_gpu(r: Resolved) -> bool:
@@ -247,5 +261,6 @@ def memory_of(
         moments = [m._replace(parts=added(m.parts, more, 1.0)) for m in moments]
     end = list(walk.live)
     end[OPTIMIZER] += 0.0 if offload.optimizer else step.temporaries
-    moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (moments[-1].position + 1)))
+    walked = moments[-1].position if moments else 0.0  # a stage without layers only passes on
+    moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (walked + 1)))
     return moments, Detail(fine, context_of(r)), walk.offloaded

@@ -1,7 +1,7 @@
 """Seconds of one optimizer step: every kernel from the device profile, dispatch by the CPU, the optimizer, and the communication that is not hidden.
 
 A stretch (one block) takes max(Σ kernels, operators × dispatch): the GPU waits when the CPU cannot issue operators
-fast enough. Collectives of data parallel run
+fast enough. On a processor, which runs operators where it issues them, the two add up. Collectives of data parallel run
 beside the compute of the same stretch; what does not fit there is exposed.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from planner.device import DeviceProfile
-from planner.device.collectives import Topology, collective_seconds
+from planner.device.collectives import Topology, collective_seconds, waiting_seconds
 from planner.device.gemm import Layout
 from planner.estimate.arrays import least, most, some
 from planner.estimate.constants import by_stack, constant
@@ -99,6 +99,22 @@ class Clock:
         self.issue = by_stack("collective_dispatch_seconds", stack.name)
         self.unit = by_stack("sharded_unit_seconds", stack.name)
         self.attention_rate = by_stack("attention_rate", stack.name)
+        measured = profile.measured
+        self.operators = measured if measured is not None and measured.operators else None
+        self.synchronous = measured is not None and measured.synchronous
+        backward = measured.backward_dispatch_seconds if measured is not None else None
+        ratio = constant("backward_dispatch") if backward is None else backward / profile.dispatch_seconds
+        self.backward_dispatch = self.dispatch * ratio
+
+    def operation_seconds(self, operation: Operation, kernels: Sequence[Kernel], backward: bool) -> float | None:
+        """Duration of a memory-bound operation as a calibration measured it, whole; None where only its kernels are known [s]."""
+        if self.operators is None or any(k.kind in ("matmul", "attention", "collective") for k in kernels):
+            return None
+        tensors = operation.inputs or operation.outputs
+        moved = sum(k.moved * k.times for k in kernels)
+        if not tensors or not moved:
+            return None
+        return self.operators.operator(operation.name, tensors[0].dtype, backward, moved, kernels[0].kind)
 
     def seconds(self, kernel: Kernel) -> float:
         """Duration of one kernel on the device [s]."""
@@ -151,7 +167,14 @@ class _Part:
     weights: float = 0.0
     """GPU seconds of gradients of weights."""
 
-    def add(self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks) -> None:
+    def add(
+        self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks, backward: bool = False
+    ) -> None:
+        whole = clock.operation_seconds(operation, kernels, backward)
+        if whole is not None:
+            self.kinds[operation.kind] += whole
+            self.kernels += sum(kernel.times for kernel in kernels)
+            return
         for kernel in kernels:
             if kernel.kind == "collective":
                 seconds = ranks.wire(kernel)
@@ -202,20 +225,19 @@ def close_step(
 ) -> None:
     """Add what follows the micro steps: the exchange of gradients, the update, the training loop."""
     _gradient_exchange(result, workload, ranks, accumulation)
-    _optimizer(result, clock, optimizer, trained_bytes, accumulation)
+    _optimizer(result, clock, workload, optimizer, trained_bytes, accumulation)
     result.seconds["overhead", "loop"] += constant("fixed_step_seconds")
 
 
 def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, accumulation: int) -> None:
     """Add one stretch, `count` times, for every micro step."""
     times = stretch.count * accumulation
-    backward_dispatch = constant("backward_dispatch")
     forward, backward, recompute = _Part(), _Part(), _Part()
     for operation in stretch.operations:
         forward.add(clock, operation, operation.forward, ranks)
         if operation.grads and stretch.needs_backward:
-            backward.add(clock, operation, operation.backward, ranks)
-    phases = [("forward", forward, clock.dispatch), ("backward", backward, clock.dispatch * backward_dispatch)]
+            backward.add(clock, operation, operation.backward, ranks, backward=True)
+    phases = [("forward", forward, clock.dispatch), ("backward", backward, clock.backward_dispatch)]
     if stretch.checkpointed and stretch.needs_backward:
         retained = {id(operation) for operation in stretch.retained}
         for operation in stretch.operations[: len(stretch.operations) - stretch.skipped]:
@@ -240,7 +262,7 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         if part.beside:
             wire += part.beside
             result.collectives["overlapped"] += part.beside * times
-        waiting = max(0.0, issue - busy)
+        waiting = issue if clock.synchronous else max(0.0, issue - busy)
         result.seconds[phase, "launch"] += waiting * times
         span = busy + waiting
         if some(wire):
@@ -382,7 +404,8 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
     count = max(1.0, size / bucket)
     one = collective_seconds(kind, size / count, ranks.dp, ranks.topology, stride=ranks.stride)
     # sharded gradients cannot be accumulated locally: they are exchanged in every micro step
-    wire = one * count * (accumulation if ranks.sharding == "zero2" else 1)
+    rounds = accumulation if ranks.sharding == "zero2" else 1
+    wire = rounds * (one * count - (count - 1) * waiting_seconds(ranks.dp, ranks.topology, stride=ranks.stride))
     result.collectives[kind] += wire
     span = sum(v for (phase, _), v in result.seconds.items() if phase in ("backward", "recompute"))
     if ranks.sharding != "zero2":
@@ -398,14 +421,28 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
         result.seconds["communication", "exposed"] += gather
 
 
-def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float, accumulation: int) -> None:
+def _optimizer(
+    result: StepTime, clock: Clock, workload: Workload, step: Step, trained_bytes: float, accumulation: int
+) -> None:
     """The update of this rank's share, after clipping by global norm where the stack clips."""
     if not some(trained_bytes):
         return
     profile = clock.profile
+    sizes: dict[tuple[str, float], float] = defaultdict(float)
+    for stretch in workload.stretches:
+        for p in stretch.parameters:
+            if p.trainable and not p.idle:
+                sizes[p.dtype, p.numel] += stretch.count
     passes = max(1.0, step.kernels)
-    busy = passes * profile.stream_seconds(step.moved / passes, "elementwise")
-    result.seconds["optimizer", "update"] += most(busy, step.kernels * clock.dispatch)
+    hosts = profile.measured.optimizer if profile.measured is not None else {}
+    if hosts and sizes:
+        per_element = step.moved / sum(numel * count for (_, numel), count in sizes.items())
+        for (dtype, numel), count in sizes.items():
+            host = hosts.get(dtype) or next(iter(hosts.values()))
+            result.seconds["optimizer", "update"] += count * (host.tensor_s + host.table.at(numel * per_element))
+    else:
+        busy = passes * profile.stream_seconds(step.moved / passes, "elementwise")
+        result.seconds["optimizer", "update"] += most(busy, step.kernels * clock.dispatch)
     if step.products or step.decompositions:
         seconds, flops = product_seconds(profile, step)
         result.seconds["optimizer", "product"] += seconds

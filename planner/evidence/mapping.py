@@ -22,6 +22,7 @@ __all__ = ["Skip", "to_run"]
 Purpose = Literal["time", "memory"]
 
 STACKS: Final = {
+    "hf": "hf",
     "hf-trainer": "hf-4",
     "peft": "hf-4",
     "ms-swift": "hf-4",
@@ -51,6 +52,8 @@ _KERNELS: Final = (("liger", "hf-liger"), ("unsloth", "hf-liger"), ("foak", "hf-
 
 _WEIGHTS: Final = {"gptq-int4": "int4"}
 """4-bit GPTQ in groups of 128 keeps 4.16 bits a weight, double-quantised NF4 4.13."""
+_DROPOUT: Final = {"litgpt": 0.05}
+"""Dropout on the adapters' input where a source does not repeat the default of its software (litgpt/finetune/lora.py)."""
 _PAIR = re.compile(r"(\w+)=([^\s;]+)")
 _METHOD_KEYS: Final = frozenset(
     key
@@ -155,6 +158,8 @@ def _method(row: Row, model: str | dict[str, Any]) -> dict[str, Any]:
         method["rank"] = row.lora_r
     elif "r" in method:
         method["rank"] = method.pop("r")
+    if method["name"] in ("lora", "qlora") and row.framework in _DROPOUT:
+        method.setdefault("dropout", _DROPOUT[row.framework])
     if targets := _targets(row, model):
         method["targets"] = targets
     if row.adapter_dtype in ("fp32", "bf16", "fp16"):

@@ -38,6 +38,8 @@ class Stack:
 
     attention_kernels: fused attention of the stack, the first that the device has; the device's usual one when it has none of them.
     low_gradients: gradients in the weights' type, and their buckets, stay beside those that are accumulated in fp32.
+    stages_by_cost: pipeline stages take layers by cost, the head's counted, and early ones take more (`estimate/partition.py`).
+    keeps_gathered: fully sharded frozen weights stay gathered once they were used (PyTorch before 2.1 under use_orig_params).
     every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
@@ -74,6 +76,8 @@ class Stack:
     quantizes_experts: bool = False
     regathers: bool = False
     low_gradients: bool = False
+    stages_by_cost: bool = False
+    keeps_gathered: bool = False
     every_expert: bool = False
     attention_kernels: tuple[str, ...] = ()
     wide_embedding_states: bool = False
@@ -230,6 +234,7 @@ STACKS: dict[str, Stack] = {
             master_by_default=True,
             bucket_copies=True,
             low_gradients=True,
+            stages_by_cost=True,
             optimizer="fused",
             dropout=False,
             regathers=True,
@@ -256,6 +261,7 @@ STACKS: dict[str, Stack] = {
             dropout=False,
             clips=False,
             scaled="transformer-engine",
+            keeps_gathered=True,
         ),
         Stack(
             "torchtune",
