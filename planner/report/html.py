@@ -9,7 +9,7 @@ from html import escape
 from typing import Final
 
 from planner import __version__
-from planner.report import svg
+from planner.report import pipeline, svg
 from planner.report.content import Block, Bullets, Chart, Code, Document, Paragraph, Section, Table, build
 from planner.report.registry import Subject, register
 from planner.report.style import STYLE
@@ -54,6 +54,8 @@ def charts_of(subject: Subject) -> dict[str, str]:
         "memory": svg.memory_bar(memory_parts(estimate), estimate.usable_memory_bytes),
         "curve": svg.memory_curve(estimate.memory_curve, estimate.usable_memory_bytes),
         "time": svg.time_bars(kind_parts(estimate)),
+        "timeline": pipeline.timeline_svg(pipeline.timeline_of(estimate)),
+        "stages": pipeline.stages_svg(estimate),
     }
 
 

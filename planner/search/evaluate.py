@@ -26,7 +26,7 @@ from planner.estimate.ranks import shares_of
 from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.result import Estimate
 from planner.estimate.shape import Shape, shape_of
-from planner.estimate.stages import layers_of
+from planner.estimate.stages import alike, layers_of
 from planner.estimate.states import books_of, context_of, persistent_of
 from planner.estimate.step import clock_of, ranks_of
 from planner.estimate.time import Clock, StepTime, close_step
@@ -158,6 +158,9 @@ class Evaluator:
         data = plain.run.data
         if data is not None and data.packing == "padded":  # lengths of batches depend on how many ranks wait for each other
             return self.one_by_one(cell)
+        division = self.space.run.parallel
+        if division.stages is not None or division.schedule not in (None, "1f1b", "interleaved"):  # played one by one
+            return self.one_by_one(cell)
         shape = self._shape(plain)
         pieces = self._traced(plain, shape)
         r = _many(plain, cell.sites, cell.steps)
@@ -233,10 +236,11 @@ class Evaluator:
 
     def _traced(self, r: Resolved, shape: Shape) -> Pieces:
         p = r.run.parallel
-        key = (r.formats, r.attention, r.fused_mixers, r.optimizer.name, r.head, p.sharding in ("zero3", "hsdp"))
+        chunks = 1 if alike(r.arch, r.adaptation) else p.virtual_pp
+        key = (r.formats, r.attention, r.fused_mixers, r.optimizer.name, r.head, p.sharding in ("zero3", "hsdp"), chunks)
         known = self._pieces.get(key)
         if known is None:
-            plain = _altered(r, r, r.run.dp, parallel=Altered(p, virtual_pp=1))
+            plain = _altered(r, r, r.run.dp, parallel=Altered(p, virtual_pp=chunks))
             try:
                 known = pieces_of(plain, shape, self._groups(plain))
             except PlanError as error:

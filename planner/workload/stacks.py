@@ -48,6 +48,11 @@ class Stack:
     gathers_ahead: updated weights of a sharded optimizer are gathered beside the next forward (Megatron-Core's overlap-param-gather).
     quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
 
+    cuts_sent: each tensor-parallel rank sends its part of what goes to the next pipeline stage, which gathers it (Narayanan et al. 2021,
+    arXiv:2104.04473, sec. 4.1; DeepSpeed's partitioned pipeline activations).
+
+    context: kind of context parallel · deepest_sharding: what data-parallel ranks usually share at most.
+
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
 
@@ -82,6 +87,9 @@ class Stack:
     scaled: Literal["transformer-engine", "torchao"] = "torchao"
     caches_scaled: bool = False
     gathers_ahead: bool = False
+    cuts_sent: bool = False
+    context: Literal["ring", "all-gather", "ulysses"] = "ring"
+    deepest_sharding: Literal["zero1", "zero3"] = "zero3"
 
 
 _HUGGING_FACE: dict[str, Any] = {"every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
@@ -145,6 +153,7 @@ STACKS: dict[str, Stack] = {
             "pytorch/torchtitan",
             "compiled",
             "upcast",
+            context="all-gather",
             selective="operators",
             bucket_copies=False,
             optimizer="fused",
@@ -168,6 +177,8 @@ STACKS: dict[str, Stack] = {
             regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
+            deepest_sharding="zero1",
+            cuts_sent=True,
         ),
         Stack(
             "nemo",
@@ -187,14 +198,17 @@ STACKS: dict[str, Stack] = {
             regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
+            deepest_sharding="zero1",
             attention_kernels=("flash3",),
             gathers_ahead=True,
+            cuts_sent=True,
         ),
         Stack(
             "deepspeed",
             "DeepSpeed",
             "ZeRO with Hugging Face models.",
             "deepspeedai/DeepSpeed runtime/zero",
+            context="ulysses",
             every_expert=True,
             early_stop=False,
             master_by_default=True,
@@ -203,6 +217,7 @@ STACKS: dict[str, Stack] = {
             bucket_copies=False,
             optimizer="fused",
             scaled="transformer-engine",
+            cuts_sent=True,
         ),
         Stack(
             "composer",
@@ -232,6 +247,7 @@ STACKS: dict[str, Stack] = {
             optimizer="fused",
             dropout=False,
             regathers=True,
+            deepest_sharding="zero1",
         ),
         Stack(
             "maxtext",
