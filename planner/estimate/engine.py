@@ -11,7 +11,7 @@ from planner.device import DeviceProfile
 from planner.device.collectives import collective_seconds
 from planner.errors import PlanError
 from planner.estimate import ledger, uncertainty
-from planner.estimate.constants import by_architecture, constant, source
+from planner.estimate.constants import by_architecture, by_stack, constant, source
 from planner.estimate.fragmentation import fragmented
 from planner.estimate.memory import (
     COMPONENTS,
@@ -385,7 +385,7 @@ def _assemble(
     moments, detail = worst.moments, worst.detail
     peak = max(moments, key=lambda m: m.total)
     allocated = peak.total
-    reserved = _reserved(allocated)
+    reserved = _reserved(allocated, r.stack.name)
     usable = None if r.usable_memory is None else r.usable_memory - detail.context
     facts = {
         "basis": r.profile.basis,
@@ -423,7 +423,7 @@ def _assemble(
     terms += ledger.parameter_terms(w)
     terms += ledger.memory_terms(r, worst.workload, peak, detail.parts)
     terms += ledger.host_terms(host.parts, r.run.hardware.gpus_per_node or 1)
-    terms += ledger.reserved_terms(allocated, reserved, detail.context)
+    terms += ledger.reserved_terms(allocated, reserved, detail.context, r.stack.name)
     terms += ledger.flop_terms(r, w, flops)
     terms += ledger.time_terms(r, timing)
     terms += ledger.money_terms(r, rate, watts, hours, cost, energy)
@@ -505,10 +505,10 @@ def _assemble(
     )
 
 
-def _reserved(allocated: float) -> float:
+def _reserved(allocated: float, stack: str) -> float:
     """What the caching allocator holds at the peak: whole 2 MiB segments and the share of them that no tensor fills [bytes]."""
     segment = 2 * 2**20
-    return -(-allocated * (1 + constant("reserved_slack")) // segment) * segment
+    return -(-allocated * (1 + by_stack("reserved_slack", stack)) // segment) * segment
 
 
 def _verdict(reserved: float, interval: tuple[float, float], usable: float | None) -> tuple[bool | None, str]:
