@@ -79,7 +79,7 @@ with st.container(border=True):
 
 with help_slot:
     st.subheader("What would help", anchor=False, icon=":material/lightbulb:")
-    suggestions = suggest(current.run, e)
+    suggestions = suggest(current.run, e, current.profile)
     if not suggestions:
         st.markdown(
             "No single change makes this run fit." if e.fits is not True else "No single change saves time or money."

@@ -25,7 +25,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         wrap=True,
     )
     exporter = EXPORTERS[name]
-    content = export(current.estimate, name, suggestions=suggest(current.run, current.estimate), run=current.run)
+    content = export(current.estimate, name, suggestions=suggest(current.run, current.estimate, current.profile), run=current.run)
     file = f"{texts.file_name(current.estimate.details['model']['name'])}.{exporter.ending}"
     st.download_button(
         "Download",

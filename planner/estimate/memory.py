@@ -145,7 +145,7 @@ class Walk:
         for tensor in tensors:
             storage = tensor.storage
             self._drop_saved(storage)
-            if id(storage) not in self._storages:
+            if id(storage) not in self._storages or (self.persistent.offloaded and stretch.name == "block"):
                 self.live[_INDEX[storage.category]] -= rounded(storage.bytes) * (stretch.count - 1)
 
     # -- equal blocks ------------------------------------------------------------------------------------------------------------------------------
@@ -157,10 +157,7 @@ class Walk:
         start, before, known = len(self.moments), tuple(self.live), {*self._gradients, id(stretch.source)}
         once = self._once
         walk(stretch)
-        one = self.moments[start:]
-        one = [m._replace(position=self._walked + i / len(one)) for i, m in enumerate(one)]
-        self.moments[start:] = one
-        self._walked += stretch.count
+        self._place(start, stretch.count)
         if stretch.count == 1:
             return
         for key in self._gradients.keys() - known:  # each of the blocks leaves such a gradient to the first stretch
@@ -168,16 +165,33 @@ class Walk:
         change = [a - b for a, b in zip(self.live, before, strict=True)]
         change[GRADIENTS] -= self._once - once
         if self.persistent.offloaded and stretch.name == "block":
-            self.offloaded += max(0.0, change[ACTIVATIONS]) * (stretch.count - 1)
-            change[ACTIVATIONS] = 0.0
-        for repeat in _sampled(stretch.count):
+            stays = self._held_bytes(stretch) if phase == "forward" else 0.0
+            self.offloaded += max(0.0, change[ACTIVATIONS] - stays) * (stretch.count - 1)
+            change[ACTIVATIONS] = stays
+        self._shift(start, change, stretch.count)
+        for i, c in enumerate(change):
+            self.live[i] += c * (stretch.count - 1)
+
+    def _held_bytes(self, stretch: Stretch) -> float:
+        """Activations of a block that variables of the forward hold on the device, saved copies of them elsewhere or not [bytes]."""
+        storages = {id(t.storage): t.storage for t in (*stretch.held, *stretch.local)}
+        return sum(rounded(s.bytes) for key, s in storages.items() if key in self._storages and s.category == "activations")
+
+    def _place(self, start: int, count: int) -> None:
+        """Say where in the step the moments of a block are."""
+        one = self.moments[start:]
+        self.moments[start:] = [m._replace(position=self._walked + i / len(one)) for i, m in enumerate(one)]
+        self._walked += count
+
+    def _shift(self, start: int, change: list[float], count: int) -> None:
+        """Moments of equal blocks: those of the first, and what every block changes."""
+        one = self.moments[start:]
+        for repeat in _sampled(count):
             shifted = [
                 Moment(phase, place, tuple(v + repeat * c for v, c in zip(parts, change, strict=True)), at + repeat)
                 for phase, place, parts, at in one
             ]
             self.moments.extend(shifted)
-        for i, c in enumerate(change):
-            self.live[i] += c * (stretch.count - 1)
 
     def _sum_gradients(self, stretch: Stretch) -> None:
         """Gradients that equal blocks add up in one place: of what they all take from an earlier part."""

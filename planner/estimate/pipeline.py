@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
+
+from planner.estimate.arrays import least
 
 Work = tuple[str, int, int]
 """("F" or "B", chunk of the stage, micro batch)."""
@@ -34,11 +37,11 @@ class Timeline:
         return 1.0 - max(self.busy) / self.total
 
 
-def in_flight(stage: int, stages: int, chunks: int, micro: int) -> float:
+def in_flight(stage: int, stages: int, chunks: int, micro: Any) -> Any:
     """Micro batches whose activations a stage keeps at most, in units of whole stages (1f1b, or interleaved with `chunks` > 1)."""
     if chunks == 1:
-        return min(micro, stages - stage)
-    return min(micro * chunks, _warm_up(stage, stages, chunks, micro) + 1) / chunks
+        return least(micro, stages - stage)
+    return least(micro * chunks, _warm_up(stage, stages, chunks, micro) + 1) / chunks
 
 
 def simulate(
@@ -57,9 +60,7 @@ def _simulate(
     forward: tuple[float, ...], backward: tuple[float, ...], micro: int, chunks: int, between: float
 ) -> Timeline:
     stages = len(forward)
-    shown = min(micro, EXACT_ROUNDS * stages)
-    if chunks > 1:
-        shown = max(stages, shown // stages * stages)  # interleaving works in groups of as many micro batches as stages
+    shown = rounds(micro, stages, chunks)
     orders = [_order(stage, stages, chunks, shown) for stage in range(stages)]
     done: dict[tuple[str, int, int], float] = {}
     spans: list[tuple[int, Work, float, float]] = []
@@ -71,11 +72,7 @@ def _simulate(
             while position[stage] < len(orders[stage]):
                 kind, chunk, batch = orders[stage][position[stage]]
                 place = chunk * stages + stage
-                needed = None
-                if kind == "F" and place:
-                    needed = ("F", place - 1, batch)
-                elif kind == "B":
-                    needed = ("F", place, batch) if place == last else ("B", place + 1, batch)
+                needed = awaited(kind, place, batch, last)
                 if needed is not None and needed not in done:
                     break
                 ready = 0.0 if needed is None else done[needed] + (between if needed[1] != place else 0.0)
@@ -94,11 +91,24 @@ def _simulate(
     return Timeline(max(clock) + steady, busy, tuple(spans), steady)
 
 
-def _warm_up(stage: int, stages: int, chunks: int, micro: int) -> int:
+def rounds(micro: int, stages: int, chunks: int) -> int:
+    """Micro batches that are simulated: the others repeat a steady state. Interleaving works in groups of as many as there are stages."""
+    shown = min(micro, EXACT_ROUNDS * stages)
+    return shown if chunks == 1 else max(stages, shown // stages * stages)
+
+
+def awaited(kind: str, place: int, batch: int, last: int) -> tuple[str, int, int] | None:
+    """What must be done before a forward or backward of a chunk: (kind, place, micro batch). Places count chunks along the model."""
+    if kind == "F":
+        return ("F", place - 1, batch) if place else None
+    return ("F", place, batch) if place == last else ("B", place + 1, batch)
+
+
+def _warm_up(stage: int, stages: int, chunks: int, micro: Any) -> Any:
     """Forwards of one chunk before the first backward (Megatron-LM schedules.py)."""
     if chunks == 1:
-        return min(micro, stages - stage - 1)
-    return min(micro * chunks, (stages - stage - 1) * 2 + (chunks - 1) * stages)
+        return least(micro, stages - stage - 1)
+    return least(micro * chunks, (stages - stage - 1) * 2 + (chunks - 1) * stages)
 
 
 def _order(stage: int, stages: int, chunks: int, micro: int) -> list[Work]:

@@ -70,7 +70,7 @@ class Resolved:
 def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     """Fill defaults and look everything up. Raises `PlanError` naming the field, the value and the fix."""
     notes: list[str] = []
-    name, config = _model(run.model)
+    name, config = model_config(run.model)
     arch = pruned(run, read_config(config), notes)
     stack = find_stack(run.stack)
     adaptation = adapt(run.method, arch)
@@ -200,7 +200,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     )
 
 
-def _model(model: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def model_config(model: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """(name to show, config)."""
     if isinstance(model, dict):
         if "base" in model:
@@ -548,6 +548,7 @@ def _hardware(
         intra_kind=network.intra_kind if per_node > 1 else "none",
         inter_bandwidth=inter,
         inter_kind=_network_kind(hardware, network, inter),
+        measured=tuple(profile.measured.collectives.items()) if profile.measured is not None else (),
     )
     if hardware.gpus > 1:
         notes.append(_connection(filled, network))

@@ -1,7 +1,7 @@
 """Seconds of one optimizer step: every kernel from the device profile, dispatch by the CPU, the optimizer, and the communication that is not hidden.
 
 A stretch (one block) takes max(Σ kernels, operators × dispatch): the GPU waits when the CPU cannot issue operators
-fast enough. Collectives of data parallel run
+fast enough. On a processor, which runs operators where it issues them, the two add up. Collectives of data parallel run
 beside the compute of the same stretch; what does not fit there is exposed.
 """
 
@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from planner.device import DeviceProfile
-from planner.device.collectives import Topology, collective_seconds
+from planner.device.collectives import Topology, collective_seconds, waiting_seconds
 from planner.device.gemm import Layout
+from planner.estimate.arrays import least, most, some
 from planner.estimate.constants import by_stack, constant
 from planner.estimate.pipeline import Timeline, simulate
 from planner.estimate.update import product_seconds
@@ -50,7 +51,7 @@ class Ranks:
     dp: ranks that hold the same weights and see other tokens (context-parallel ones too) · sharding as in the run ·
     gradient_bytes and weight_bytes of one element on the wire · stride: distance of neighbours of a data-parallel group ·
     groups: size and stride of the other groups, by name · experts: ranks over which experts are divided ·
-    between: time of a tensor from one pipeline stage to the next [s].
+    between: time of a tensor from one pipeline stage to the next [s]. Several data-parallel degrees at once: dp and between are arrays.
     """
 
     dp: int
@@ -61,6 +62,11 @@ class Ranks:
     stride: int = 1
     groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     between: float = 0.0
+
+    @property
+    def several(self) -> bool:
+        """Whether other ranks hold the same weights. `dp` may be an array, of groups that all have several."""
+        return not isinstance(self.dp, int) or self.dp > 1
 
     def wire(self, kernel: Kernel) -> float:
         """Time of a collective of the graph [s]."""
@@ -86,6 +92,22 @@ class Clock:
         self.issue = by_stack("collective_dispatch_seconds", stack.name)
         self.unit = by_stack("sharded_unit_seconds", stack.name)
         self.attention_rate = by_stack("attention_rate", stack.name)
+        measured = profile.measured
+        self.operators = measured if measured is not None and measured.operators else None
+        self.synchronous = measured is not None and measured.synchronous
+        backward = measured.backward_dispatch_seconds if measured is not None else None
+        ratio = constant("backward_dispatch") if backward is None else backward / profile.dispatch_seconds
+        self.backward_dispatch = self.dispatch * ratio
+
+    def operation_seconds(self, operation: Operation, kernels: Sequence[Kernel], backward: bool) -> float | None:
+        """Duration of a memory-bound operation as a calibration measured it, whole; None where only its kernels are known [s]."""
+        if self.operators is None or any(k.kind in ("matmul", "attention", "collective") for k in kernels):
+            return None
+        tensors = operation.inputs or operation.outputs
+        moved = sum(k.moved * k.times for k in kernels)
+        if not tensors or not moved:
+            return None
+        return self.operators.operator(operation.name, tensors[0].dtype, backward, moved, kernels[0].kind)
 
     def seconds(self, kernel: Kernel) -> float:
         """Duration of one kernel on the device [s]."""
@@ -136,7 +158,14 @@ class _Part:
     beside: float = 0.0
     issued: int = 0
 
-    def add(self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks) -> None:
+    def add(
+        self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks, backward: bool = False
+    ) -> None:
+        whole = clock.operation_seconds(operation, kernels, backward)
+        if whole is not None:
+            self.kinds[operation.kind] += whole
+            self.kernels += sum(kernel.times for kernel in kernels)
+            return
         for kernel in kernels:
             if kernel.kind == "collective":
                 seconds = ranks.wire(kernel)
@@ -166,32 +195,44 @@ def step_time(
 
     trained_bytes: bytes of the gradients that the optimizer reads on this rank [bytes].
     """
+    result = micro_step(workload, clock, ranks, accumulation)
+    close_step(result, workload, clock, ranks, accumulation, optimizer, trained_bytes)
+    return result
+
+
+def micro_step(workload: Workload, clock: Clock, ranks: Ranks, accumulation: int = 1) -> StepTime:
+    """Forward and backward of so many micro steps, before gradients are exchanged and weights updated."""
     result = StepTime()
     for stretch in workload.stretches:
         _stretch(result, stretch, clock, ranks, accumulation)
-    _gradient_exchange(result, workload, ranks, accumulation)
-    _optimizer(result, clock, optimizer, trained_bytes, accumulation)
-    result.seconds["overhead", "loop"] += constant("fixed_step_seconds")
     return result
+
+
+def close_step(
+    result: StepTime, workload: Workload, clock: Clock, ranks: Ranks, accumulation: int, optimizer: Step, trained_bytes: float
+) -> None:
+    """Add what follows the micro steps: the exchange of gradients, the update, the training loop."""
+    _gradient_exchange(result, workload, ranks, accumulation)
+    _optimizer(result, clock, workload, optimizer, trained_bytes, accumulation)
+    result.seconds["overhead", "loop"] += constant("fixed_step_seconds")
 
 
 def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, accumulation: int) -> None:
     """Add one stretch, `count` times, for every micro step."""
     times = stretch.count * accumulation
-    backward_dispatch = constant("backward_dispatch")
     forward, backward, recompute = _Part(), _Part(), _Part()
     for operation in stretch.operations:
         forward.add(clock, operation, operation.forward, ranks)
         if operation.grads and stretch.needs_backward:
-            backward.add(clock, operation, operation.backward, ranks)
-    phases = [("forward", forward, clock.dispatch), ("backward", backward, clock.dispatch * backward_dispatch)]
+            backward.add(clock, operation, operation.backward, ranks, backward=True)
+    phases = [("forward", forward, clock.dispatch), ("backward", backward, clock.backward_dispatch)]
     if stretch.checkpointed and stretch.needs_backward:
         retained = {id(operation) for operation in stretch.retained}
         for operation in stretch.operations[: len(stretch.operations) - stretch.skipped]:
             if id(operation) not in retained:
                 recompute.add(clock, operation, operation.forward, ranks)
         phases.insert(1, ("recompute", recompute, clock.dispatch))
-    gathers = ranks.sharding in ("zero3", "hsdp") and ranks.dp > 1
+    gathers = ranks.sharding in ("zero3", "hsdp") and ranks.several
     slowdown = constant("overlap_slowdown")
     for phase, part, dispatch in phases:
         if not part.kernels and not part.exchanged:
@@ -209,13 +250,13 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         if part.beside:
             wire += part.beside
             result.collectives["overlapped"] += part.beside * times
-        waiting = max(0.0, issue - busy)
+        waiting = issue if clock.synchronous else max(0.0, issue - busy)
         result.seconds[phase, "launch"] += waiting * times
         span = busy + waiting
-        if wire:
-            result.seconds["communication", "slowdown"] += slowdown * min(wire, span) * times
-            result.seconds["communication", "exposed"] += max(0.0, wire - span) * times
-            span = max(span, wire) + slowdown * min(wire, span)
+        if some(wire):
+            result.seconds["communication", "slowdown"] += slowdown * least(wire, span) * times
+            result.seconds["communication", "exposed"] += most(0.0, wire - span) * times
+            span = most(span, wire) + slowdown * least(wire, span)
         result.spans[phase] += span * times
         result.kernels += part.kernels * times
 
@@ -259,9 +300,7 @@ def pipeline_time(
     pp = sum(len(indices) for indices, _ in stages)
     forward, backward, kinds = [0.0] * pp, [0.0] * pp, []
     for indices, workload in stages:
-        one = StepTime()
-        for stretch in workload.stretches:
-            _stretch(one, stretch, clock, ranks, 1)
+        one = micro_step(workload, clock, ranks)
         kinds.append((one, workload))
         for i in indices:
             forward[i], backward[i] = one.spans["forward"], one.spans["recompute"] + one.spans["backward"]
@@ -274,9 +313,7 @@ def pipeline_time(
         result.collectives[name] = value * accumulation
     result.kernels = busiest.kernels * accumulation
     result.seconds["overhead", "bubble"] = timeline.total - accumulation * sum(busiest.spans.values())
-    _gradient_exchange(result, workload, ranks, accumulation)
-    _optimizer(result, clock, optimizer, trained_bytes, accumulation)
-    result.seconds["overhead", "loop"] += constant("fixed_step_seconds")
+    close_step(result, workload, clock, ranks, accumulation, optimizer, trained_bytes)
     return result, timeline
 
 
@@ -291,7 +328,7 @@ def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase
     """Fully sharded: gather the weights before use in forward and again in backward; reduce-scatter the gradients after backward [s]."""
     assert ranks.topology is not None
     group = (
-        ranks.dp if ranks.sharding == "zero3" else min(ranks.dp, max(1, ranks.topology.gpus_per_node // ranks.stride))
+        ranks.dp if ranks.sharding == "zero3" else least(ranks.dp, max(1, ranks.topology.gpus_per_node // ranks.stride))
     )
     weights = sum(p.numel * BYTES.get(p.dtype, ranks.weight_bytes) for p in stretch.parameters)
     gradients = sum(p.numel * ranks.gradient_bytes for p in stretch.parameters if p.trainable)
@@ -301,9 +338,10 @@ def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase
         scatter = collective_seconds("reduce_scatter", gradients, group, ranks.topology, stride=ranks.stride)
         result.collectives["reduce_scatter"] += scatter * times
         wire += scatter
-        if ranks.sharding == "hsdp" and group < ranks.dp:
+        across = ranks.dp // group
+        if ranks.sharding == "hsdp" and some(across - 1):
             between = collective_seconds(
-                "all_reduce", gradients / group, ranks.dp // group, ranks.topology, stride=group * ranks.stride
+                "all_reduce", gradients / group, across, ranks.topology, stride=group * ranks.stride
             )
             result.collectives["all_reduce"] += between * times
             wire += between
@@ -312,7 +350,7 @@ def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase
 
 def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accumulation: int) -> None:
     """ddp, zero1, zero2: gradients are exchanged once per optimizer step, beside the last backward; updated weights are gathered after the step."""
-    if ranks.dp == 1 or ranks.sharding not in ("ddp", "zero1", "zero2"):
+    if not ranks.several or ranks.sharding not in ("ddp", "zero1", "zero2"):
         return
     assert ranks.topology is not None
     trained = sum(p.numel * s.count for s in workload.stretches for p in s.parameters if p.trainable)
@@ -323,12 +361,13 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
     count = max(1.0, size / bucket)
     one = collective_seconds(kind, size / count, ranks.dp, ranks.topology, stride=ranks.stride)
     # sharded gradients cannot be accumulated locally: they are exchanged in every micro step
-    wire = one * count * (accumulation if ranks.sharding == "zero2" else 1)
+    rounds = accumulation if ranks.sharding == "zero2" else 1
+    wire = rounds * (one * count - (count - 1) * waiting_seconds(ranks.dp, ranks.topology, stride=ranks.stride))
     result.collectives[kind] += wire
     span = sum(v for (phase, _), v in result.seconds.items() if phase in ("backward", "recompute"))
     if ranks.sharding != "zero2":
         span /= accumulation
-    hidden = min(wire - one, span)  # the last bucket has nothing left to hide behind
+    hidden = least(wire - one, span)  # the last bucket has nothing left to hide behind
     result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * hidden
     result.seconds["communication", "exposed"] += wire - hidden
     if ranks.sharding in ("zero1", "zero2"):
@@ -339,14 +378,28 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
         result.seconds["communication", "exposed"] += gather
 
 
-def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float, accumulation: int) -> None:
+def _optimizer(
+    result: StepTime, clock: Clock, workload: Workload, step: Step, trained_bytes: float, accumulation: int
+) -> None:
     """The update of this rank's share, after clipping by global norm where the stack clips."""
-    if not trained_bytes:
+    if not some(trained_bytes):
         return
     profile = clock.profile
+    sizes: dict[tuple[str, float], float] = defaultdict(float)
+    for stretch in workload.stretches:
+        for p in stretch.parameters:
+            if p.trainable and not p.idle:
+                sizes[p.dtype, p.numel] += stretch.count
     passes = max(1.0, step.kernels)
-    busy = passes * float(profile.stream_seconds(step.moved / passes, "elementwise"))
-    result.seconds["optimizer", "update"] += max(busy, step.kernels * clock.dispatch)
+    hosts = profile.measured.optimizer if profile.measured is not None else {}
+    if hosts and sizes:
+        per_element = step.moved / sum(numel * count for (_, numel), count in sizes.items())
+        for (dtype, numel), count in sizes.items():
+            host = hosts.get(dtype) or next(iter(hosts.values()))
+            result.seconds["optimizer", "update"] += count * (host.tensor_s + host.table.at(numel * per_element))
+    else:
+        busy = passes * profile.stream_seconds(step.moved / passes, "elementwise")
+        result.seconds["optimizer", "update"] += most(busy, step.kernels * clock.dispatch)
     if step.products or step.decompositions:
         seconds, flops = product_seconds(profile, step)
         result.seconds["optimizer", "product"] += seconds
@@ -359,7 +412,7 @@ def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float,
         work = sum(v for (phase, _), v in result.flops.items() if phase in passes_of_model)
         result.flops["optimizer", "curvature"] += share * work
     if clock.stack.clips:
-        clip = float(profile.stream_seconds(trained_bytes, "reduction")) + float(
-            profile.stream_seconds(2 * trained_bytes, "elementwise")
+        clip = profile.stream_seconds(trained_bytes, "reduction") + profile.stream_seconds(
+            2 * trained_bytes, "elementwise"
         )
         result.seconds["optimizer", "clip"] += clip

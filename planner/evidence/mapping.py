@@ -22,6 +22,7 @@ __all__ = ["Skip", "to_run"]
 Purpose = Literal["time", "memory"]
 
 STACKS: Final = {
+    "hf": "hf",
     "hf-trainer": "hf-4",
     "peft": "hf-4",
     "ms-swift": "hf-4",

@@ -206,10 +206,12 @@ def core(
     causal, keys = arch.causal and not cross, k.shape[2] if cross else w.keys
     repeated = k.shape[1] != arch.heads
     given = masks(w, arch, index) or arch.two_way
+    if w.s.processor and w.s.attention == "sdpa" and w.active(arch.attention_dropout) and not arch.attention_softcap:
+        return math_core(w, q, k, v, keys=keys, causal=causal or given, bias=bias)
     if not cross and w.s.attention == "sdpa" and given and not arch.attention_softcap:
         return masked(w, q, k, v)
     unfused = w.s.attention == "eager" or (
-        w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and repeated
+        w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and repeated and not w.s.processor
     )
     if unfused or (arch.attention_softcap and w.s.attention == "sdpa"):
         if w.s.recompute_attention:
@@ -236,6 +238,33 @@ def core(
     # (heads that were padded have been copied already)
     turned = arch.fresh_rotary and w.s.eager and out.dtype != "fp32" and not arch.head_dim % 8
     return g.copy(out) if turned else out
+
+
+def math_core(
+    w: Writer, q: Tensor, k: Tensor, v: Tensor, *, keys: float, causal: bool, bias: Tensor | None = None
+) -> Tensor:
+    """`_scaled_dot_product_attention_math`, what torch runs on a CPU when there is dropout: in fp32, both operands scaled before their product."""
+    arch, g = w.arch, w.graph
+    b, a, t, d = w.b, arch.heads, w.t, arch.head_dim
+    full, every, scores = (b, a, t, d), (b, a, keys, d), (b, a, t, keys)
+    narrow = (g.lower(q)).dtype
+    q, k, v = (g.cast(g.lower(x), "fp32") for x in (q, k, v))
+    if k.shape[1] != a:
+        k, v = g.copy(k, every, name="repeat_kv"), g.copy(v, every, name="repeat_kv")
+    q, k = g.unary("scale", q, save="none"), g.unary("scale", k, save="none")
+    autocast, g.autocast = g.autocast, None  # the operator runs below autocast
+    try:
+        weights = g.batched_matmul(q, k, t, keys, d, b * a, scores, "scores")
+        if bias is not None:
+            weights = g.add(weights, g.cast(bias, "fp32"), name="bias_add")
+        elif causal:
+            weights = g.add(weights, g.new((t, keys), "fp32", False, "mask"), name="mask_add")
+        weights = g.unary("masked_rows", weights, save="none", kernels=3)  # _safe_softmax: rows without any key give 0, not NaN
+        weights = g.dropout(g.softmax(weights), w.active(arch.attention_dropout))
+        out = g.batched_matmul(weights, v, t, d, keys, b * a, full, "context")
+    finally:
+        g.autocast = autocast
+    return g.cast(out, narrow)
 
 
 def masks(w: Writer, arch: Architecture, index: int) -> bool:
@@ -309,7 +338,7 @@ def recomputed(
     w: Writer, q: Tensor, k: Tensor, v: Tensor, *, keys: float, causal: bool, bias: Tensor | None = None, window: int | None = None
 ) -> Tensor:
     """The unfused core under a checkpoint (Korthikanti et al. 2022, sec. 4.2): keeps q, k, v only and runs forward again in backward."""
-    inner = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), w.shared, w.arch)
+    inner = Writer(w.s, Graph(w.graph.autocast, w.graph.compute, w.graph.processor), w.shared, w.arch)
     out = eager_core(inner, q, k, v, keys=keys, causal=causal, bias=bias, window=window)
     operations = inner.graph.operations
     kept = {id(t.storage): t.storage.bytes for o in operations for t in o.saved if t.parameter is None}

@@ -119,7 +119,7 @@ class _Tracer:
 
     def _writer(self, arch: Architecture) -> Writer:
         formats = self.s.formats
-        made = Writer(self.s, Graph(formats.autocast, formats.compute), self._shared, arch)
+        made = Writer(self.s, Graph(formats.autocast, formats.compute, self.s.processor), self._shared, arch)
         made.head_kind, made.carried, made.checkpointed = self.head, self._carried, self.whole
         if arch.shared_layers:
             made.graph.share_casts(self._casts)
