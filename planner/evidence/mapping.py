@@ -239,14 +239,21 @@ def _precision(row: Row) -> dict[str, Any]:
         row.method or "full"
     ) != "full"  # what trains adapters over a lower-precision base runs under autocast unless it says otherwise
     casts = (weights == "fp32" or trains_adapters) and compute in ("bf16", "fp16", *SCALED)
+    wide = {"unquantized": "fp32"} if weights in ("nf4", "nf4-dq") and _prepared(row) else {}
     recipe = {"recipe": "row"} if compute == "fp8" and "rowwise" in (row.variant or "") else {}
     return {
         **recipe,
+        **wide,
         "weights": weights,
         "compute": compute,
         "autocast": casts if row.autocast is None else row.autocast,
         "master_weights": bool(row.master_weights),
     }
+
+
+def _prepared(row: Row) -> bool:
+    """Whether peft's prepare_model_for_kbit_training ran: ms-swift calls it, and so did the baselines of fms (its own plugins do not)."""
+    return row.framework == "ms-swift" or ("baseline-peft-bnb" in (row.variant or "") and _gpus(row) == 1)
 
 
 def _gpus(row: Row) -> int:

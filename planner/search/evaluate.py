@@ -190,7 +190,7 @@ class Evaluator:
         margin = self.space.constraints.margin
         high = self._table(cell, r, shape)[2] if margin is None else 1.0
         room = (1.0 - (margin or 0.0)) * (r.usable_memory - context_of(r))
-        reserved: Any = reserved_of(cast(float, least))
+        reserved: Any = reserved_of(cast(float, least), r.stack.name)
         found = np.asarray(((reserved * high <= room) & cell.allowed).any(axis=1))
         self._remember(cell, np.where(cell.allowed & ~found[:, None], reserved, np.inf))
         return found
@@ -294,7 +294,7 @@ class Evaluator:
         stacked = np.stack([np.broadcast_to(peak, size) for peak in peaks])
         largest = np.argmax(stacked, axis=0)
         allocated = stacked.max(axis=0)
-        reserved = np.asarray(reserved_of(allocated))
+        reserved = np.asarray(reserved_of(allocated, r.stack.name))
         room = math.inf if r.usable_memory is None else r.usable_memory - context_of(r)
         if self.prune and reserved[cell.allowed].min() > NEAR * room:
             self._remember(cell, np.where(cell.allowed, reserved, np.inf))
