@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, cast, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -336,15 +336,15 @@ def collective_seconds(
     return best * topology.corrected(kind, payload_bytes, group) if topology.measured else best
 
 
-def waiting_seconds(group: int, topology: Topology, *, stride: int = 1) -> float:
+def waiting_seconds(group: Any, topology: Topology, *, stride: Any = 1) -> Any:
     """Part of `collective_seconds` that ranks wait for each other on a busy shared network [s].
 
     A rank waits for the latest of its group once. Collectives that are queued one behind another, as the buckets of a
     gradient exchange are, find all ranks there but for the first of them. Same arguments as `collective_seconds`; the group may be an array.
     """
-    if isinstance(group, np.ndarray):
-        found = [waiting_seconds(int(one), topology, stride=stride) for one in group.ravel()]
-        return cast(float, np.array(found).reshape(group.shape))
+    if isinstance(group, np.ndarray) or isinstance(stride, np.ndarray):
+        waits = np.vectorize(lambda size, step: waiting_seconds(size, topology, stride=step), otypes=[float])
+        return waits(group, stride)
     if group * stride <= topology.gpus_per_node:
         return 0.0
     jitter = _data()["network"][topology.inter_kind]["jitter"]
