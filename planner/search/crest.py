@@ -27,7 +27,8 @@ class Crest(Walk):
     def _note(self, phase: str, place: str, extra: float = 0.0) -> None:
         total = sum(self.live) + extra
         self._here = total if self._here is None else most(self._here, total)
-        self._passing = max(self._passing, sum(self.live[i] for i in PASSING) + extra)
+        live = self.live
+        self._passing = max(self._passing, live[ACTIVATIONS] + live[LOGITS] + live[WORKSPACE] + extra)
 
     def _place(self, start: int, count: int) -> None:
         if self._here is None:
