@@ -126,6 +126,7 @@ def _measure(
     place.clean()
     base = place.allocated()
     loop = build(made, place.device, config)
+    place.clean()  # what building left over (whole weights before they are quantised) is no part of training
     with warnings.catch_warnings(), loop.format.products():
         warnings.simplefilter("ignore")
         begin = time.perf_counter()
