@@ -304,8 +304,7 @@ def model_flops(workload: Workload, accumulation: int) -> Ledger:
 
 def pipeline_time(
     stages: Sequence[Stage],
-    clock: Clock,
-    ranks: Ranks,
+    devices: Sequence[tuple[Clock, Ranks]],
     accumulation: int,
     schedule: str,
     optimizer: Step,
@@ -313,17 +312,17 @@ def pipeline_time(
 ) -> tuple[StepTime, Timeline]:
     """Time of one optimizer step over pipeline stages.
 
-    stages: each kind of stage · schedule: its name · optimizer, trained_bytes: of the
+    stages: each kind of stage · devices: clock and ranks of each · schedule: its name · optimizer, trained_bytes: of the
     stage with most of them. The busiest stage's kernels stand in the ledger; what it waits for is the bubble.
     """
     kinds, passes = [], dict[int, tuple[Chunks, Chunks, Chunks]]()
-    for stage in stages:
+    for stage, (clock, ranks) in zip(stages, devices, strict=True):
         one = micro_step(stage.workload, clock, ranks)
-        kinds.append((one, stage.workload))
+        kinds.append((one, stage.workload, clock, ranks))
         passes.update(dict.fromkeys(stage.indices, chunk_seconds(one, stage.shares, stage.front, stage.head)))
     forward, backward, late = (tuple(passes[i][k] for i in range(len(passes))) for k in range(3))
-    timeline = play(schedule, Passes(forward, backward, late), accumulation, ranks.between)
-    busiest, workload = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
+    timeline = play(schedule, Passes(forward, backward, late), accumulation, max(ranks.between for _, ranks in devices))
+    busiest, workload, clock, ranks = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
     result = StepTime()
     for key, value in busiest.seconds.items():
         result.seconds[key] = value * accumulation
