@@ -43,6 +43,15 @@ _MEMORY_FIELDS = {"memory_gib": "memory_bytes", "usable_memory_gib": "usable_mem
 
 
 @dataclass(frozen=True)
+class Member:
+    """Accelerators of one kind in a mixed fleet. share: of all accelerators."""
+
+    share: float
+    accelerator: Accelerator
+    profile: DeviceProfile
+
+
+@dataclass(frozen=True)
 class Resolved:
     """A run with nothing left open.
 
@@ -66,6 +75,8 @@ class Resolved:
     usable_memory: float | None
     notes: tuple[str, ...]
     fused_mixers: bool = True
+    fleet: tuple[Member, ...] = ()
+    """The kinds of accelerators of a mixed fleet; empty where all are alike."""
 
 
 def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:

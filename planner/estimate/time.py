@@ -313,8 +313,7 @@ def model_flops(workload: Workload, accumulation: int) -> Ledger:
 
 def pipeline_time(
     stages: Sequence[Stage],
-    clock: Clock,
-    ranks: Ranks,
+    devices: Sequence[tuple[Clock, Ranks]],
     accumulation: int,
     schedule: str,
     optimizer: Step,
@@ -322,19 +321,21 @@ def pipeline_time(
 ) -> tuple[StepTime, Timeline]:
     """Time of one optimizer step over pipeline stages.
 
-    stages: each kind of stage · schedule: its name · optimizer, trained_bytes: of the
+    stages: each kind of stage · devices: clock and ranks of each · schedule: its name · optimizer, trained_bytes: of the
     stage with most of them. The busiest stage's kernels stand in the ledger; what it waits for is the bubble.
     """
     kinds, passes = [], dict[int, tuple[Chunks, Chunks, Chunks]]()
-    for stage in stages:
+    for stage, (clock, ranks) in zip(stages, devices, strict=True):
         one = micro_step(stage.workload, clock, ranks)
-        kinds.append((one, stage.workload))
+        kinds.append((one, stage.workload, clock, ranks))
         passes.update(dict.fromkeys(stage.indices, chunk_seconds(one, stage.shares, stage.front, stage.head)))
     forward, backward, late = (tuple(passes[i][k] for i in range(len(passes))) for k in range(3))
-    if ranks.hand_over:  # a transfer holds up both of its stages at the same time
-        forward, backward = _held_up(forward, ranks.hand_over), _held_up(backward, ranks.hand_over)
-    timeline = play(schedule, Passes(forward, backward, late), accumulation, ranks.between - ranks.hand_over)
-    busiest, workload = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
+    hand_over = max(ranks.hand_over for _, ranks in devices)
+    if hand_over:  # a transfer holds up both of its stages at the same time
+        forward, backward = _held_up(forward, hand_over), _held_up(backward, hand_over)
+    between = max(ranks.between for _, ranks in devices) - hand_over
+    timeline = play(schedule, Passes(forward, backward, late), accumulation, between)
+    busiest, workload, clock, ranks = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
     result = StepTime()
     for key, value in busiest.seconds.items():
         result.seconds[key] = value * accumulation
