@@ -89,7 +89,8 @@ def as_text(result: Probe) -> str:
     if measured.reserved_bytes is not None:
         rows.append(("Reserved peak", units.format_bytes(measured.reserved_bytes), units.format_bytes(predicted.reserved_bytes) if predicted else "", ""))
     if measured.power_w is not None and measured.energy_per_step_j is not None:
-        rows.append(("Power", f"{measured.power_w:.0f} W", "", f"{measured.energy_per_step_j:.3g} J a step"))
+        joules = predicted.energy_per_step_j if predicted else None
+        rows.append(("Energy of a step", f"{measured.energy_per_step_j:.3g} J", f"{joules:.3g} J" if joules else "", f"{measured.power_w:.0f} W measured"))
     blocks = [bold(f"{compared.verdict.capitalize()}") + f" on {measured.device}", table(rows, right=(1, 2)), wrapped(compared.why)]
     blocks += ["\n".join(wrapped(note, bullet="- ") for note in measured.notes)] if measured.notes else []
     if result.rows is not None:

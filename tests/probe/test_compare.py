@@ -84,6 +84,7 @@ def test_an_estimate_in_the_terms_of_a_probe_leaves_the_workspace_out_where_tens
     e = estimate(tiny.run(hardware={"gpu": "H100 SXM 80GB"}, activation_checkpointing="full"))
     tracked, allocated = in_terms(e, tracked=True), in_terms(e, tracked=False)
     assert tracked.allocated_bytes < allocated.allocated_bytes == e.peak_memory_bytes
+    assert allocated.energy_per_step_j == pytest.approx(e.details["board_w"] * e.step_time_s)
     assert sum(tracked.phases.values()) == pytest.approx(e.total("time") - e.total("time/overhead"))
 
 
