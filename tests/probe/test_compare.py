@@ -16,6 +16,7 @@ pytest.importorskip("peft")
 import yaml
 
 from planner.cli import main
+from planner.cli.probe import as_text
 from planner.errors import PlanError
 from planner.evidence.rows import COLUMNS
 from planner.probe import prove as prove_module
@@ -25,7 +26,7 @@ from planner.probe.measure import Measured, Spread
 from planner.probe.predict import Predicted, in_terms
 from planner.probe.prove import merged, prove
 from planner.probe.row import append
-from planner.probe.run import probe
+from planner.probe.run import Probe, probe
 from planner.probe.table import lines, summary, words
 from tests.probe import tiny
 
@@ -173,6 +174,16 @@ def test_the_command_prints_measured_beside_planned_and_json(tmp_path: Path, cap
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {"measured", "predicted", "comparison", "row", "run"} <= set(document)
     assert document["measured"]["outcome"] == "ok"
+
+
+def test_out_of_memory_prints_the_extrapolation_and_a_gpu_its_energy() -> None:
+    found = measured(depths=(2, 4), power_w=400.0, energy_per_step_j=401.0, reserved_bytes=2**30, notes=("2 and 4 layers.",))
+    oom = measured(outcome="oom", oom="CUDA out of memory.", step_time_s=None, phases={})
+    common = {"predicted": predicted(), "row": {}, "run": tiny.run()}
+    shown = as_text(Probe(measured=oom, extrapolated=found, comparison=compare(predicted(), oom), **common))
+    for words_shown in ("Out of memory", "CUDA out of memory.", "extrapolated", "401 J", "400 W measured", "Reserved peak", "2 and 4 layers."):
+        assert words_shown in shown
+    assert "Step" not in as_text(Probe(measured=oom, comparison=compare(predicted(), oom), **common))
 
 
 @pytest.mark.parametrize(
