@@ -97,6 +97,10 @@ def test_rounds_are_merged_step_by_step() -> None:
     assert both.phases["forward"].median == 1.0
     assert both.tokens_per_s == pytest.approx(100 / 3)
     assert both.allocated_bytes == 1000
+    loud = two.model_copy(update={"device_kind": "cpu", "others": 0.4})
+    calm = one.model_copy(update={"device_kind": "cpu", "others": 0.02})
+    assert merged([loud, calm]).step_time_s == Spread(median=1.0, low=1.0, high=1.0)
+    assert merged([loud]).step_time_s == Spread(median=3.0, low=3.0, high=3.0)
     assert merged([measured(outcome="oom"), one]).outcome == "ok"
     assert merged([measured(outcome="oom")]).outcome == "oom"
 
