@@ -148,6 +148,8 @@ class Clock:
                 )
                 / self.attention_rate
             )
+        if kernel.kind == "solve":
+            return constant("solve_seconds")
         kind = "elementwise" if kernel.kind == "dequantize" else kernel.kind
         return float(profile.stream_seconds(kernel.moved, kind if kind in profile.stream.fractions else "elementwise"))
 
