@@ -103,6 +103,17 @@ def default_device() -> str:
     return "cpu" if found is None else f"{found.type}:0"
 
 
+def listed() -> list[dict[str, str]]:
+    """What could be measured here: torch's name and a name to read, accelerators first."""
+    found = []
+    current = torch.accelerator.current_accelerator()
+    for index in range(torch.accelerator.device_count() if current is not None else 0):
+        assert current is not None
+        name = torch.cuda.get_device_properties(index).name if current.type == "cuda" else f"{current.type} device"
+        found.append({"device": f"{current.type}:{index}", "name": name})
+    return [*found, {"device": "cpu", "name": _processor_name()}]
+
+
 def open_hardware(name: str) -> Hardware:
     """The device that `name` ("cpu", "cuda:0", "xpu", "mps", …) means here. Raises `PlanError` with what is missing."""
     try:

@@ -62,6 +62,7 @@ def calibrate(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     keep: Callable[[Sample], None] | None = None,
+    watch: Callable[[dict[str, float | None]], None] | None = None,
 ) -> Calibration:
     """Measure a device and fit its profile.
 
@@ -73,6 +74,7 @@ def calibrate(
     finished: samples of an earlier, interrupted measurement of the same device; their cases are not repeated.
     collectives: samples between several of these devices, from `planner.calibrate.distributed`.
     progress, cancelled, keep: told how far it is; asked between cases whether to stop; handed every sample as soon as it exists.
+    watch: handed the driver's figures between cases, where there are any.
 
     Errors: PlanError for a device that is not there, a budget that is no time, or a measurement without a single sample.
     """
@@ -92,6 +94,8 @@ def calibrate(
                 break
             if progress is not None:
                 progress(label, spent / seconds)
+            if watch is not None:
+                watch(telemetry.figures())
             left = sum(item[3] for item in queue[position:])
             allowed = min(_LONGEST_CASE, (seconds - spent) * share / left)
             sample = _one(hardware, telemetry, name, case, allowed)

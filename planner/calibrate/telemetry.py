@@ -93,6 +93,14 @@ class Telemetry:
             others=others,
         )
 
+    def figures(self) -> dict[str, float | None]:
+        """Clock [MHz], power [W], temperature [°C] and memory in use [bytes] now; empty without a driver."""
+        if self.handle is None:
+            return {}
+        now = self.read()
+        used = None if now.memory_used_bytes is None else float(now.memory_used_bytes)
+        return {"sm_clock_mhz": now.sm_clock_mhz, "power_w": now.power_w, "temperature_c": now.temperature_c, "memory_bytes": used}
+
     def held(self) -> bool:
         """Whether power or heat holds the clock down now."""
         if self.handle is None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from planner.estimate import ledger, uncertainty
-from planner.estimate.curve import Curve
+from planner.estimate.curve import Curve, StageView
+from planner.estimate.fragmentation import fragmented
 from planner.estimate.money import bill, hourly_rate
 from planner.estimate.offload import HostBytes
 from planner.estimate.ranks import RankClass
@@ -41,7 +42,7 @@ def assemble(
     moments, detail = worst.moments, worst.detail
     peak = max(moments, key=lambda m: m.total)
     allocated = peak.total
-    reserved = reserved_of(allocated)
+    reserved = reserved_of(allocated, r.stack.name)
     usable = None if r.usable_memory is None else r.usable_memory - detail.context
     facts = facts_of(r, shape)
     time_range, memory_range = uncertainty.interval("time", facts), uncertainty.interval("memory", facts)
@@ -66,7 +67,7 @@ def assemble(
     terms += ledger.parameter_terms(w)
     terms += ledger.memory_terms(r, worst.workload, peak, detail.parts)
     terms += ledger.host_terms(host.parts, r.run.hardware.gpus_per_node or 1)
-    terms += ledger.reserved_terms(allocated, reserved, detail.context)
+    terms += ledger.reserved_terms(allocated, reserved, detail.context, r.stack.name)
     terms += ledger.flop_terms(r, w, flops)
     terms += ledger.time_terms(r, timing)
     terms += ledger.money_terms(r, rate, watts, hours, cost, energy)
@@ -100,7 +101,7 @@ def assemble(
         if peak.phase == "optimizer"
         else f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}",
         limited_by=limits_of(timing),
-        assumptions=(*r.notes, *assumptions_of(r, shape), *NOT_MODELLED),
+        assumptions=(*r.notes, *assumptions_of(r, shape, fragmented(moments)), *NOT_MODELLED),
         interval_note=f"Time: {time_range.note}. Memory: {memory_range.note}.",
         details={
             "model": {
@@ -135,7 +136,10 @@ def assemble(
             "profile_source": r.profile.source,
             "context_bytes": detail.context,
             "memory_stages": worst.stage.indices if run.parallel.pp > 1 else (),
+            "timeline": timing.timeline,
+            "stages": tuple(StageView(c.stage.indices, c.stage.layers, Curve(c.moments)) for c in classes) if run.parallel.pp > 1 else (),
             "host_memory_bytes": host.total * min(run.hardware.gpus, run.hardware.gpus_per_node or 1),
+            "fragmented_bytes": {"kept": fragmented(moments), "cleared": fragmented(moments, cleared=True)},
             "sticker_memory_bytes": None if r.accelerator is None else r.accelerator.memory_bytes,
             "time_ratios": (time_range.low_ratio, time_range.high_ratio),
             "dp": run.dp,

@@ -34,7 +34,7 @@ _WORDS = {
     "loop": "the training loop",
     "tensor": "sums over the tensor-parallel group",
     "expert": "tokens travelling to their experts",
-    "context": "keys and values of other ranks",
+    "context": "keys, values or heads of other ranks",
     "bubble": "waiting for other pipeline stages",
 }
 
@@ -60,8 +60,8 @@ def limits_of(timing: StepTime) -> str:
     return f"{word}: {', '.join(shares)}."
 
 
-def assumptions_of(r: Resolved, shape: Shape) -> list[str]:
-    """What was taken as given, one sentence each."""
+def assumptions_of(r: Resolved, shape: Shape, held: float) -> list[str]:
+    """What was taken as given, one sentence each. held: what the allocator comes to hold where lengths differ [bytes]."""
     lines = [
         f"Device curves: {r.profile.basis} ({r.profile.source})",
         f"Driver context: {source('cuda_context_bytes')}",
@@ -70,6 +70,10 @@ def assumptions_of(r: Resolved, shape: Shape) -> list[str]:
         lines.append(
             f"{(r.run.data.packing if r.run.data else '').capitalize()} samples: a batch takes the time of {shape.computed} tokens a sample, "
             f"{shape.waste:.0%} of them padding; the longest, of {shape.longest + shape.beside}, sets the peak memory. Tokens per second count real tokens."
+        )
+        lines.append(
+            f"Batches of many lengths leave gaps: the allocator may come to hold {format_bytes(held)}, which nvidia-smi shows; it gives them back "
+            "before it fails, so that the verdict does not count them."
         )
     data, seq = r.run.data, r.arch.sample_tokens(r.run.batch)
     if shape.packed and data is not None and data.samples is not None and shape.mean < seq:

@@ -22,6 +22,7 @@ __all__ = ["Skip", "to_run"]
 Purpose = Literal["time", "memory"]
 
 STACKS: Final = {
+    "hf": "hf",
     "hf-trainer": "hf-4",
     "peft": "hf-4",
     "ms-swift": "hf-4",
@@ -51,6 +52,8 @@ _KERNELS: Final = (("liger", "hf-liger"), ("unsloth", "hf-liger"), ("foak", "hf-
 
 _WEIGHTS: Final = {"gptq-int4": "int4"}
 """4-bit GPTQ in groups of 128 keeps 4.16 bits a weight, double-quantised NF4 4.13."""
+_DROPOUT: Final = {"litgpt": 0.05}
+"""Dropout on the adapters' input where a source does not repeat the default of its software (litgpt/finetune/lora.py)."""
 _PAIR = re.compile(r"(\w+)=([^\s;]+)")
 _METHOD_KEYS: Final = frozenset(
     key
@@ -185,6 +188,8 @@ def _method(row: Row, model: str | dict[str, Any]) -> dict[str, Any]:
         method["rank"] = row.lora_r
     elif "r" in method:
         method["rank"] = method.pop("r")
+    if method["name"] in ("lora", "qlora") and row.framework in _DROPOUT:
+        method.setdefault("dropout", _DROPOUT[row.framework])
     if targets := _targets(row, model):
         method["targets"] = targets
     if row.adapter_dtype in ("fp32", "bf16", "fp16"):
@@ -234,14 +239,21 @@ def _precision(row: Row) -> dict[str, Any]:
         row.method or "full"
     ) != "full"  # what trains adapters over a lower-precision base runs under autocast unless it says otherwise
     casts = (weights == "fp32" or trains_adapters) and compute in ("bf16", "fp16", *SCALED)
+    wide = {"unquantized": "fp32"} if weights in ("nf4", "nf4-dq") and _prepared(row) else {}
     recipe = {"recipe": "row"} if compute == "fp8" and "rowwise" in (row.variant or "") else {}
     return {
         **recipe,
+        **wide,
         "weights": weights,
         "compute": compute,
         "autocast": casts if row.autocast is None else row.autocast,
         "master_weights": bool(row.master_weights),
     }
+
+
+def _prepared(row: Row) -> bool:
+    """Whether peft's prepare_model_for_kbit_training ran: ms-swift calls it, and so did the baselines of fms (its own plugins do not)."""
+    return row.framework == "ms-swift" or ("baseline-peft-bnb" in (row.variant or "") and _gpus(row) == 1)
 
 
 def _gpus(row: Row) -> int:

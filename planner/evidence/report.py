@@ -58,10 +58,10 @@ def record(
     Arguments
     ---------
     scored: every row, predicted with the shipped constants.
-    held_out: every row, predicted with constants fitted without its group's fold; `scored` where no constant was fitted.
+    held_out: every row, predicted with constants fitted without its group's fold and `judged`; `scored` where no constant was fitted.
     constants: what was fitted, for the document.
     """
-    unseen = judged(held_out or scored)
+    unseen = held_out or judged(scored)
     return {
         "generated": datetime.now(UTC).date().isoformat(),
         "measurements_sha256": measurements_digest(),
@@ -188,6 +188,8 @@ def _line(s: Scored, unseen: Scored) -> dict[str, Any]:
         "tokens_ratio": s.tokens_ratio,
         "memory_ratio": s.memory_ratio,
         "held_out_tokens_ratio": unseen.tokens_ratio,
+        "tokens_in_interval": None if unseen.tokens_covered is None else int(unseen.tokens_covered),
+        "memory_in_interval": None if unseen.memory_covered is None else int(unseen.memory_covered),
     }
 
 
@@ -207,12 +209,12 @@ def main(arguments: Sequence[str]) -> int:
     """Write the record and the document; with ``--render`` the document only."""
     if "--render" not in arguments:
         table = rows()
-        scored, unseen = score_rows(table), fit.held_out(table, fit.fold_values())
+        scored, unseen = score_rows(table), judged(fit.held_out(table, fit.fold_values()))
         ACCURACY.write_text(
             json.dumps(record(scored, unseen, fitted_constants()), indent=1, sort_keys=True) + "\n", encoding="utf-8"
         )
         write_scored(scored, unseen)
-        BASELINE.write_text(json.dumps(baseline(judged(unseen)), indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        BASELINE.write_text(json.dumps(baseline(unseen), indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     DOCUMENT.write_text(render(json.loads(ACCURACY.read_text(encoding="utf-8"))), encoding="utf-8")
     return 0
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +22,25 @@ from planner.estimate.assemble import facts_of
 from planner.estimate.engine import estimate
 from planner.estimate.money import bill, hourly_rate
 from planner.estimate.offload import Offload, add_time, offload_of
-from planner.estimate.ranks import shares_of, waiting_batches
+from planner.estimate.ranks import shares_of
 from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.result import Estimate
 from planner.estimate.shape import Shape, shape_of
-from planner.estimate.stages import layers_of
+from planner.estimate.stages import alike, layers_of
 from planner.estimate.states import books_of, context_of, persistent_of
 from planner.estimate.step import clock_of, ranks_of
 from planner.estimate.time import Clock, StepTime, close_step
 from planner.estimate.verdict import reserved_of, steps_of
-from planner.search.pieces import Floats, Pieces, pieces_of, spread_of
+from planner.run import Run
+from planner.search.pieces import Floats, Live, Piece, Pieces, pieces_of, spread_of
 from planner.search.schedules import Waiting, totals
-from planner.search.space import Cell, Choice, Space
+from planner.search.space import Cell, Choice, Site, Space
+from planner.workload.optimizers import Step
 
 BATCH, MOST_CELLS = 100_000, 2000
 """Configurations and cells that wait together."""
+NEAR: Final = 1.25
+"""Peaks up to this many times the usable memory are timed in a search, though they do not fit: to say what a little more memory would bring."""
 QUANTILE: Final = NormalDist().inv_cdf(0.95)
 
 
@@ -84,7 +88,7 @@ def _normal(z: Floats) -> Floats:
     return np.array([0.5 * math.erfc(-value) for value in (z / math.sqrt(2.0)).tolist()])
 
 
-_Work = Generator[Waiting, Floats, Figures]
+_Work = Generator[list[Waiting], list[Floats], Figures | None]
 """The evaluation of a cell, which may wait for its pipelines."""
 
 
@@ -103,11 +107,17 @@ def _batches(cells: Iterable[Cell]) -> Iterator[list[Cell]]:
 
 
 class Evaluator:
-    """Evaluates cells of a space. `impossible` counts configurations that cannot be planned, `slow` those that were estimated one by one."""
+    """Evaluates cells of a space.
 
-    def __init__(self, space: Space) -> None:
-        self.space = space
-        self.impossible = self.slow = 0
+    prune: do not time what does not fit: states alone exceed the memory, or the peak is far above it · impossible, ruled_out, slow: configurations
+    that cannot be planned, that were left out so, and that were estimated one by one.
+    """
+
+    def __init__(self, space: Space, prune: bool = False) -> None:
+        self.space, self.prune = space, prune
+        self.impossible = self.ruled_out = self.slow = 0
+        self.nearest: tuple[float, Choice, int, int] | None = None
+        """Of what was ruled out the smallest: its memory at least [bytes], choice, accelerators and micro steps."""
         self.problems: dict[str, PlanError] = {}
         self._resolved: dict[object, Resolved | PlanError] = {}
         self._clocks: dict[str, Clock] = {}
@@ -118,29 +128,28 @@ class Evaluator:
     def figures(self, cells: Iterable[Cell]) -> Iterator[Figures]:
         """Figures of cells, in their order but for those that the engine refuses. Cells wait for the simulation of their pipelines."""
         for batch in _batches(cells):
-            started: list[_Work | Figures] = []
-            waiting: list[Waiting] = []
+            started: list[tuple[_Work, list[Waiting]] | Figures | None] = []
             for cell in batch:
                 staged = cell.choice._replace(gpu="", virtual_pp=1, sharding="", offload="")
                 if staged != self._staged:  # cells come trace by trace: what earlier ones shared is not needed again
                     self._staged, self._pieces = staged, {}
                 work = self._cell(cell)
                 try:
-                    waiting.append(next(work))
-                    started.append(work)
+                    started.append((work, next(work)))
                 except StopIteration as done:
                     started.append(done.value)
                 except PlanError as error:
                     self.impossible += cell.size
                     self.problems.setdefault(error.field, error)
-            known = totals(waiting)
-            asked = iter(waiting)
-            for one in started:
-                if isinstance(one, Figures):
-                    yield one
+            known = totals(one for item in started if isinstance(item, tuple) for one in item[1])
+            for item in started:
+                if isinstance(item, Figures):
+                    yield item
+                if not isinstance(item, tuple):
                     continue
+                work, waiting = item
                 try:
-                    one.send(known[next(asked).key])
+                    work.send([known[one.key] for one in waiting])
                 except StopIteration as done:
                     yield done.value
 
@@ -149,10 +158,48 @@ class Evaluator:
         data = plain.run.data
         if data is not None and data.packing == "padded":  # lengths of batches depend on how many ranks wait for each other
             return self.one_by_one(cell)
+        division = self.space.run.parallel
+        if division.stages is not None or division.schedule not in (None, "1f1b", "interleaved"):  # played one by one
+            return self.one_by_one(cell)
         shape = self._shape(plain)
         pieces = self._traced(plain, shape)
-        r = _many(plain, cell)
-        return (yield from self._figures(cell, r, shape, pieces))
+        r = _many(plain, cell.sites, cell.steps)
+        if self.prune:
+            small = self._small_enough(cell, r, shape, pieces)
+            self.ruled_out += int(cell.allowed[~small].sum())
+            if not small.any():
+                return None
+            if not small.all():
+                cell = cell.rows(small)
+                r = _many(plain, cell.sites, cell.steps)
+        return (yield from self._figures(cell, plain, r, shape, pieces))
+
+    def _small_enough(self, cell: Cell, r: Resolved, shape: Shape, pieces: Pieces) -> NDArray[np.bool_]:
+        """Rows whose states, and what a forward is known to keep for its backward, leave room in the memory."""
+        if r.usable_memory is None:
+            return np.ones(len(cell.sites), dtype=bool)
+        offload, shares = self._offload(cell, r), shares_of(r)
+        first = _with_steps(r, np.ones(1, dtype=np.int64))
+        spread = spread_of(r, shares)
+        least = np.zeros(cell.allowed.shape)
+        for piece in pieces.memory:
+            books = books_of(first, piece.holdings, piece.step(r, shares, spread), shares, offload)
+            kept = piece.kept.get(offload.activations, 0.0)
+            more = (1.0 + piece.flying((cell.choice.virtual_pp, cell.steps.tobytes()), r)) * kept if kept > 0 else 0.0
+            least = np.maximum(least, sum(books.values()) + more)
+        margin = self.space.constraints.margin
+        high = self._table(cell, r, shape)[2] if margin is None else 1.0
+        room = (1.0 - (margin or 0.0)) * (r.usable_memory - context_of(r))
+        reserved: Any = reserved_of(cast(float, least), r.stack.name)
+        found = np.asarray(((reserved * high <= room) & cell.allowed).any(axis=1))
+        self._remember(cell, np.where(cell.allowed & ~found[:, None], reserved, np.inf))
+        return found
+
+    def _remember(self, cell: Cell, reserved: Floats) -> None:
+        """Keep the smallest of what was ruled out."""
+        i, j = np.unravel_index(np.argmin(reserved), reserved.shape)
+        if self.nearest is None or reserved[i, j] < self.nearest[0]:
+            self.nearest = float(reserved[i, j]), cell.choice, cell.sites[int(i)].count, int(cell.steps[int(j)])
 
     # -- what the engine resolves ------------------------------------------------------------------------------------------------------------------
 
@@ -171,20 +218,13 @@ class Evaluator:
             self._resolved[key] = known
         if isinstance(known, PlanError):
             raise known
-        run = known.run
-        parallel = run.parallel.model_copy(
-            update={
-                "tp": c.tp, "pp": c.pp, "cp": c.cp, "ep": c.ep, "virtual_pp": c.virtual_pp,
-                "sequence_parallel": c.sequence_parallel,
-            }
+        parallel = Altered(
+            known.run.parallel, tp=c.tp, pp=c.pp, cp=c.cp, ep=c.ep, virtual_pp=c.virtual_pp,
+            sequence_parallel=c.sequence_parallel,
         )  # fmt: skip
+        batch = Altered(known.run.batch, micro=c.micro, accumulation=int(cell.steps[0]))
         there = site.resolved
-        update = {
-            "parallel": parallel,
-            "hardware": there.run.hardware,
-            "batch": run.batch.model_copy(update={"micro": c.micro, "accumulation": int(cell.steps[0])}),
-        }
-        return replace(known, run=run.model_copy(update=update), topology=there.topology)
+        return _altered(known, there, int(cell.dp[0]), parallel=parallel, batch=batch, hardware=there.run.hardware)
 
     def _shape(self, r: Resolved) -> Shape:
         text = r.run.batch.seq_len or 0
@@ -196,12 +236,13 @@ class Evaluator:
 
     def _traced(self, r: Resolved, shape: Shape) -> Pieces:
         p = r.run.parallel
-        key = (r.formats, r.attention, r.fused_mixers, r.optimizer.name, r.head, p.sharding in ("zero3", "hsdp"))
+        chunks = 1 if alike(r.arch, r.adaptation) else p.virtual_pp
+        key = (r.formats, r.attention, r.fused_mixers, r.optimizer.name, r.head, p.sharding in ("zero3", "hsdp"), chunks)
         known = self._pieces.get(key)
         if known is None:
-            plain = replace(r, run=r.run.model_copy(update={"parallel": p.model_copy(update={"virtual_pp": 1})}))
+            plain = _altered(r, r, r.run.dp, parallel=Altered(p, virtual_pp=chunks))
             try:
-                known = pieces_of(plain, shape)
+                known = pieces_of(plain, shape, self._groups(plain))
             except PlanError as error:
                 known = error
             self._pieces[key] = known
@@ -211,16 +252,41 @@ class Evaluator:
             layers_of(p.pp, r.arch.layers, p.virtual_pp)
         return known
 
-    def _clock(self, r: Resolved, gpu: str) -> Clock:
+    def _groups(self, r: Resolved) -> NDArray[np.int64]:
+        """Every number of ranks over which states of a trace may be divided."""
+        p = r.run.parallel
+        found = {1}
+        for site in self.space.sites:
+            replicas = site.count // (p.tp * p.cp * p.pp) * p.cp
+            found |= {replicas, min(replicas, max(1, site.machine // p.tp))}
+        return np.array(sorted(found - {0}), dtype=np.int64)
+
+    def clock(self, r: Resolved, gpu: str) -> Clock:
+        """Times of kernels on a device, remembered for all cells."""
         key = f"{gpu} {r.formats.scaled.recipe.name if r.formats.scaled is not None else ''}"
         if key not in self._clocks:
             self._clocks[key] = clock_of(r)
         return self._clocks[key]
 
+    def _offload(self, cell: Cell, r: Resolved) -> Offload:
+        """Offloading of a cell. Ranks of a machine share its memory: the bandwidth of each is a column where machines differ."""
+        machines = [site.machine for site in cell.sites]
+        kinds: dict[int, Offload] = {}
+        for machine in dict.fromkeys(machines):
+            key = ("offload", cell.choice.gpu, cell.choice.offload, r.run.method.name, machine)
+            if key not in self._tables:
+                hardware = Altered(r.run.hardware, gpus_per_node=machine)
+                self._tables[key] = offload_of(_altered(r, r, r.run.dp, hardware=hardware))
+            kinds[machine] = self._tables[key]
+        first = kinds[machines[0]]
+        if len(kinds) == 1 or not first.optimizer:
+            return first
+        return replace(first, memory=cast(float, np.array([[kinds[machine].memory] for machine in machines])))
+
     # -- figures -----------------------------------------------------------------------------------------------------------------------------------
 
-    def _figures(self, cell: Cell, r: Resolved, shape: Shape, pieces: Pieces) -> _Work:
-        offload, shares = offload_of(r), shares_of(r)
+    def _figures(self, cell: Cell, plain: Resolved, r: Resolved, shape: Shape, pieces: Pieces) -> _Work:
+        offload, shares = self._offload(cell, r), shares_of(r)
         spread = spread_of(r, shares)
         steps = [piece.step(r, shares, spread) for piece in pieces.memory]
         peaks, away = self._peaks(r, cell, pieces, offload, steps)
@@ -228,14 +294,19 @@ class Evaluator:
         stacked = np.stack([np.broadcast_to(peak, size) for peak in peaks])
         largest = np.argmax(stacked, axis=0)
         allocated = stacked.max(axis=0)
-        timing = yield from self._timing(r, cell, shape, pieces, steps)
+        reserved = np.asarray(reserved_of(allocated, r.stack.name))
+        room = math.inf if r.usable_memory is None else r.usable_memory - context_of(r)
+        if self.prune and reserved[cell.allowed].min() > NEAR * room:
+            self._remember(cell, np.where(cell.allowed, reserved, np.inf))
+            self.ruled_out += cell.size
+            return None
+        timing = yield from self._timing(cell, plain, shape, pieces, spread)
         paged = any(step.paged for step in steps)
         if offload.any or paged:
             usable = (r.usable_memory or math.inf) - context_of(r)
             timing = self._with_transfers(r, pieces, offload, steps, away, largest, stacked - usable, timing, shares.optimizer)
         seconds: Floats = np.broadcast_to(np.asarray(timing.total, dtype=np.float64), size)
         work = np.asarray(sum(v for (_, kind), v in timing.seconds.items() if kind in ("matmul", "attention")))
-        reserved = np.asarray(reserved_of(allocated))
         return self._answers(cell, r, shape, seconds, work / seconds, reserved)
 
     def _peaks(
@@ -243,51 +314,46 @@ class Evaluator:
     ) -> tuple[list[Any], list[float]]:
         """Allocated peak of each kind of stage [bytes], and its saved tensors that go to the host [bytes]."""
         found, away = [], []
-        first = cell.steps == 1
+        c, first, dp = cell.choice, cell.steps == 1, cell.dp.tobytes()
         for piece, step in zip(pieces.memory, steps, strict=True):
-            flying = waiting_batches(r, piece.stage)
+            flying = piece.flying((c.virtual_pp, cell.steps.tobytes()), r)
             peak: Any = None
+            kept = 0.0
             for many in (False, True):  # one micro step finds no gradients, the others may
                 if not (first.any() if not many else (~first).any()):
                     continue
-                part = _with_steps(r, cell.steps[~first] if many else np.ones(1, dtype=np.int64))
-                shares = shares_of(part)
-                fine = books_of(part, piece.holdings, step, shares, offload)
-                persistent = persistent_of(part, {}, shares, offload)
-                crest = piece.crest(persistent)
-                books = sum(fine.values())
-                end = 0.0 if offload.optimizer else step.temporaries
-                one = most(books + crest.peak + flying * crest.kept, books + crest.end + end)
+                key = (c.gpu, c.sharding, c.offload, many, dp)
+                tide = piece.tides.get(key)
+                if tide is None:
+                    part = _with_steps(r, cell.steps[~first] if many else np.ones(1, dtype=np.int64))
+                    tide = piece.tides[key] = _tide(part, piece, step, offload)
+                kept = tide.away
+                one = most(tide.peak + flying * tide.kept, tide.end)
                 peak = one if peak is None else np.where(first, peak, one)
             found.append(peak)
-            away.append(crest.away)
+            away.append(kept)
         return found, away
 
     def _timing(
-        self, r: Resolved, cell: Cell, shape: Shape, pieces: Pieces, steps: list[Any]
-    ) -> Generator[Waiting, Floats, StepTime]:
-        clock, ranks, shares = self._clock(r, cell.choice.gpu), ranks_of(r, shape.timed), shares_of(r)
-        device = (cell.choice.gpu, r.topology)
-        gradients = [piece.gradients(r) for piece in pieces.memory]
-        updated = max(range(len(gradients)), key=gradients.__getitem__)
-        last = steps[updated], gradients[updated] * shares.optimizer
-        beats = [piece.beat(device, clock, ranks) for piece in pieces.timed]
-        row = r.run.batch.accumulation
+        self, cell: Cell, plain: Resolved, shape: Shape, pieces: Pieces, spread: float
+    ) -> Generator[list[Waiting], list[Floats], StepTime]:
+        """Ledger of the step without transfers to the host: equal for all that is kept there."""
+        key = (cell.choice._replace(offload=""), cell.dp.tobytes(), cell.steps.tobytes())
+        parts = pieces.parts.get(key)
+        if parts is None:
+            parts = pieces.parts[key] = [
+                _Part(self, cell, rows, plain, shape, pieces, spread) for rows in _machines(cell)
+            ]
         if cell.choice.pp == 1:
-            timing = _times(beats[0].ledger, row)
-            close_step(timing, pieces.timed[0].stage.workload, clock, ranks, row, *last)
-            return timing
-        key = (device, ranks.sharding if ranks.sharding in ("zero3", "hsdp") else "", cell.dp.tobytes())
-        total = yield pieces.waiting(key, beats, ranks.between, cell.steps, cell.choice.virtual_pp)
-        busiest = pieces.busiest(beats)
-        answers = []
-        for i in sorted(set(busiest.tolist())):
-            beat = beats[i]
-            timing = _times(beat.ledger, row)
-            timing.seconds["overhead", "bubble"] = total - row * sum(beat.ledger.spans.values())
-            close_step(timing, pieces.timed[i].stage.workload, clock, ranks, row, *last)
-            answers.append((busiest == i, timing))
-        return answers[0][1] if len(answers) == 1 else _chosen(answers, cell.allowed.shape)
+            totals_of: list[Any] = [None] * len(parts)
+        else:
+            totals_of = yield [part.waiting for part in parts]
+        known = pieces.ledgers.get(key)
+        if known is None:
+            answers = [(part.rows, part.ledger(total)) for part, total in zip(parts, totals_of, strict=True)]
+            known = answers[0][1] if len(answers) == 1 else _joined(answers, cell.allowed.shape)
+            pieces.ledgers[key] = known
+        return known
 
     def _with_transfers(
         self, r: Resolved, pieces: Pieces, offload: Offload, steps: list[Any], away: list[float],
@@ -329,13 +395,13 @@ class Evaluator:
     def _table(self, cell: Cell, r: Resolved, shape: Shape) -> tuple[Floats, Floats, Floats]:
         """Steps of the run (or of one sample) and ratios of the memory interval, by row and column."""
         c = cell.choice
-        key = ("table", c.gpu, c.micro, c.tp * c.pp * c.cp, c.cp, r.run.method.name, cell.dp.tobytes(), cell.steps.tobytes(), cell.sites[0].machine)
+        key = ("table", c.gpu, c.micro, c.tp * c.pp * c.cp, c.cp, r.run.method.name, cell.dp.tobytes(), cell.steps.tobytes())
         known = self._tables.get(key)
         if known is None:
             counts = np.ones(cell.allowed.shape)
             low, high = np.ones((len(cell.sites), 1)), np.ones((len(cell.sites), 1))
             for i, (site, dp) in enumerate(zip(cell.sites, cell.dp.tolist(), strict=True)):
-                facts = facts_of(replace(r, run=r.run.model_copy(update={"hardware": site.resolved.run.hardware})), shape)
+                facts = facts_of(_altered(r, r, dp, hardware=site.resolved.run.hardware), shape)
                 memory = uncertainty.interval("memory", facts)
                 low[i], high[i] = memory.low_ratio, memory.high_ratio
                 for j, steps in enumerate(cell.steps.tolist()):
@@ -365,12 +431,12 @@ class Evaluator:
         return Figures(cell, low=low, high=high, usable=usable, fits=fits, **columns)
 
 
-def figures_of(one: Estimate) -> dict[str, float | None]:
-    """The figures of a single estimate, in a search's terms."""
+def figures_of(one: Estimate, whole: bool = True) -> dict[str, float | None]:
+    """The figures of a single estimate, in a search's terms. whole: of the whole run where it says data, else of one sample."""
     batch = one.run.batch.micro * one.run.batch.accumulation * one.run.dp
     seconds = one.step_time_s
     time, cost, energy = one.total_time_s, one.cost_usd, one.energy_kwh
-    if time is None and seconds is not None:
+    if (time is None or not whole) and seconds is not None:
         time = seconds / batch
         price, watts = one.details["price"], one.details["watts_per_gpu"]
         hours = time * one.run.hardware.gpus / 3600
@@ -387,6 +453,17 @@ def _times(ledger: StepTime, steps: Any) -> StepTime:
     return result
 
 
+def _joined(parts: list[tuple[NDArray[np.bool_], StepTime]], size: tuple[int, ...]) -> StepTime:
+    """One ledger whose rows come from several, each of its own rows."""
+    result = StepTime()
+    for key in dict.fromkeys(key for _, timing in parts for key in timing.seconds):
+        whole: Any = np.zeros(size)
+        for rows, timing in parts:
+            whole[rows] = timing.seconds.get(key, 0.0)
+        result.seconds[key] = whole
+    return result
+
+
 def _chosen(answers: list[tuple[NDArray[np.bool_], StepTime]], size: tuple[int, ...]) -> StepTime:
     """One ledger whose elements come from the answer that holds there; a mask of rows stands for all columns."""
     result = StepTime()
@@ -399,13 +476,92 @@ def _chosen(answers: list[tuple[NDArray[np.bool_], StepTime]], size: tuple[int, 
     return result
 
 
-def _many(r: Resolved, cell: Cell) -> Resolved:
+def _tide(r: Resolved, piece: Piece, step: Step, offload: Offload) -> Live:
+    """Live bytes with the books, on every row."""
+    shares = shares_of(r)
+    books = sum(books_of(r, piece.holdings, step, shares, offload).values())
+    live = piece.live(persistent_of(r, {}, shares, offload))
+    scratch = 0.0 if offload.optimizer else step.temporaries
+    return Live(books + live.peak, live.kept, books + live.end + scratch, live.away)
+
+
+class _Part:
+    """Timing of the rows of a cell that have one kind of machine."""
+
+    def __init__(
+        self, evaluator: Evaluator, cell: Cell, rows: NDArray[np.bool_], plain: Resolved, shape: Shape, pieces: Pieces, spread: float
+    ) -> None:
+        sites = tuple(site for site, keep in zip(cell.sites, rows, strict=True) if keep)
+        self.rows, self._pieces = rows, pieces
+        self._r = r = _many(_altered(plain, sites[0].resolved, plain.run.dp, hardware=sites[0].resolved.run.hardware), sites, cell.steps)
+        shares = shares_of(r)
+        self._clock, self._ranks = evaluator.clock(r, cell.choice.gpu), ranks_of(r, shape.timed)
+        gradients = [piece.gradients(r) for piece in pieces.memory]
+        updated = max(range(len(gradients)), key=gradients.__getitem__)
+        self._last = pieces.memory[updated].step(r, shares, spread), gradients[updated] * shares.optimizer
+        device = (cell.choice.gpu, r.topology)
+        self._beats = [piece.beat(device, self._clock, self._ranks) for piece in pieces.timed]
+        sharded = self._ranks.sharding if self._ranks.sharding in ("zero3", "hsdp") else ""
+        key = (device, sharded, cell.dp[rows].tobytes())
+        self.waiting = pieces.waiting(key, self._beats, self._ranks.between, cell.steps, cell.choice.virtual_pp)
+
+    def ledger(self, total: Floats | None) -> StepTime:
+        """Seconds by phase and kind. total: of the pipelines [s], None without stages."""
+        row: Any = self._r.run.batch.accumulation
+        if total is None:
+            timing = _times(self._beats[0].ledger, row)
+            close_step(timing, self._pieces.timed[0].stage.workload, self._clock, self._ranks, row, *self._last)
+            return timing
+        busiest = self._pieces.busiest(self._beats)
+        answers = []
+        for i in sorted(set(busiest.tolist())):
+            beat = self._beats[i]
+            timing = _times(beat.ledger, row)
+            timing.seconds["overhead", "bubble"] = cast(float, total - row * sum(beat.ledger.spans.values()))
+            close_step(timing, self._pieces.timed[i].stage.workload, self._clock, self._ranks, row, *self._last)
+            answers.append((busiest == i, timing))
+        return answers[0][1] if len(answers) == 1 else _chosen(answers, total.shape)
+
+
+def _machines(cell: Cell) -> list[NDArray[np.bool_]]:
+    """Rows that have the same connections."""
+    found: dict[object, list[int]] = {}
+    for i, site in enumerate(cell.sites):
+        found.setdefault(site.resolved.topology, []).append(i)
+    masks = []
+    for rows in found.values():
+        mask = np.zeros(len(cell.sites), dtype=bool)
+        mask[rows] = True
+        masks.append(mask)
+    return masks
+
+
+class Altered:
+    """An object of the run with some attributes replaced, by arrays where many runs are meant."""
+
+    def __init__(self, base: Any, **changes: Any) -> None:
+        self.__dict__.update(changes)
+        self.__dict__["base"] = base
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["base"], name)
+
+
+def _altered(r: Resolved, there: Resolved, dp: Any, **changes: Any) -> Resolved:
+    """A resolved run with parts replaced, on the connections of another."""
+    return replace(r, run=cast(Run, Altered(r.run, dp=dp, **changes)), topology=there.topology)
+
+
+def _many(r: Resolved, sites: tuple[Site, ...], steps: NDArray[np.int64]) -> Resolved:
     """The run with a column of accelerators and a row of micro steps in place of the two numbers."""
-    counts = np.array([site.count for site in cell.sites], dtype=np.int64)[:, None].view(Several)
-    hardware = r.run.hardware.model_copy(update={"gpus": counts if len(counts) > 1 or counts[0, 0] > 1 else 1})
-    return _with_steps(replace(r, run=r.run.model_copy(update={"hardware": hardware})), cell.steps)
+    p = r.run.parallel
+    counts: Any = np.array([site.count for site in sites], dtype=np.int64)[:, None].view(Several)
+    if len(counts) == 1 and counts[0, 0] == 1:
+        counts = 1
+    hardware = Altered(r.run.hardware, gpus=counts)
+    batch = Altered(r.run.batch, accumulation=steps[None, :].view(Several))
+    return _altered(r, r, counts // (p.tp * p.pp * p.cp), hardware=hardware, batch=batch)
 
 
 def _with_steps(r: Resolved, steps: NDArray[np.int64]) -> Resolved:
-    batch = r.run.batch.model_copy(update={"accumulation": steps[None, :].view(Several)})
-    return replace(r, run=r.run.model_copy(update={"batch": batch}))
+    return _altered(r, r, r.run.dp, batch=Altered(r.run.batch, accumulation=steps[None, :].view(Several)))

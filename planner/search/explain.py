@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 from planner.errors import PlanError
+from planner.estimate.engine import estimate
 from planner.search.constraints import Constraints, text_of
-from planner.search.evaluate import Evaluator
-from planner.search.space import Space, complete
+from planner.search.evaluate import Evaluator, figures_of
+from planner.search.space import POWERS, Space, complete
 from planner.search.tally import Row, Tally
 from planner.units import format_bytes, format_energy, format_percent, format_seconds, format_usd
 
@@ -58,7 +60,7 @@ def reasons_of(space: Space, tally: Tally, evaluator: Evaluator, best: Row | Non
     if best is not None and second is not None:
         a, b = getattr(best, goal), getattr(second, goal)
         more = "as much" if b <= a * (1 + 1e-9) else f"{format_percent(b / a - 1, 2)} more"
-        yield f"Next best: {words_of(space, second)} takes {more} {_WORDS[goal]} ({figure(space, goal, b)}){_beside(best, second)}."
+        yield f"Next best: {words_of(space, second)} takes {more} {_WORDS[goal]} ({figure(space, goal, b)}){_beside(goal, best, second)}."
     for limit, row in tally.missed.items():
         if best is not None and getattr(row, goal) >= getattr(best, goal):
             continue
@@ -66,13 +68,15 @@ def reasons_of(space: Space, tally: Tally, evaluator: Evaluator, best: Row | Non
         yield f"Not chosen, {less}: {words_of(space, row)}, since it {_misses(space.constraints, limit, row)}."
 
 
-def _beside(best: Row, second: Row) -> str:
-    """What else differs, in brackets' place."""
+def _beside(goal: str, best: Row, second: Row) -> str:
+    """What else differs."""
     notes = []
     for name, text in (("cost", format_usd), ("time", format_seconds)):
+        if name == goal:
+            continue
         a, b = getattr(best, name), getattr(second, name)
-        if a == a and b == b and abs(b / a - 1) > 0.01:
-            notes.append(f"{name} {text(b)} instead of {text(a)}")
+        if a > 0 and b > 0 and abs(b / a - 1) > 0.01:
+            notes.append(f"{text(b)} instead of {text(a)}")
     return f", {' and '.join(notes)}" if notes else ""
 
 
@@ -89,30 +93,43 @@ def _misses(limits: Constraints, limit: str, row: Row) -> str:
 
 def _nothing(space: Space, tally: Tally, evaluator: Evaluator) -> Iterator[str]:
     limits = space.constraints
-    if not tally.evaluated:
+    judged = tally.evaluated + evaluator.ruled_out
+    if not judged:
         yield "No configuration can be planned."
         for error in evaluator.problems.values():
             yield str(error)
         return
     if not tally.fitting:
-        yield f"Nothing fits: of {tally.evaluated:,} configurations none leaves enough memory."
-        if tally.smallest is not None:
-            row = tally.smallest
+        yield f"Nothing fits: of {judged:,} configurations none leaves enough memory."
+        rows = [row for row in (tally.smallest, _ruled_out(space, evaluator)) if row is not None]
+        if rows:
+            row = min(rows, key=lambda row: row.reserved)
             yield (
                 f"The smallest needs {format_bytes(row.reserved)} of {format_bytes(row.usable)} on each accelerator: "
                 f"{words_of(space, row)}."
             )
         return
     named = [limits.describe(name) for name in ("deadline", "budget") if getattr(limits, name) is not None]
-    yield f"{tally.fitting:,} of {tally.evaluated:,} configurations fit, and none of them meets {' and '.join(named)}."
+    yield f"{tally.fitting:,} of {judged:,} configurations fit, and none of them meets {' and '.join(named)}."
+
+
+def _ruled_out(space: Space, evaluator: Evaluator) -> Row | None:
+    """The smallest of what was ruled out, estimated."""
+    if evaluator.nearest is None:
+        return None
+    _, choice, gpus, steps = evaluator.nearest
+    one = estimate(space.run_of(choice, gpus, steps), space.profile_of(choice.gpu))
+    figures = {name: math.nan if value is None else value for name, value in figures_of(one).items()}
+    figures.pop("seconds")
+    return Row(choice, gpus, steps, chance=0.0, usable=one.usable_memory_bytes or math.nan, **figures)
 
 
 def contradiction(space: Space) -> PlanError:
-    """Which restriction, or which two, leave no configuration: found by lifting the others."""
+    """Which restriction, or which two or three, leave no configuration: found by lifting the others."""
     limits = space.constraints
     named: dict[str, Any] = {name: getattr(space, name) for name in space.given}
     named |= {n: v for n in ("min_batch", "max_batch") if (v := getattr(limits, n)) is not None}
-    for size in (1, 2):
+    for size in (1, 2, 3):
         for names in combinations(named, size):
             if not _any_left(space, names):
                 return _error(names, named)
@@ -124,16 +141,16 @@ def _error(names: tuple[str, ...], named: dict[str, Any]) -> PlanError:
     flag = FLAGS.get(first, first).replace("_", "-")
     if len(names) == 1:
         return PlanError(flag, text_of(named[first]), "leaves no configuration", "Give other values, or leave it out.")
-    second = names[1]
-    other = FLAGS.get(second, second).replace("_", "-")
-    return PlanError(
-        flag, text_of(named[first]), f"contradicts {other} {text_of(named[second])}: no configuration has both", "Lift one of the two."
-    )
+    others = " with ".join(f"{FLAGS.get(name, name).replace('_', '-')} {text_of(named[name])}" for name in names[1:])
+    together = "no configuration has both" if len(names) == 2 else "no configuration has all three"
+    return PlanError(flag, text_of(named[first]), f"contradicts {others}: {together}", "Lift one of them.")
 
 
 def _any_left(space: Space, names: tuple[str, ...]) -> bool:
     keep = {name: getattr(space, name) for name in names if name not in ("min_batch", "max_batch")}
-    keep |= {name: getattr(space, name) for name in ("gpus", "counts", "methods")}
+    keep |= {name: getattr(space, name) for name in ("gpus", "methods")}
+    if "counts" not in names:
+        keep["counts"] = tuple(sorted({*space.counts, *POWERS}))
     limits = Constraints(**{name: getattr(space.constraints, name) for name in names if name in ("min_batch", "max_batch")})
     freed = complete(replace(Space(space.run, **keep), constraints=limits, profile=space.profile))
     return next(iter(freed), None) is not None

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.estimate.arrays import most
-from planner.estimate.memory import COMPONENTS, Persistent, Walk
-from planner.estimate.ranks import check_trained_types, expert_spread, setting_of, whole_step
+from planner.estimate.arrays import Several
+from planner.estimate.memory import COMPONENTS, Persistent
+from planner.estimate.ranks import check_trained_types, expert_spread, setting_of, waiting_batches, whole_step
 from planner.estimate.resolve import Resolved
 from planner.estimate.shape import Shape
 from planner.estimate.stages import Stage, stages_of
 from planner.estimate.states import Holdings, Shares, gradient_bytes_of
-from planner.estimate.time import Clock, Ranks, StepTime, micro_step
+from planner.estimate.time import Clock, Ranks, StepTime, chunk_seconds, micro_step
 from planner.estimate.update import trained_parameters
+from planner.search.crest import Crest
 from planner.search.schedules import Waiting
 from planner.workload.optimizers import Step, Trained
 from planner.workload.scaled import cached_weights
@@ -30,13 +30,18 @@ from planner.workload.scaled import cached_weights
 Floats = NDArray[np.float64]
 
 
-class Crest(NamedTuple):
+class Live(NamedTuple):
     """Live bytes beyond the books of a step: at most, kept by every waiting micro batch, at the optimizer's step; and what went to the host."""
 
     peak: Any
     kept: float
     end: Any
     away: float
+
+    def of(self, rows: NDArray[np.int64]) -> Live:
+        """The same for some of the groups."""
+        peak, end = (value[rows] if isinstance(value, np.ndarray) else value for value in (self.peak, self.end))
+        return Live(peak, self.kept, end, self.away)
 
 
 class Beat(NamedTuple):
@@ -53,26 +58,42 @@ def _key(value: Any) -> object:
 
 @dataclass
 class Piece:
-    """One kind of pipeline stage."""
+    """One kind of pipeline stage. groups: every number of ranks over which gradients may be divided, ascending."""
 
     stage: Stage
     trained: tuple[Trained, ...]
     holdings: Holdings
-    _steps: dict[float, Step] = field(default_factory=dict)
-    _crests: dict[object, Crest] = field(default_factory=dict)
+    groups: NDArray[np.int64]
+    tides: dict[object, Live] = field(default_factory=dict)
+    """Live bytes with the books, of cells that were seen."""
+    kept: dict[bool, float] = field(default_factory=dict)
+    """What a forward keeps for its backward [bytes], once it was walked; by whether it goes to the host."""
+    _steps: dict[object, Step] = field(default_factory=dict)
+    _flying: dict[object, Any] = field(default_factory=dict)
+    _live: dict[object, Live] = field(default_factory=dict)
     _beats: dict[object, Beat] = field(default_factory=dict)
     _gradients: float | None = None
     _copied: float | None = None
 
     def step(self, r: Resolved, shares: Shares, spread: float) -> Step:
         """The optimizer's step on each share of the states."""
-        whole = self._steps.get(spread)
-        if whole is None:
-            whole = self._steps[spread] = whole_step(r, self.trained, spread)
-        if self._copied is None:
-            self._copied = cached_weights(self.stage.workload)[1]
-        step = whole.share(shares.optimizer)
-        return replace(step, moved=step.moved + self._copied)
+        key = (spread, _key(shares.optimizer))
+        known = self._steps.get(key)
+        if known is None:
+            whole = self._steps.get(spread)
+            if whole is None:
+                whole = self._steps[spread] = whole_step(r, self.trained, spread)
+            if self._copied is None:
+                self._copied = cached_weights(self.stage.workload)[1]
+            step = whole.share(shares.optimizer)
+            known = self._steps[key] = replace(step, moved=step.moved + self._copied)
+        return known
+
+    def flying(self, key: object, r: Resolved) -> Any:
+        """Micro batches beside the running one that the stage keeps at most. key: names schedule and micro steps."""
+        if key not in self._flying:
+            self._flying[key] = waiting_batches(r, self.stage)
+        return self._flying[key]
 
     def gradients(self, r: Resolved) -> float:
         """Gradients that the optimizer reads, of all shares together [bytes]."""
@@ -80,16 +101,24 @@ class Piece:
             self._gradients = sum(p.numel * gradient_bytes_of(r, p) * n for p, n, _ in self.trained)
         return self._gradients
 
-    def crest(self, persistent: Persistent) -> Crest:
-        """Live tensors of a step that starts with empty books."""
-        p = persistent
-        key = (p.gradient_bytes, p.present, p.gathered, _key(p.gradient_share) if p.sharded_gradients else None, p.offloaded)
-        known = self._crests.get(key)
+    def live(self, persistent: Persistent) -> Live:
+        """Live tensors of a step that starts with empty books. Where gradients are divided, all sizes of groups are walked at once."""
+        p, rows = persistent, None
+        share = p.gradient_share
+        if p.sharded_gradients and isinstance(share, np.ndarray):
+            rows = np.searchsorted(self.groups, np.rint(1.0 / share).ravel())
+            share = 1.0 / self.groups[:, None].view(Several)
+        elif not p.sharded_gradients:
+            share = 1.0
+        key = (p.gradient_bytes, p.present, p.gathered, share if rows is None else None, p.sharded_gradients, p.offloaded)
+        known = self._live.get(key)
         if known is None:
-            walk = Walk(self.stage.workload, replace(p, books=(0.0,) * len(COMPONENTS)))
-            peak = reduce(most, {_key(total): total for total in (m.total for m in walk.run())}.values())
-            known = self._crests[key] = Crest(peak, sum(walk.kept), sum(walk.live), walk.offloaded)
-        return known
+            books = (0.0,) * len(COMPONENTS)
+            walk = Crest(self.stage.workload, replace(p, books=books, gradient_share=share))
+            walk.run()
+            self.kept[p.offloaded] = sum(walk.kept)
+            known = self._live[key] = Live(walk.highest, sum(walk.kept), sum(walk.live), walk.offloaded)
+        return known if rows is None else known.of(rows)
 
     def beat(self, device: object, clock: Clock, ranks: Ranks) -> Beat:
         """Time of one micro step. device: names clock and topology."""
@@ -109,6 +138,8 @@ class Pieces:
 
     memory: list[Piece]
     timed: list[Piece]
+    parts: dict[object, Any] = field(default_factory=dict)
+    ledgers: dict[object, StepTime] = field(default_factory=dict)
 
     def busiest(self, beats: Sequence[Beat]) -> NDArray[np.int64]:
         """Which stage takes longest, in each row."""
@@ -118,29 +149,30 @@ class Pieces:
 
     def waiting(self, key: object, beats: Sequence[Beat], between: Any, steps: NDArray[np.int64], chunks: int) -> Waiting:
         """What must be simulated to know how long the pipelines of a cell take. key: names equal beats of these pieces."""
-        forward: list[Any] = [0.0] * sum(len(piece.stage.indices) for piece in self.timed)
+        forward: list[Any] = [0.0] * (chunks * sum(len(piece.stage.indices) for piece in self.timed))
         backward = list(forward)
         for piece, beat in zip(self.timed, beats, strict=True):
+            there, back, _ = chunk_seconds(beat.ledger, *piece.stage.cut(chunks))
             for i in piece.stage.indices:
-                forward[i], backward[i] = beat.forward, beat.backward
+                forward[i * chunks : (i + 1) * chunks], backward[i * chunks : (i + 1) * chunks] = there, back
         whole = (id(self), key, chunks, _key(between), steps.tobytes())
         return Waiting(whole, forward, backward, between, steps, chunks)
 
 
-def pieces_of(r: Resolved, shape: Shape) -> Pieces:
+def pieces_of(r: Resolved, shape: Shape, groups: NDArray[np.int64]) -> Pieces:
     """Trace the stages of a run. Raises `PlanError` for what cannot be divided so."""
-    memory = _traced(r, shape.longest)
-    return Pieces(memory, memory if shape.packed else _traced(r, shape.timed))
+    memory = _traced(r, shape.longest, groups)
+    return Pieces(memory, memory if shape.packed else _traced(r, shape.timed, groups))
 
 
-def _traced(r: Resolved, length: int) -> list[Piece]:
+def _traced(r: Resolved, length: int, groups: NDArray[np.int64]) -> list[Piece]:
     p = r.run.parallel
     stages = stages_of(setting_of(r, length), r.head, r.run.activation_checkpointing, p.pp, p.virtual_pp)
     found = []
     for stage in stages:
         trained = trained_parameters(stage.workload)
         check_trained_types(trained)
-        found.append(Piece(stage, trained, Holdings(r, stage.workload, trained)))
+        found.append(Piece(stage, trained, Holdings(r, stage.workload, trained), groups))
     return found
 
 

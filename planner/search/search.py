@@ -29,13 +29,15 @@ PARETO_SHOWN: Final = 32
 class Found:
     """Answer of a search.
 
-    evaluated: configurations that got figures · impossible: those that the engine refuses · seconds: of the search · best: None where nothing
-    satisfies the constraints · pareto: not dominated in time, cost, energy and risk; at most `PARETO_SHOWN` of `pareto_size` · next_best: the best by
-    the objective of those that differ from the best in more than micro steps · reasons: why it is best, or why nothing is; why the
-    next best was not chosen · complete: whether the whole space was looked at · left_out: what was not, in words.
+    evaluated: configurations that were judged · ruled_out: those of them that do not fit by far, so that their time was not worked out ·
+    impossible: those that the engine refuses · seconds: of the search · best: None where nothing satisfies the constraints · pareto: not
+    dominated in time, cost, energy and risk; at most `PARETO_SHOWN` of `pareto_size` · next_best: the best by the objective of those that differ
+    from the best in more than micro steps · reasons: why it is best, or why nothing is; why the next best was not chosen · complete: whether the
+    whole space was looked at · left_out: what was not, in words.
     """
 
     evaluated: int
+    ruled_out: int
     impossible: int
     seconds: float
     best: Estimate | None
@@ -58,6 +60,7 @@ class Found:
             "next_best": None if self.next_best is None else self.next_best.model_dump(mode="json"),
             "objective": self.objective,
             "reasons": list(self.reasons),
+            "ruled_out": self.ruled_out,
             "impossible": self.impossible,
             "complete": self.complete,
             "left_out": list(self.left_out),
@@ -84,7 +87,7 @@ def search(
     start = time.perf_counter()
     space.constraints.check(space.run)
     space = complete(space)
-    evaluator, tally = Evaluator(space), Tally(space)
+    evaluator, tally = Evaluator(space, prune=True), Tally(space)
     staged = [stage for trace in space.traces() for stage in space.stages(trace)]
     done = [0]
 
@@ -103,8 +106,8 @@ def search(
     for figures in evaluator.figures(cells()):
         tally.add(figures)
         if progress is not None:
-            progress(done[0] / max(1, len(staged)), tally.evaluated)
-    if not tally.evaluated and not evaluator.impossible and done[0] == len(staged):
+            progress(done[0] / max(1, len(staged)), tally.evaluated + evaluator.ruled_out)
+    if not tally.evaluated + evaluator.ruled_out + evaluator.impossible and done[0] == len(staged):
         raise contradiction(space)
     tally.reduce()
     return _answer(space, evaluator, tally, start, done[0] / max(1, len(staged)))
@@ -131,7 +134,8 @@ def _answer(space: Space, evaluator: Evaluator, tally: Tally, start: float, shar
         left_out.append(f"{len(pareto) - len(shown)} of the {len(pareto)} configurations of the Pareto set are not listed.")
     found = tuple(one for row in shown if (one := whole(row)) is not None)
     return Found(
-        tally.evaluated,
+        tally.evaluated + evaluator.ruled_out,
+        evaluator.ruled_out,
         evaluator.impossible,
         time.perf_counter() - start,
         whole(best),

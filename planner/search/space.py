@@ -65,7 +65,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Cell:
-    """A choice with every number of accelerators that has the same kind of machine, and every number of micro steps.
+    """A choice with every number of accelerators for which the same formulas hold, and every number of micro steps.
 
     dp: data-parallel degree of each site · allowed: which combinations of site (rows) and micro steps (columns) the constraints admit.
     """
@@ -79,6 +79,11 @@ class Cell:
     @property
     def size(self) -> int:
         return int(self.allowed.sum())
+
+    def rows(self, kept: NDArray[np.bool_]) -> Cell:
+        """The cell with some of its sites."""
+        sites = tuple(site for site, keep in zip(self.sites, kept, strict=True) if keep)
+        return replace(self, sites=sites, dp=self.dp[kept], allowed=self.allowed[kept])
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,12 @@ class Space:
             name: getattr(choice, name)
             for name in ("tp", "pp", "cp", "ep", "virtual_pp", "sharding", "sequence_parallel")
         }
+        if choice.pp == 1 or parallel.get("schedule") in ("1f1b", "interleaved"):  # the schedule of so many chunks is the default
+            parallel.pop("schedule", None)
+        if choice.cp == 1:
+            parallel.pop("cp_kind", None)
+        if choice.ep == 1:
+            parallel.pop("expert_imbalance", None)
         mapping |= {
             "hardware": hardware,
             "parallel": parallel,
@@ -172,22 +183,18 @@ class Space:
         """All configurations of a trace with its stages."""
         for sites in self._alike(staged):
             ranks = sites[0].count // (staged.tp * staged.pp * staged.cp) * staged.cp
+            several = tuple(site for site in sites if site.count > site.machine)  # within one machine hsdp is zero3
             for virtual in self.virtual_pp if staged.pp > 1 else (1,):
                 for sharding in self.sharding:
-                    if (ranks == 1) != (sharding == "none"):
+                    if (ranks == 1) != (sharding == "none") or (sharding == "hsdp" and not several):
                         continue
-                    if sharding == "hsdp" and sites[0].count <= sites[0].machine:
-                        continue  # within one machine it is zero3
-                    for offload in self.offload:
-                        choice = staged._replace(
-                            gpu=sites[0].gpu, virtual_pp=virtual, sharding=sharding, offload=offload
-                        )
-                        cell = self._cell(choice, sites)
-                        if cell is not None:
-                            yield cell
+                    choice = staged._replace(gpu=sites[0].gpu, virtual_pp=virtual, sharding=sharding)
+                    cell = self._cell(choice, several if sharding == "hsdp" else sites)
+                    if cell is not None:
+                        yield from (replace(cell, choice=choice._replace(offload=offload)) for offload in self.offload)
 
     def _alike(self, staged: Choice) -> Iterator[tuple[Site, ...]]:
-        """Sites that can hold the stages, by what makes formulas branch: device, machine, one rank or several, spread of experts."""
+        """Sites that can hold the stages, by what makes formulas branch: device, one accelerator or rank or several, spread of experts."""
         parts = staged.tp * staged.pp * staged.cp
         found: dict[object, list[Site]] = {}
         for site in self.sites:
@@ -195,7 +202,7 @@ class Space:
             if rest or not dp or (dp * staged.cp * (staged.tp if staged.sequence_parallel else 1)) % staged.ep:
                 continue
             replicas = dp * staged.cp
-            key = (site.gpu, site.machine, site.count > site.machine, dp == 1, replicas == 1, min(staged.ep, replicas))
+            key = (site.gpu, site.count == 1, dp == 1, replicas == 1, min(staged.ep, replicas))
             found.setdefault(key, []).append(site)
         return (tuple(sites) for sites in found.values())
 
@@ -250,7 +257,7 @@ def complete(space: Space) -> Space:
     defaults: dict[str, Collection[Any]] = {
         "micro": [n for n in {*_powers(MOST_MICRO), batch.micro} if n <= largest],
         "accumulation": [n for n in {*_powers(MOST_STEPS), batch.accumulation} if n <= largest],
-        "checkpointing": CHECKPOINTING,
+        "checkpointing": [c for c in CHECKPOINTING if c != "selective" or not _nothing_selected(model)],
         "sharding": SHARDINGS,
         "tp": {*_powers(min(most, machine)), p.tp},
         "pp": {*_powers(min(most, model.arch.layers)), p.pp},
@@ -258,7 +265,7 @@ def complete(space: Space) -> Space:
         "ep": {1, p.ep, *(n for n in _powers(most) if experts and not any(count % n for count in experts))},
         "sequence_parallel": (False, True),
         "virtual_pp": {*_powers(MOST_CHUNKS), p.virtual_pp},
-        "offload": OFFLOADS,
+        "offload": [o for o in OFFLOADS if o != "params" or model.stack.name == "deepspeed"],  # elsewhere states go with the weights
     }
     filled: dict[str, Any] = {
         name: getattr(space, name) or tuple(sorted(values) if name in _NUMBERS else values)
@@ -272,6 +279,11 @@ _FREE: Final = (
     "gpus", "counts", "methods", "micro", "accumulation", "checkpointing", "sharding", "tp", "pp", "cp", "ep",
     "sequence_parallel", "virtual_pp", "offload",
 )  # fmt: skip
+
+
+def _nothing_selected(r: Resolved) -> bool:
+    """Whether selective checkpointing is none: it drops what attention keeps, and a fused kernel keeps nothing."""
+    return r.stack.selective == "attention" and r.attention != "eager"
 
 
 def _powers(most: int) -> tuple[int, ...]:

@@ -40,12 +40,18 @@ class Stack:
     attention_kernels: fused attention of the stack, the first that the device has; the device's usual one when it has none of them.
     low_gradients: gradients in the weights' type, and their buckets, stay beside those that are accumulated in fp32.
     stages_by_cost: pipeline stages take layers by cost, the head's counted, and early ones take more (`estimate/partition.py`).
+    keeps_gathered: fully sharded frozen weights stay gathered once they were used (PyTorch before 2.1 under use_orig_params).
     every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
     gathers_ahead: updated weights of a sharded optimizer are gathered beside the next forward (Megatron-Core's overlap-param-gather).
     quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
+
+    cuts_sent: each tensor-parallel rank sends its part of what goes to the next pipeline stage, which gathers it (Narayanan et al. 2021,
+    arXiv:2104.04473, sec. 4.1; DeepSpeed's partitioned pipeline activations).
+
+    context: kind of context parallel · deepest_sharding: what data-parallel ranks usually share at most.
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
@@ -74,12 +80,16 @@ class Stack:
     regathers: bool = False
     low_gradients: bool = False
     stages_by_cost: bool = False
+    keeps_gathered: bool = False
     every_expert: bool = False
     attention_kernels: tuple[str, ...] = ()
     wide_embedding_states: bool = False
     scaled: Literal["transformer-engine", "torchao"] = "torchao"
     caches_scaled: bool = False
     gathers_ahead: bool = False
+    cuts_sent: bool = False
+    context: Literal["ring", "all-gather", "ulysses"] = "ring"
+    deepest_sharding: Literal["zero1", "zero3"] = "zero3"
 
 
 _HUGGING_FACE: dict[str, Any] = {"every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
@@ -143,6 +153,7 @@ STACKS: dict[str, Stack] = {
             "pytorch/torchtitan",
             "compiled",
             "upcast",
+            context="all-gather",
             selective="operators",
             bucket_copies=False,
             optimizer="fused",
@@ -166,6 +177,8 @@ STACKS: dict[str, Stack] = {
             regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
+            deepest_sharding="zero1",
+            cuts_sent=True,
         ),
         Stack(
             "nemo",
@@ -185,14 +198,17 @@ STACKS: dict[str, Stack] = {
             regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
+            deepest_sharding="zero1",
             attention_kernels=("flash3",),
             gathers_ahead=True,
+            cuts_sent=True,
         ),
         Stack(
             "deepspeed",
             "DeepSpeed",
             "ZeRO with Hugging Face models.",
             "deepspeedai/DeepSpeed runtime/zero",
+            context="ulysses",
             every_expert=True,
             early_stop=False,
             master_by_default=True,
@@ -201,6 +217,7 @@ STACKS: dict[str, Stack] = {
             bucket_copies=False,
             optimizer="fused",
             scaled="transformer-engine",
+            cuts_sent=True,
         ),
         Stack(
             "composer",
@@ -230,6 +247,7 @@ STACKS: dict[str, Stack] = {
             optimizer="fused",
             dropout=False,
             regathers=True,
+            deepest_sharding="zero1",
         ),
         Stack(
             "maxtext",
@@ -252,6 +270,7 @@ STACKS: dict[str, Stack] = {
             dropout=False,
             clips=False,
             scaled="transformer-engine",
+            keeps_gathered=True,
         ),
         Stack(
             "torchtune",

@@ -95,7 +95,7 @@ def test_the_command_writes_a_profile_and_says_so_in_json(tmp_path: Path, capsys
     assert main(["calibrate", "--device", "cpu", "--budget", "5", "--out", str(out), "--json"]) == 0
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert document["profile"] == str(out)
-    assert document["cases"] > 20
+    assert document["cases"] > 5
     assert load_profile(out).basis == "calibrated"
     assert not list(tmp_path.glob("*.partial.jsonl"))
 

@@ -16,19 +16,19 @@ GPU = ("H100 SXM 80GB",)
 SPACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "torchtitan, all degrees": (
         {"model": TINY, "stack": "torchtitan", "precision": "bf16-mixed", "batch": {"seq_len": 4096}, "data": "100M"},
-        {"gpus": GPU, "counts": (8, 16, 32), "micro": (1, 2), "checkpointing": ("none", "full"), "accumulation": (1, 4, 16)},
+        {"gpus": GPU, "counts": (8, 16, 32), "micro": (2,), "tp": (1, 2), "pp": (1, 2), "checkpointing": ("none", "full"), "accumulation": (1, 4, 16)},
     ),
     "megatron, stages and chunks": (
         {"model": TINY, "stack": "megatron", "precision": "bf16", "batch": {"micro": 1, "accumulation": 8}, "data": "100M"},
-        {"gpus": GPU, "counts": (8, 24, 64), "micro": (1, 2), "pp": (2, 4), "checkpointing": ("selective",), "offload": ("none", "activations")},
+        {"gpus": GPU, "counts": (8, 24, 64), "micro": (1,), "tp": (1, 8), "pp": (2, 4), "checkpointing": ("selective",), "offload": ("none", "activations")},
     ),
     "deepspeed, offload": (
         {"model": TINY, "stack": "deepspeed", "precision": "bf16-mixed", "data": "100M"},
-        {"gpus": ("A100 SXM4 80GB",), "counts": (1, 2, 8), "micro": (1, 4), "tp": (1,), "pp": (1, 2), "checkpointing": CHECKPOINTING, "offload": OFFLOADS},
+        {"gpus": ("A100 SXM4 80GB",), "counts": (1, 2, 8), "micro": (4,), "tp": (1,), "pp": (1, 2), "checkpointing": CHECKPOINTING, "offload": OFFLOADS},
     ),
     "two devices, no data": (
         {"model": TINY, "precision": "bf16-mixed"},
-        {"gpus": ("RTX 4090", "L40S"), "counts": (1, 2, 3, 4), "micro": (1, 2), "pp": (1, 2)},
+        {"gpus": ("RTX 4090", "L40S"), "counts": (1, 2, 3, 4), "micro": (1,), "pp": (1, 2), "offload": ("none", "params")},
     ),
     "mixture of experts": (
         {"model": MIXTURE, "stack": "megatron", "precision": "bf16", "batch": {"seq_len": 2048, "accumulation": 8}, "data": "100M"},

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from planner.errors import PlanError
+from planner.probe import sequence_methods
 from planner.workload.methods import METHODS
 from tests.engine_cases import counted_flops, engine_estimate, tensor_peak
-from tests.oracles import record, sequence_methods
+from tests.oracles import record
 from tests.oracles.cases import CONFIGS
 
 LLAMA, GPT2 = CONFIGS["llama"], CONFIGS["gpt2"]

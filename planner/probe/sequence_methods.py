@@ -34,7 +34,7 @@ class Bottleneck(nn.Module):
         self.down, self.up, self.skip = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width), skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.up(torch.relu(self.down(x.to(self.down.weight.dtype))))
+        y: torch.Tensor = self.up(torch.relu(self.down(x.to(self.down.weight.dtype))))
         return (x + y).to(x.dtype) if self.skip else y
 
 
@@ -94,7 +94,8 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
             encoder_hidden_size=method["encoder_hidden"],
         )
     elif method["name"] == "prefix":
-        config = peft.PrefixTuningConfig(
+        prefix: Any = peft.PrefixTuningConfig
+        config = prefix(
             task_type=task,
             num_virtual_tokens=tokens,
             prefix_projection=method.get("projection", False),
@@ -102,18 +103,20 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
         )
     else:
         config = peft.AdaptionPromptConfig(task_type=task, adapter_len=tokens, adapter_layers=method["adapter_layers"])
-    return peft.get_peft_model(model, config)  # type: ignore[arg-type,return-value]
+    adapted: nn.Module = peft.get_peft_model(model, config)
+    return adapted
 
 
 def place_prompt_tokens(model: nn.Module, device: str) -> None:
     """peft keeps the virtual tokens' numbers outside parameters and buffers, so `build` cannot make them anew."""
-    tokens = getattr(model, "prompt_tokens", None)
-    for name in tokens or ():
+    tokens: dict[str, torch.Tensor] = getattr(model, "prompt_tokens", None) or {}
+    for name in tokens:
         tokens[name] = torch.arange(tokens[name].numel(), device=device)
 
 
 def _adapters(model: nn.Module, method: Mapping[str, Any]) -> nn.Module:
-    width = model.config.hidden_size  # type: ignore[union-attr]
+    config: Any = model.config
+    width: int = config.hidden_size
     bottleneck, placement = method["bottleneck"], method["placement"]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(bool(CLASSIFIER.match(name)))

@@ -7,11 +7,8 @@ config. Methods without `targets` take peft's own default for the model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
-from unittest import mock
 
-import torch
 from torch import nn
 
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
@@ -84,18 +81,6 @@ CONSTANTS: dict[str, dict[str, Any]] = {
 NAMES = tuple(FIELDS)
 
 
-class _Less:
-    """Smaller than any tensor: a module dropout of zero that a fake random number can be compared with."""
-
-    def __lt__(self, other: object) -> bool:
-        return True
-
-
-class _Finite:
-    def any(self) -> bool:
-        return False
-
-
 def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.Module:
     """The model under peft, with the method's parameters trained (and a copy of a classification head)."""
     import peft
@@ -110,24 +95,8 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
             task_type=task_of(model, head), **arguments, **CONSTANTS.get(method["name"], {})
         )
 
-    with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation):
-        adapted = peft.get_peft_model(model, config())  # type: ignore[arg-type]
+    adapted = peft.get_peft_model(model, config(), autocast_adapter_dtype=method.get("adapter_dtype", "fp32") == "fp32")
     for i in range(1, method.get("adapters", 1)):
         adapted.add_adapter(f"other{i}", config())
-    for module in adapted.modules():
-        if method["name"] in ("loha", "lokr") and hasattr(module, "module_dropout"):
-            module.module_dropout["default"] = _Less()  # type: ignore[operator]
-        if method["name"] == "vblora" and hasattr(module, "vblora_logits_A"):
-            module._get_lora_matrices = partial(_matrices_of_finite_logits, module)  # type: ignore[assignment]
-    return adapted  # type: ignore[return-value]
-
-
-def _permutation(layer: Any, indices: torch.Tensor) -> torch.Tensor:
-    """BOFT's permutation matrix without reading the indices, which meta tensors do not hold."""
-    return torch.zeros(len(indices), len(indices))
-
-
-def _matrices_of_finite_logits(layer: Any, *args: Any, **kwargs: Any) -> Any:
-    """VB-LoRA first looks for infinite logits, which fake tensors cannot answer."""
-    with mock.patch.object(torch.Tensor, "isinf", return_value=_Finite()):
-        return type(layer)._get_lora_matrices(layer, *args, **kwargs)
+    made: nn.Module = adapted
+    return made
