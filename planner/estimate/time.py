@@ -430,7 +430,8 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
     span = sum(v for (phase, _), v in result.seconds.items() if phase in ("backward", "recompute"))
     if ranks.sharding != "zero2":
         span /= accumulation
-    hidden = least(wire - one, span)  # the last bucket has nothing left to hide behind
+    # the last bucket has nothing left to hide behind
+    hidden = least(wire - one, span) if stack.overlaps_gradients else 0.0
     result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * hidden
     result.seconds["communication", "exposed"] += wire - hidden
     if ranks.sharding in ("zero1", "zero2"):

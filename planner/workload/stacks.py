@@ -45,6 +45,7 @@ class Stack:
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
+    overlaps_gradients: gradients are exchanged beside the backward (DeepSpeed's overlap_comm is off by default below ZeRO-3).
     gathers_ahead: updated weights of a sharded optimizer are gathered beside the next forward (Megatron-Core's overlap-param-gather).
     quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
 
@@ -87,6 +88,7 @@ class Stack:
     scaled: Literal["transformer-engine", "torchao"] = "torchao"
     caches_scaled: bool = False
     gathers_ahead: bool = False
+    overlaps_gradients: bool = True
     cuts_sent: bool = False
     context: Literal["ring", "all-gather", "ulysses"] = "ring"
     deepest_sharding: Literal["zero1", "zero3"] = "zero3"
@@ -208,6 +210,7 @@ STACKS: dict[str, Stack] = {
             "DeepSpeed",
             "ZeRO with Hugging Face models.",
             "deepspeedai/DeepSpeed runtime/zero",
+            overlaps_gradients=False,
             context="ulysses",
             every_expert=True,
             early_stop=False,
