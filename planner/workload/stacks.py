@@ -47,7 +47,8 @@ class Stack:
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
     overlaps_gradients: gradients are exchanged beside the backward (DeepSpeed's overlap_comm is off by default below ZeRO-3).
     gathers_ahead: updated weights of a sharded optimizer are gathered beside the next forward (Megatron-Core's overlap-param-gather).
-    quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
+    quantizes_experts: each expert of a mixture is linear layers of its own, which a quantized base includes and which run one after the other
+        (transformers 4).
 
     cuts_sent: each tensor-parallel rank sends its part of what goes to the next pipeline stage, which gathers it (Narayanan et al. 2021,
     arXiv:2104.04473, sec. 4.1; DeepSpeed's partitioned pipeline activations).
