@@ -147,6 +147,8 @@ def _stack(row: Row) -> str:
     told = "compile=0 assumed" not in (row.quality_reason or "") or row.compute_dtype not in SCALED  # float8 is not run uncompiled
     if stack == "torchtitan" and row.compile is False and told:
         return "torchtitan-eager"
+    if stack == "torchtitan" and "async TP" in (row.variant or ""):
+        return "torchtitan-async-tp"
     if stack == "hf-4" and "scattermoe" in (row.variant or ""):
         return "hf"  # one product over all experts, as transformers 5 has
     if stack == "hf-4":

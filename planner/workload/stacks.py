@@ -298,6 +298,13 @@ STACKS["torchtitan-eager"] = replace(
     help="FSDP2 with plain PyTorch operators.",
     fusion="eager",
 )
+STACKS["torchtitan-async-tp"] = replace(
+    STACKS["torchtitan"],
+    name="torchtitan-async-tp",
+    label="torchtitan, asynchronous tensor parallelism",
+    help="FSDP2 with torch.compile per block, and tensor-parallel collectives split and run beside the products.",
+    reference="pytorch/torchtitan, parallelism.enable_async_tensor_parallel",
+)
 STACKS["nanotron-blocking"] = replace(
     STACKS["nanotron"],
     name="nanotron-blocking",
