@@ -75,6 +75,11 @@ class Precision(_Part):
     master_weights: bool = Field(
         False, description="An fp32 copy of the trained weights lives beside lower-precision ones."
     )
+    unquantized: Literal["fp32"] | None = Field(
+        None,
+        description="fp32: norms, embeddings and head of a quantized base are stored in fp32, as peft's prepare_model_for_kbit_training leaves them; "
+        "the compute type's when left out.",
+    )
 
 
 class Group(_Part):

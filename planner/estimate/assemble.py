@@ -42,7 +42,7 @@ def assemble(
     moments, detail = worst.moments, worst.detail
     peak = max(moments, key=lambda m: m.total)
     allocated = peak.total
-    reserved = reserved_of(allocated)
+    reserved = reserved_of(allocated, r.stack.name)
     usable = None if r.usable_memory is None else r.usable_memory - detail.context
     facts = facts_of(r, shape)
     time_range, memory_range = uncertainty.interval("time", facts), uncertainty.interval("memory", facts)
@@ -70,7 +70,7 @@ def assemble(
     terms += ledger.parameter_terms(w)
     terms += ledger.memory_terms(r, worst.workload, peak, detail.parts)
     terms += ledger.host_terms(host.parts, r.run.hardware.gpus_per_node or 1)
-    terms += ledger.reserved_terms(allocated, reserved, detail.context)
+    terms += ledger.reserved_terms(allocated, reserved, detail.context, r.stack.name)
     terms += ledger.flop_terms(r, w, flops)
     terms += ledger.time_terms(r, timing)
     terms += ledger.money_terms(r, rate, watts, hours, cost, energy)

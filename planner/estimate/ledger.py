@@ -176,9 +176,9 @@ def host_terms(parts: dict[str, float], ranks: int) -> list[Term]:
     return [_term(f"host/{name}", size, "B", "N · bytes of one rank", inputs, origin) for name, size in parts.items()]
 
 
-def reserved_terms(allocated: float, reserved: float, context: float) -> list[Term]:
+def reserved_terms(allocated: float, reserved: float, context: float, stack: str) -> list[Term]:
     """`reserved/…`: what the allocator holds beyond live tensors. The context of the driver stands apart: it lowers the usable memory."""
-    slack = constant("reserved_slack")
+    slack = by_stack("reserved_slack", stack)
     return [
         _term(
             "reserved/allocator",

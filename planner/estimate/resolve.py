@@ -192,7 +192,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             "batch": batch,
         }
     )
-    usable = float(accelerator.usable_memory_bytes) if accelerator is not None else None
+    usable = float(accelerator.usable_memory_bytes) if accelerator is not None else profile.memory_bytes
     return Resolved(
         full,
         name,

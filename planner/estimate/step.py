@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.device.collectives import collective_seconds
-from planner.estimate.constants import by_architecture
+from planner.estimate.constants import by_architecture, by_stack
 from planner.estimate.ranks import RankClass, shares_of
 from planner.estimate.resolve import Resolved
 from planner.estimate.schedules import schedule_of
@@ -59,6 +59,8 @@ def ranks_of(r: Resolved, length: int) -> Ranks:
         stride=p.tp,
         groups=groups,
         between=_between(r, length),
+        rank_wait=by_stack("rank_wait_seconds", r.stack.name) if p.pp > 1 else 0.0,
+        hand_over=by_stack("hand_over_seconds", r.stack.name),
     )
 
 

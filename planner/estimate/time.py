@@ -58,7 +58,9 @@ class Ranks:
     dp: ranks that hold the same weights and see other tokens (context-parallel ones too) · sharding as in the run ·
     gradient_bytes and weight_bytes of one element on the wire · stride: distance of neighbours of a data-parallel group ·
     groups: size and stride of the other groups, by name · experts: ranks over which experts are divided ·
-    between: time of a tensor from one pipeline stage to the next [s]. Several data-parallel degrees at once: dp and between are arrays.
+    between: time of a tensor from one pipeline stage to the next [s] · rank_wait: what issuing a tensor-parallel collective takes
+    for each rank of the group [s] · hand_over: what a stage is held up by every tensor that it sends or receives [s].
+    Several data-parallel degrees at once: dp and between are arrays.
     """
 
     dp: int
@@ -69,6 +71,8 @@ class Ranks:
     stride: int = 1
     groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     between: float = 0.0
+    rank_wait: float = 0.0
+    hand_over: float = 0.0
 
     @property
     def several(self) -> bool:
@@ -99,6 +103,7 @@ class Clock:
         self.issue = by_stack("collective_dispatch_seconds", stack.name)
         self.unit = by_stack("sharded_unit_seconds", stack.name)
         self.attention_rate = by_stack("attention_rate", stack.name)
+        self.product_rate = by_stack("product_rate", stack.name)
         measured = profile.measured
         self.operators = measured if measured is not None and measured.operators else None
         self.synchronous = measured is not None and measured.synchronous
@@ -137,7 +142,7 @@ class Clock:
                     kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=cast(Layout, kernel.layout)
                 )
             )
-            return seconds / self.scaled_rate if kernel.dtype == "fp8" else seconds
+            return seconds / (self.product_rate * (self.scaled_rate if kernel.dtype == "fp8" else 1.0))
         if kernel.kind == "attention":
             return (
                 float(
@@ -164,6 +169,7 @@ class _Part:
     exchanged: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     beside: float = 0.0
     issued: int = 0
+    waits: int = 0
     weights: float = 0.0
     """GPU seconds of gradients of weights."""
 
@@ -179,6 +185,8 @@ class _Part:
             if kernel.kind == "collective":
                 seconds = ranks.wire(kernel)
                 self.issued += 1
+                if kernel.extra.group == "tp":
+                    self.waits += ranks.groups["tp"][0]
                 if kernel.extra.hidden:
                     self.beside += seconds
                 else:
@@ -250,7 +258,8 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         if not part.kernels and not part.exchanged:
             continue
         busy = part.gpu
-        issue = part.kernels * dispatch + part.issued * clock.issue + (clock.unit * _units(stretch) if gathers else 0.0)
+        issue = part.kernels * dispatch + part.issued * clock.issue + part.waits * ranks.rank_wait
+        issue += clock.unit * _units(stretch) if gathers else 0.0
         wire = _stretch_collectives(result, stretch, ranks, phase, times) if gathers and phase != "recompute" else 0.0
         for kind, seconds in part.kinds.items():
             result.seconds[phase, kind] += seconds * times
@@ -321,7 +330,10 @@ def pipeline_time(
         kinds.append((one, stage.workload, clock, ranks))
         passes.update(dict.fromkeys(stage.indices, chunk_seconds(one, stage.shares, stage.front, stage.head)))
     forward, backward, late = (tuple(passes[i][k] for i in range(len(passes))) for k in range(3))
-    timeline = play(schedule, Passes(forward, backward, late), accumulation, max(ranks.between for _, ranks in devices))
+    link = max((ranks for _, ranks in devices), key=lambda ranks: ranks.between)
+    if link.hand_over:  # a transfer holds up both of its stages at the same time
+        forward, backward = _held_up(forward, link.hand_over), _held_up(backward, link.hand_over)
+    timeline = play(schedule, Passes(forward, backward, late), accumulation, link.between - link.hand_over)
     busiest, workload, clock, ranks = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
     result = StepTime()
     for key, value in busiest.seconds.items():
@@ -357,6 +369,12 @@ def chunk_seconds(one: StepTime, shares: Sequence[float], front: int | None, hea
         cut(sum(spans[b] for b in back), sum(ends["front", b] for b in back), sum(ends["head", b] for b in back)),
         cut(sum(late.values()), late["front"], late["head"]),
     )
+
+
+def _held_up(passes: tuple[Chunks, ...], hand_over: float) -> tuple[Chunks, ...]:
+    """Passes of every stage with what each of its neighbours makes it wait."""
+    last = len(passes) - 1
+    return tuple(tuple(p + hand_over * ((i > 0) + (i < last)) for p in stage) for i, stage in enumerate(passes))
 
 
 def _units(stretch: Stretch) -> float:
@@ -396,11 +414,12 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
         return
     assert ranks.topology is not None
     trained = sum(p.numel * s.count for s in workload.stretches for p in s.parameters if p.trainable)
-    size, bucket = trained * ranks.gradient_bytes, workload.setting.stack.bucket_bytes
+    size, stack = trained * ranks.gradient_bytes, workload.setting.stack
+    bucket = most(stack.bucket_bytes, stack.bucket_elements_per_replica * ranks.dp * ranks.gradient_bytes)
     if not size:
         return
     kind = "all_reduce" if ranks.sharding == "ddp" else "reduce_scatter"
-    count = max(1.0, size / bucket)
+    count = most(1.0, size / bucket)
     one = collective_seconds(kind, size / count, ranks.dp, ranks.topology, stride=ranks.stride)
     # sharded gradients cannot be accumulated locally: they are exchanged in every micro step
     rounds = accumulation if ranks.sharding == "zero2" else 1
@@ -417,7 +436,12 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
             "all_gather", trained * ranks.weight_bytes, ranks.dp, ranks.topology, stride=ranks.stride
         )
         result.collectives["all_gather"] += gather
-        result.seconds["communication", "exposed"] += gather
+        beside = 0.0
+        if stack.gathers_ahead:
+            forward = sum(v for (phase, _), v in result.seconds.items() if phase == "forward") / accumulation
+            beside = least(gather, forward)
+        result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * beside
+        result.seconds["communication", "exposed"] += gather - beside
 
 
 def _optimizer(

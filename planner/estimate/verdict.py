@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
-from planner.estimate.constants import constant
+from planner.estimate.constants import by_stack
 from planner.estimate.shape import Shape
 from planner.run import Run
 from planner.units import format_bytes
 
 
-def reserved_of(allocated: float) -> float:
+def reserved_of(allocated: float, stack: str) -> float:
     """What the caching allocator holds at the peak: whole 2 MiB segments and the share of them that no tensor fills [bytes]."""
     segment = 2 * 2**20
-    return -(-allocated * (1 + constant("reserved_slack")) // segment) * segment
+    return -(-allocated * (1 + by_stack("reserved_slack", stack)) // segment) * segment
 
 
 def verdict_of(reserved: float, interval: tuple[float, float], usable: float | None) -> tuple[bool | None, str]:

@@ -190,7 +190,7 @@ class Evaluator:
         margin = self.space.constraints.margin
         high = self._table(cell, r, shape)[2] if margin is None else 1.0
         room = (1.0 - (margin or 0.0)) * (r.usable_memory - context_of(r))
-        reserved: Any = reserved_of(cast(float, least))
+        reserved: Any = reserved_of(cast(float, least), r.stack.name)
         found = np.asarray(((reserved * high <= room) & cell.allowed).any(axis=1))
         self._remember(cell, np.where(cell.allowed & ~found[:, None], reserved, np.inf))
         return found
@@ -294,7 +294,7 @@ class Evaluator:
         stacked = np.stack([np.broadcast_to(peak, size) for peak in peaks])
         largest = np.argmax(stacked, axis=0)
         allocated = stacked.max(axis=0)
-        reserved = np.asarray(reserved_of(allocated))
+        reserved = np.asarray(reserved_of(allocated, r.stack.name))
         room = math.inf if r.usable_memory is None else r.usable_memory - context_of(r)
         if self.prune and reserved[cell.allowed].min() > NEAR * room:
             self._remember(cell, np.where(cell.allowed, reserved, np.inf))
@@ -431,12 +431,12 @@ class Evaluator:
         return Figures(cell, low=low, high=high, usable=usable, fits=fits, **columns)
 
 
-def figures_of(one: Estimate) -> dict[str, float | None]:
-    """The figures of a single estimate, in a search's terms."""
+def figures_of(one: Estimate, whole: bool = True) -> dict[str, float | None]:
+    """The figures of a single estimate, in a search's terms. whole: of the whole run where it says data, else of one sample."""
     batch = one.run.batch.micro * one.run.batch.accumulation * one.run.dp
     seconds = one.step_time_s
     time, cost, energy = one.total_time_s, one.cost_usd, one.energy_kwh
-    if time is None and seconds is not None:
+    if (time is None or not whole) and seconds is not None:
         time = seconds / batch
         price, watts = one.details["price"], one.details["watts_per_gpu"]
         hours = time * one.run.hardware.gpus / 3600
