@@ -348,7 +348,7 @@ def waiting_seconds(group: Any, topology: Topology, *, stride: Any = 1) -> Any:
     """Part of `collective_seconds` that ranks wait for each other on a busy shared network [s].
 
     A rank waits for the latest of its group once. Collectives that are queued one behind another, as the buckets of a
-    gradient exchange are, find all ranks there but for the first of them. Same arguments as `collective_seconds`.
+    gradient exchange are, find all ranks there but for the first of them. Same arguments as `collective_seconds`; the group may be an array.
     """
     if isinstance(group, np.ndarray) or isinstance(stride, np.ndarray):
         waits = np.vectorize(lambda size, step: waiting_seconds(size, topology, stride=step), otypes=[float])

@@ -11,7 +11,8 @@ from typing import Any
 from planner.errors import PlanError
 from planner.estimate.engine import estimate
 from planner.search.constraints import Constraints, text_of
-from planner.search.evaluate import Evaluator, figures_of
+from planner.search.evaluate import Evaluator
+from planner.search.figures import figures_of
 from planner.search.space import POWERS, Space, complete
 from planner.search.tally import Row, Tally
 from planner.units import format_bytes, format_energy, format_percent, format_seconds, format_usd
