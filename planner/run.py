@@ -109,6 +109,12 @@ class Hardware(_Part):
     network_gbps: Positive | None = Field(
         None, description="Network bandwidth of one machine [Gb/s]; the catalog's typical figure when left out."
     )
+    oversubscription: Annotated[float, Field(ge=1, le=100)] = Field(
+        1.0, description="Bandwidth below a leaf switch of the network over that of its uplinks; 1 is a full fat tree."
+    )
+    machines_per_leaf: Count | None = Field(
+        None, description="Machines that reach each other without uplinks: a rack's, or of rails those on one rail switch. 1 when left out."
+    )
     host_memory_gib: Positive | None = Field(
         None, description="Host memory of one machine [GiB]: offloaded states are compared with it when given."
     )

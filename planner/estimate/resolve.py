@@ -490,6 +490,10 @@ def _hardware(
             f"does not fill machines of {per_node}",
             f"Use a multiple of {per_node}, or another gpus_per_node.",
         )
+    if hardware.machines_per_leaf is not None and hardware.oversubscription == 1:
+        raise PlanError(
+            "hardware.machines_per_leaf", hardware.machines_per_leaf, "means nothing in a full fat tree", "Give oversubscription beside it."
+        )
     gbps = hardware.network_gbps
     inter = gbps * 1e9 / 8 if gbps else network.inter_bandwidth
     if inter is not None and hardware.gpus_per_node is None:
@@ -525,6 +529,8 @@ def _hardware(
         intra_kind=network.intra_kind if per_node > 1 else "none",
         inter_bandwidth=inter,
         inter_kind=_network_kind(hardware, network, inter),
+        oversubscription=hardware.oversubscription,
+        machines_per_leaf=hardware.machines_per_leaf or 1,
         measured=tuple(profile.measured.collectives.items()) if profile.measured is not None else (),
     )
     if hardware.gpus > 1:

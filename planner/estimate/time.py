@@ -332,11 +332,10 @@ def pipeline_time(
         kinds.append((one, stage.workload, clock, ranks))
         passes.update(dict.fromkeys(stage.indices, chunk_seconds(one, stage.shares, stage.front, stage.head)))
     forward, backward, late = (tuple(passes[i][k] for i in range(len(passes))) for k in range(3))
-    hand_over = max(ranks.hand_over for _, ranks in devices)
-    if hand_over:  # a transfer holds up both of its stages at the same time
-        forward, backward = _held_up(forward, hand_over), _held_up(backward, hand_over)
-    between = max(ranks.between for _, ranks in devices) - hand_over
-    timeline = play(schedule, Passes(forward, backward, late), accumulation, between)
+    link = max((ranks for _, ranks in devices), key=lambda ranks: ranks.between)
+    if link.hand_over:  # a transfer holds up both of its stages at the same time
+        forward, backward = _held_up(forward, link.hand_over), _held_up(backward, link.hand_over)
+    timeline = play(schedule, Passes(forward, backward, late), accumulation, link.between - link.hand_over)
     busiest, workload, clock, ranks = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
     result = StepTime()
     for key, value in busiest.seconds.items():
