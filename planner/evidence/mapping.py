@@ -153,6 +153,8 @@ def _stack(row: Row) -> str:
         return "hf"  # one product over all experts, as transformers 5 has
     if stack == "hf-4":
         fused = [name for word, name in _KERNELS if word in (row.variant or "")]
+        if fused and fused[0] == "hf-liger" and "foak" in (row.variant or "") and (row.model or "").startswith("Mistral"):
+            return "hf-kernels"  # the plugin of fms patches the head of Llama and Granite only
         return fused[0] if fused else "hf-compile" if row.compile else stack
     return stack
 

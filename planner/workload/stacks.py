@@ -40,6 +40,7 @@ class Stack:
     attention_kernels: fused attention of the stack, the first that the device has; the device's usual one when it has none of them.
     low_gradients: gradients in the weights' type, and their buckets, stay beside those that are accumulated in fp32.
     stages_by_cost: pipeline stages take layers by cost, the head's counted, and early ones take more (`estimate/partition.py`).
+    keeps_quantized_inputs: type in which 4-bit products keep a copy of their input; none where empty.
     keeps_gathered: fully sharded frozen weights stay gathered once they were used (PyTorch before 2.1 under use_orig_params).
     every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
@@ -82,6 +83,7 @@ class Stack:
     regathers: bool = False
     low_gradients: bool = False
     stages_by_cost: bool = False
+    keeps_quantized_inputs: str = ""
     keeps_gathered: bool = False
     every_expert: bool = False
     attention_kernels: tuple[str, ...] = ()
@@ -275,6 +277,7 @@ STACKS: dict[str, Stack] = {
             clips=False,
             scaled="transformer-engine",
             keeps_gathered=True,
+            keeps_quantized_inputs="fp32",
         ),
         Stack(
             "torchtune",
