@@ -14,6 +14,8 @@ from unittest import mock
 import torch
 from torch import nn
 
+from tests.oracles import newer_methods
+
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 
 
@@ -53,6 +55,8 @@ FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "ia3": ("IA3Config", {"feedforward": "feedforward_modules"}),
     "dora": ("LoraConfig", LORA),
     "rslora": ("LoraConfig", LORA),
+    **dict.fromkeys(("pissa", "qlora", "loftq"), ("LoraConfig", LORA)),
+    "bone": ("MissConfig", {"rank": "r"}),
     "vera": ("VeraConfig", {"rank": "r", "dropout": "vera_dropout"}),
     "adalora": ("AdaLoraConfig", {"initial_rank": "init_r", "rank": "target_r", "dropout": "lora_dropout"}),
     "loha": ("LoHaConfig", {"rank": "r"}),
@@ -75,10 +79,13 @@ FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "randlora": ("RandLoraConfig", {"rank": "r", "dropout": "randlora_dropout"}),
     "c3a": ("C3AConfig", {"block_size": "block_size"}),
     "delora": ("DeloraConfig", {"rank": "r"}),
+    **newer_methods.FIELDS,
 }
 CONSTANTS: dict[str, dict[str, Any]] = {
     "dora": {"use_dora": True},
     "rslora": {"use_rslora": True},
+    "pissa": {"init_lora_weights": "pissa"},
+    "bone": {"init_weights": "bat"},
     "adalora": {"total_step": 1000, "tinit": 200},
 }
 NAMES = tuple(FIELDS)
@@ -110,10 +117,13 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
             task_type=task_of(model, head), **arguments, **CONSTANTS.get(method["name"], {})
         )
 
-    with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation):
+    with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation), newer_methods.without_data():
         adapted = peft.get_peft_model(model, config())  # type: ignore[arg-type]
     for i in range(1, method.get("adapters", 1)):
         adapted.add_adapter(f"other{i}", config())
+    newer_methods.settle(adapted)
+    if method["name"] == "poly":
+        adapted = newer_methods.with_tasks(adapted)  # type: ignore[assignment]
     for module in adapted.modules():
         if method["name"] in ("loha", "lokr") and hasattr(module, "module_dropout"):
             module.module_dropout["default"] = _Less()  # type: ignore[operator]

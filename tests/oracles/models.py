@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import denoisers, layer_methods, pictures, reft, sequence_methods, vision_inputs
+from tests.oracles import denoisers, layer_methods, newer_methods, pictures, reft, sequence_methods, vision_inputs
 from tests.oracles.inputs import make
 
 
@@ -105,6 +105,7 @@ def build(
     if device is not None:
         _remake(model, device)
         sequence_methods.place_prompt_tokens(model, device)
+        newer_methods.place(model)
     model.train()
     if checkpointing and "_class_name" in config:
         model.enable_gradient_checkpointing()

@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
-NAMES = ("prompt", "p_tuning", "prefix", "adaption_prompt", "adapter")
+from tests.oracles import newer_methods
+
+NAMES = ("prompt", "p_tuning", "prefix", "adaption_prompt", "adapter", "cartridge", "multitask_prompt", "cpt")
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 ATTENTION_OUT = re.compile(r"(self_attn\.(o_proj|out_proj|dense)|attn\.c_proj|attention\.(dense|output\.dense))$")
 MLP_OUT = re.compile(r"(mlp\.(down_proj|c_proj|fc2|dense_4h_to_h)|layers\.\d+\.fc2|(?<!attention)\.output\.dense)$")
@@ -100,6 +102,15 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
             prefix_projection=method.get("projection", False),
             encoder_hidden_size=method.get("encoder_hidden"),
         )
+    elif method["name"] == "cartridge":
+        config = peft.CartridgeConfig(task_type=task, num_virtual_tokens=tokens, num_frozen_tokens=method["frozen_tokens"])
+    elif method["name"] == "multitask_prompt":
+        config = peft.MultitaskPromptTuningConfig(
+            task_type=task, num_virtual_tokens=tokens, num_tasks=method["tasks"], num_ranks=method["rank"]
+        )
+        return newer_methods.with_tasks(peft.get_peft_model(model, config))  # type: ignore[arg-type]
+    elif method["name"] == "cpt":
+        config = peft.CPTConfig(task_type=task, cpt_token_ids=list(range(tokens)))
     else:
         config = peft.AdaptionPromptConfig(task_type=task, adapter_len=tokens, adapter_layers=method["adapter_layers"])
     return peft.get_peft_model(model, config)  # type: ignore[arg-type,return-value]
