@@ -9,11 +9,26 @@ import peft
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft.utils import constants
 
 from planner.errors import PlanError
 from planner.estimate.engine import estimate
 from planner.run import Method, parse_run
-from planner.workload.methods import METHODS
+from planner.workload.families import FAMILIES
+from planner.workload.methods import (
+    METHODS,
+    adalora,
+    beft,
+    c3a,
+    fourierft,
+    ia3,
+    ln_tuning,
+    osf,
+    pvera,
+    shira,
+    targets,
+    vera,
+)
 from planner.workload.methods.unplanned import PEFT_TYPES, UNPLANNED
 from tests.engine_cases import engine_estimate
 from tests.oracles import parameters
@@ -195,6 +210,27 @@ def test_every_method_of_peft_is_planned_or_refused_with_a_reason() -> None:
     assert set(UNPLANNED) == known - set(METHODS)
     with pytest.raises(PlanError, match="adamss' trains as many parameters as the values of the weights decide"):
         engine_estimate(LLAMA, {"seq": 8, "method": {"name": "adamss"}})
+
+
+TABLES = {
+    "LORA": targets.DEFAULT_TARGETS, "IA3": ia3.TARGETS, "VBLORA": targets.WIDE_TARGETS, "LNTUNING": ln_tuning.TARGETS,
+    "ADALORA": adalora.TARGETS, "BEFT": beft.TARGETS, "OSF": osf.TARGETS, "FOURIERFT": fourierft.TARGETS, "VERA": vera.TARGETS,
+    "WAVEFT": fourierft.TARGETS, "PVERA": pvera.TARGETS, "SHIRA": shira.TARGETS, "C3A": c3a.TARGETS,
+}  # fmt: skip
+ELSEWHERE = {
+    ("IA3", "mixtral"): "its experts are stacked, so that w2 is no layer",
+    ("LNTUNING", "llava"): "the projector and the embeddings are no norms",
+    ("OSF", "gpt2"): "peft has no OSF layer for Conv1D",
+    ("C3A", "gpt2"): "peft has no C3A layer for Conv1D",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_targets_that_are_left_out_are_those_of_peft(name: str) -> None:
+    theirs = getattr(constants, f"TRANSFORMERS_MODELS_TO_{name}_TARGET_MODULES_MAPPING")
+    for family in set(theirs) & set(FAMILIES):
+        if (name, family) not in ELSEWHERE:
+            assert set(TABLES[name].get(family, ("q_proj", "v_proj"))) == set(theirs[family]), family
 
 
 def test_every_method_of_peft_is_counted_on_six_architectures() -> None:
