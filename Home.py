@@ -14,6 +14,7 @@ with st.sidebar:
     said = inputs.sidebar()
     current = frame.compute(said)
     frame.explain_inputs(said, current)
+    frame.show_profile(current)
     frame.share(current)
 frame.link_remarks()
 frame.run_page(page)

@@ -147,7 +147,8 @@ def accuracy_text() -> str:
     record = accuracy()
     seen, unseen = record["in_sample"], record["held_out"]
     sweep = unseen["tokens"]["by_source"]["nanotron"]
-    tokens, memory, fit = unseen["tokens"]["all"], unseen["memory"]["all"], seen["fit"]
+    tokens, memory, said = unseen["tokens"]["all"], unseen["memory"]["all"], record["verdicts"]
+    ran, failed = said["ran"], said["out_of_memory"]
     sentences = (
         f"Of {seen['rows']} published training runs, {seen['predicted']} can be planned by now; they are predicted from their configuration "
         "alone, and judged in five folds, on runs that took no part in fitting constants or intervals.",
@@ -157,8 +158,8 @@ def accuracy_text() -> str:
         "median; [docs/accuracy.md](docs/accuracy.md) has every source by itself.",
         f"Peak memory: median error {_percent(memory['median'])}, 90 % of {memory['n']} runs within {_percent(memory['p90'])}; the interval held "
         f"{_percent(memory['coverage'])}.",
-        f"Of {fit['ran']} runs that ran, {fit['ran_hits']} are said to fit; of {fit['out_of_memory']} that ran out of memory, "
-        f"{fit['out_of_memory_hits']} are said not to.",
+        f"Of {ran['rows']} runs that ran, {ran['fits']} are said to fit and {ran['too_close']} are too close to call; of {failed['rows']} that ran out of "
+        f"memory, {failed['does_not_fit']} are said not to fit and {failed['fits']} to fit (area under the curve {said['auc']:.3f}).",
     )
     return " ".join(sentences)
 

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from planner.ui import accuracy, charts, frame, texts
+from planner.ui import accuracy, accuracy_rows, charts, frame, texts
 
 current = frame.open_page("accuracy")
 record = accuracy.load()
@@ -13,33 +13,38 @@ if record is None:
 
 heading = st.container()
 quantity = accuracy.choose("Quantity", "accuracy_quantity", accuracy.QUANTITIES)
-view = accuracy.view(record, quantity)
+members = accuracy_rows.chosen(quantity, accuracy.filters(quantity))
+view = accuracy.view(record, quantity, members)
 with heading:
     st.title(texts.plain(view.title), anchor=False)
     frame.show_stale(current)
     st.markdown(texts.plain(view.explanation))
 
-with st.grid(4, min_column_width=150):
-    for label, value, note in view.figures:
-        st.metric(label, value, note, delta_color="off", delta_arrow="off", border=True)
+if view.figures:
+    with st.grid(4, min_column_width=150):
+        for label, value, note in view.figures:
+            st.metric(label, value, note, delta_color="off", delta_arrow="off", border=True)
 
-with st.container(border=True):
-    st.subheader("Predicted and measured", anchor=False, help=accuracy.CHART_HELP)
-    dots = accuracy.dots(quantity, accuracy.choose("Colour by", "accuracy_colour", accuracy.COLOURS))
-    figure = charts.predicted_and_measured(dots, frame.theme(), view.unit)
-    frame.draw(figure, "accuracy_chart", charts.predicted_and_measured_alt(dots))
+    with st.container(border=True):
+        st.subheader("Predicted and measured", anchor=False, help=accuracy.CHART_HELP)
+        dots = accuracy_rows.dots(members, quantity, accuracy.choose("Colour by", "accuracy_colour", accuracy_rows.COLOURS))
+        figure = charts.predicted_and_measured(dots, frame.theme(), view.unit)
+        frame.draw(figure, "accuracy_chart", charts.predicted_and_measured_alt(dots))
 
-with st.container(border=True):
-    st.subheader("Errors by class", anchor=False)
-    grouping = accuracy.choose("Class", "accuracy_grouping", accuracy.GROUPINGS)
-    st.dataframe(
-        accuracy.table(quantity, grouping),
-        hide_index=True,
-        column_config=accuracy.columns(),
-        placeholder="–",
-        alt="Errors of the classes of runs",
-    )
-    st.caption(accuracy.TABLE_NOTE)
+    with st.container(border=True):
+        st.subheader("Errors by class", anchor=False)
+        grouping = accuracy.choose("Class", "accuracy_grouping", accuracy_rows.GROUPINGS)
+        st.dataframe(
+            accuracy_rows.table(members, quantity, grouping),
+            hide_index=True,
+            column_config=accuracy.columns(),
+            column_order=accuracy.TABLE_ORDER,
+            placeholder="–",
+            alt="Errors of the classes of runs",
+        )
+        st.caption(accuracy.TABLE_NOTE)
+else:
+    st.info("No published run has all that was chosen. Take a choice back.")
 
 with st.container(border=True):
     st.subheader("Furthest off", anchor=False)

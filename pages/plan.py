@@ -3,12 +3,14 @@
 import streamlit as st
 
 from planner.advise import delta_texts, suggest
+from planner.report import pipeline
 from planner.summary import facts, key_figures, verdict
-from planner.ui import changes, charts, explain, frame, texts
+from planner.ui import changes, charts, explain, frame, nearby, pipeline_charts, texts
 
 current = frame.open_page("plan")
 e, theme = current.estimate, frame.theme()
 said = verdict(e)
+evidence = nearby.of(e)
 
 if current.error is None:
     icon, colour = texts.STATES[said.state]
@@ -17,7 +19,7 @@ else:
     st.title(texts.error_title(current.error), anchor=False)
     frame.show_stale(current)
     st.subheader(texts.plain(said.sentence), anchor=False)
-st.markdown(explain.headline(e))
+st.markdown(f"{explain.headline(e)} {nearby.badge(evidence)}")
 
 grid = st.grid(4, min_column_width=170)
 for figure in key_figures(e):
@@ -57,6 +59,14 @@ with st.container(border=True):
     frame.draw(charts.memory_curve(e, theme), "memory_curve", charts.memory_curve_alt(e))
     st.caption(f"Live tensors of the fullest GPU. The peak is in {texts.plain(e.peak_moment)}.")
 
+if (line := pipeline.timeline_of(e)) is not None:
+    with st.container(border=True):
+        st.subheader("Pipeline", anchor=False, help=explain.PIPELINE_HELP)
+        frame.draw(pipeline_charts.timeline(line, theme), "timeline", pipeline.sentence(line))
+        st.caption(texts.plain(pipeline.sentence(line)))
+        frame.draw(pipeline_charts.stage_memory(e, theme), "stage_memory", pipeline.stages_sentence(e))
+        st.caption(texts.plain(pipeline.stages_sentence(e)))
+
 left, right = st.columns([2, 3])
 with left.container(border=True, height="stretch"):
     st.subheader("In numbers", anchor=False)
@@ -73,9 +83,12 @@ with right.container(border=True, height="stretch"):
     st.markdown("\n".join(f"- {texts.plain(line)}" for line in e.assumptions))
     st.caption(texts.plain(e.interval_note))
 
+with st.container(border=True):
+    nearby.show(e, evidence)
+
 with help_slot:
     st.subheader("What would help", anchor=False, icon=":material/lightbulb:")
-    suggestions = suggest(current.run, e)
+    suggestions = suggest(current.run, e, current.profile)
     if not suggestions:
         st.markdown(
             "No single change makes this run fit." if e.fits is not True else "No single change saves time or money."

@@ -56,8 +56,14 @@ def find_grid(name: str = WORLD, field: str = "country") -> Grid:
     if not isinstance(name, str) or not name.strip():
         raise PlanError(field, name, "is not a country", 'Write a code such as "FRA" or a name such as "France".')
     wanted = " ".join(name[:100].split()).casefold()
-    index = {key.casefold(): grid for grid in grids() for key in (grid.code, grid.country)}
+    index = _index()
     if wanted in index:
         return index[wanted]
     close = dict.fromkeys(index[key].country for key in difflib.get_close_matches(wanted, index, 6, 0))
     raise PlanError(field, name, "is not in the table of countries", f"The closest are {', '.join(list(close)[:3])}.")
+
+
+@cache
+def _index() -> dict[str, Grid]:
+    """Grids by code and by name, lower case."""
+    return {key.casefold(): grid for grid in grids() for key in (grid.code, grid.country)}

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.device.measured import Correction
 from planner.errors import PlanError
 
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "all_to_all", "send_recv")
@@ -53,6 +54,7 @@ class Topology:
     inter_bandwidth: network bandwidth of one node, per direction, over all its adapters [B/s]; None when there is none.
     inter_kind: ``infiniband``, ``roce``, ``slingshot``, ``efa``, ``efa-shared`` (a busy shared cluster), ``ethernet``
         (TCP sockets), ``omnipath``.
+    measured: by kind of collective, how far the law is off on these machines at (payload [bytes], ranks).
 
     Errors: `PlanError` for a kind that is not listed or a size that is not positive.
     """
@@ -62,6 +64,11 @@ class Topology:
     intra_kind: str
     inter_bandwidth: float | None
     inter_kind: str = "infiniband"
+    measured: tuple[tuple[str, Correction], ...] = ()
+
+    def corrected(self, kind: str, payload: float, group: float) -> float:
+        """What the law's time is to be multiplied with, where this wiring was measured."""
+        return next((float(c.factor(payload, group)) for name, c in self.measured if name == kind), 1.0)
 
     def __post_init__(self) -> None:
         if self.gpus_per_node < 1:
@@ -291,7 +298,7 @@ def collective_seconds(
     kind: one of `KINDS`.
     payload_bytes: the full tensor [bytes], a number or an array: the tensor of an all_reduce, broadcast or send_recv,
         the gathered output of an all_gather, the input of a reduce_scatter, the send buffer of a rank in an all_to_all.
-    group: number of ranks; 1 takes no time.
+    group: number of ranks; 1 takes no time. It and the stride may be arrays as well: one time for each.
     topology: the wiring.
     stride: distance between neighbouring ranks of the group; a data-parallel group beside tensor parallelism of 8 has
         stride 8. Groups side by side in a node are taken to run at the same time and share its network adapters.
@@ -302,6 +309,10 @@ def collective_seconds(
 
     Errors: `PlanError` for an unknown kind, a negative payload, or a group that spans nodes without a network.
     """
+    if isinstance(group, np.ndarray) or isinstance(stride, np.ndarray):
+        each = np.broadcast_arrays(payload_bytes, group, stride)
+        found = [collective_seconds(kind, float(s), int(g), topology, stride=int(d)) for s, g, d in zip(*map(np.ravel, each), strict=True)]
+        return np.array(found).reshape(each[0].shape)
     lines = _lines(kind, group, topology, stride)
     if isinstance(payload_bytes, np.ndarray):
         if payload_bytes.size and float(payload_bytes.min()) < 0:
@@ -311,6 +322,8 @@ def collective_seconds(
             wires = line.cost * payload_bytes
             times = line.latency + wires + line.ramp * np.sqrt(wires)
             fastest = times if index == 0 else np.minimum(fastest, times)
+        if topology.measured:
+            fastest = fastest * np.vectorize(lambda size: topology.corrected(kind, size, group))(payload_bytes)
         return np.where(payload_bytes > 0, fastest, 0.0)
     if payload_bytes <= 0:
         if payload_bytes < 0:
@@ -320,7 +333,22 @@ def collective_seconds(
     for line in lines:
         wire = line.cost * payload_bytes
         best = min(best, line.latency + wire + line.ramp * math.sqrt(wire))
-    return best
+    return best * topology.corrected(kind, payload_bytes, group) if topology.measured else best
+
+
+def waiting_seconds(group: Any, topology: Topology, *, stride: Any = 1) -> Any:
+    """Part of `collective_seconds` that ranks wait for each other on a busy shared network [s].
+
+    A rank waits for the latest of its group once. Collectives that are queued one behind another, as the buckets of a
+    gradient exchange are, find all ranks there but for the first of them. Same arguments as `collective_seconds`.
+    """
+    if isinstance(group, np.ndarray) or isinstance(stride, np.ndarray):
+        waits = np.vectorize(lambda size, step: waiting_seconds(size, topology, stride=step), otypes=[float])
+        return waits(group, stride)
+    if group * stride <= topology.gpus_per_node:
+        return 0.0
+    jitter = _data()["network"][topology.inter_kind]["jitter"]
+    return float(jitter) * math.ceil(group / max(1, topology.gpus_per_node // stride))
 
 
 def explain_collective(

@@ -9,7 +9,9 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from planner.device.attention import Attention, AttentionCurve
+from planner.device.conditions import Conditions
 from planner.device.gemm import Gemm, GemmCurve, Layout
+from planner.device.measured import Measured
 from planner.device.stream import Stream, StreamCurve
 from planner.errors import PlanError
 
@@ -63,6 +65,11 @@ class DeviceProfile(BaseModel):
         default_factory=dict, description="held-out errors of the curves that were fitted here"
     )
     notes: tuple[str, ...] = Field(default=(), description="what was assumed or carried, in words")
+    memory_bytes: float | None = Field(
+        default=None, gt=0, description="memory of the device, where no catalogue row says it [bytes]"
+    )
+    measured: Measured | None = Field(default=None, description="what a calibration measured beside the curves")
+    conditions: Conditions | None = Field(default=None, description="where and when a calibration was made")
 
     _gemm: dict[str, Gemm] = PrivateAttr(default_factory=dict)
     _attention: dict[tuple[str | None, str], Attention] = PrivateAttr(default_factory=dict)
@@ -131,7 +138,10 @@ class DeviceProfile(BaseModel):
             kernel = self._gemm[dtype]
         except KeyError:
             raise self._unsupported(dtype) from None
-        return kernel.seconds(m, n, k, batch, layout)
+        seconds = kernel.seconds(m, n, k, batch, layout)
+        if self.measured is not None and (known := self.measured.products.get(f"{dtype}/{layout}")) is not None:
+            seconds *= known.factor(m, n, k, batch)
+        return seconds
 
     def quantize_seconds(self, m: Any, k: Any, dtype: str) -> Any:
         """Time of the kernel that quantises a left operand [m, k] to fp8 or fp4 with a scale per row [s]; 0 for unscaled formats."""
@@ -170,7 +180,12 @@ class DeviceProfile(BaseModel):
                     "attention.kernel", kernel, f"is not measured on {self.accelerator_name}", f"Write one of {known}."
                 ) from None
             raise self._unsupported(dtype) from None
-        return bound.seconds(batch, heads, kv_heads, q_len, kv_len, head_dim, causal, backward, window)
+        seconds = bound.seconds(batch, heads, kv_heads, q_len, kv_len, head_dim, causal, backward, window)
+        if self.measured is not None:
+            name = f"{dtype}/{'causal' if causal else 'full'}/{'backward' if backward else 'forward'}"
+            if (missed := self.measured.attention.get(name)) is not None:
+                seconds *= missed.factor(batch * heads, q_len, kv_len, head_dim)
+        return seconds
 
     def stream_seconds(self, bytes_moved: Any, kind: str = "elementwise") -> Any:
         """Time of one memory-bound kernel that moves `bytes_moved` [bytes] between memory and processors [s]."""

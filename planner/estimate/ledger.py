@@ -45,6 +45,10 @@ _STEP_FORMULAS = {
         "collective curves by message size and group; Shoeybi et al. 2019, sec. 3",
     ),
     "expert": ("sum over layers of t_all_to_all", "collective curves by message size and group"),
+    "context": (
+        "sum over layers of t_collective that attention waits for",
+        "collective curves by message size and group; Llama 3, sec. 3.3.2; Jacobs et al. 2023",
+    ),
     "bubble": ("t_schedule − m · (t_forward + t_backward) of the busiest stage", "the schedule, simulated"),
     "loop": ("constant", "training loop between steps"),
 }
@@ -172,9 +176,9 @@ def host_terms(parts: dict[str, float], ranks: int) -> list[Term]:
     return [_term(f"host/{name}", size, "B", "N · bytes of one rank", inputs, origin) for name, size in parts.items()]
 
 
-def reserved_terms(allocated: float, reserved: float, context: float) -> list[Term]:
+def reserved_terms(allocated: float, reserved: float, context: float, stack: str) -> list[Term]:
     """`reserved/…`: what the allocator holds beyond live tensors. The context of the driver stands apart: it lowers the usable memory."""
-    slack = constant("reserved_slack")
+    slack = by_stack("reserved_slack", stack)
     return [
         _term(
             "reserved/allocator",

@@ -9,10 +9,11 @@ the same bytes in backward. Every storage is rounded to 512 bytes, as the CUDA c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from planner.estimate.arrays import most
 from planner.workload.graph import BATCH, BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
 from planner.workload.trace import Stretch, Workload
 
@@ -85,7 +86,9 @@ class Walk:
     live: list[float] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
     kept: tuple[float, ...] = ()
-    """What one micro step keeps from its forward for its backward, by component [bytes]."""
+    """What the layers of one micro step keep from their forward for their backward, by component [bytes]."""
+    kept_head: tuple[float, ...] = (0.0,) * len(COMPONENTS)
+    """The same of head and loss."""
     _saved: dict[int, int] = field(default_factory=dict)
     _storages: dict[int, Storage] = field(default_factory=dict)
     _gradients: dict[int, _Buffer] = field(default_factory=dict)
@@ -104,16 +107,17 @@ class Walk:
         stretches = self.workload.stretches
         self._gather_root(+1)
         for position, stretch in enumerate(stretches):
+            before = list(self.live)
             self._repeat(stretch, "forward", self._forward)
+            if stretch.name == "head":
+                self.kept_head = _changed(before, self.live)
             following = stretches[position + 1] if position + 1 < len(stretches) else None
             ends = following is None or following.tower != stretch.tower or following.name == "head"
             if ends and stretch.name != "head":  # the main stack ended before its head
                 self._end_of_stack(stretch.tower)
         self._end_of_forward()
-        self.kept = tuple(
-            a - b if i in (ACTIVATIONS, LOGITS) else 0.0
-            for i, (a, b) in enumerate(zip(self.live, self.persistent.books, strict=True))
-        )
+        kept = added(_changed(self.persistent.books, self.live), self.kept_head, -1.0)
+        self.kept = tuple(most(0.0, size) for size in kept)  # what went to the host is not there
         loss = stretches[-1].output
         if loss.requires_grad:
             self._gradients[id(loss)] = _Buffer(rounded(loss.bytes), ACTIVATIONS)
@@ -145,7 +149,7 @@ class Walk:
         for tensor in tensors:
             storage = tensor.storage
             self._drop_saved(storage)
-            if id(storage) not in self._storages:
+            if id(storage) not in self._storages or (self.persistent.offloaded and stretch.name == "block"):
                 self.live[_INDEX[storage.category]] -= rounded(storage.bytes) * (stretch.count - 1)
 
     # -- equal blocks ------------------------------------------------------------------------------------------------------------------------------
@@ -157,10 +161,7 @@ class Walk:
         start, before, known = len(self.moments), tuple(self.live), {*self._gradients, id(stretch.source)}
         once = self._once
         walk(stretch)
-        one = self.moments[start:]
-        one = [m._replace(position=self._walked + i / len(one)) for i, m in enumerate(one)]
-        self.moments[start:] = one
-        self._walked += stretch.count
+        self._place(start, stretch.count)
         if stretch.count == 1:
             return
         for key in self._gradients.keys() - known:  # each of the blocks leaves such a gradient to the first stretch
@@ -168,16 +169,33 @@ class Walk:
         change = [a - b for a, b in zip(self.live, before, strict=True)]
         change[GRADIENTS] -= self._once - once
         if self.persistent.offloaded and stretch.name == "block":
-            self.offloaded += max(0.0, change[ACTIVATIONS]) * (stretch.count - 1)
-            change[ACTIVATIONS] = 0.0
-        for repeat in _sampled(stretch.count):
+            stays = self._held_bytes(stretch) if phase == "forward" else 0.0
+            self.offloaded += max(0.0, change[ACTIVATIONS] - stays) * (stretch.count - 1)
+            change[ACTIVATIONS] = stays
+        self._shift(start, change, stretch.count)
+        for i, c in enumerate(change):
+            self.live[i] += c * (stretch.count - 1)
+
+    def _held_bytes(self, stretch: Stretch) -> float:
+        """Activations of a block that variables of the forward hold on the device, saved copies of them elsewhere or not [bytes]."""
+        storages = {id(t.storage): t.storage for t in (*stretch.held, *stretch.local)}
+        return sum(rounded(s.bytes) for key, s in storages.items() if key in self._storages and s.category == "activations")
+
+    def _place(self, start: int, count: int) -> None:
+        """Say where in the step the moments of a block are."""
+        one = self.moments[start:]
+        self.moments[start:] = [m._replace(position=self._walked + i / len(one)) for i, m in enumerate(one)]
+        self._walked += count
+
+    def _shift(self, start: int, change: list[float], count: int) -> None:
+        """Moments of equal blocks: those of the first, and what every block changes."""
+        one = self.moments[start:]
+        for repeat in _sampled(count):
             shifted = [
                 Moment(phase, place, tuple(v + repeat * c for v, c in zip(parts, change, strict=True)), at + repeat)
                 for phase, place, parts, at in one
             ]
             self.moments.extend(shifted)
-        for i, c in enumerate(change):
-            self.live[i] += c * (stretch.count - 1)
 
     def _sum_gradients(self, stretch: Stretch) -> None:
         """Gradients that equal blocks add up in one place: of what they all take from an earlier part."""
@@ -446,6 +464,11 @@ class Walk:
         self.live[GRADIENTS] -= whole
         if not self.persistent.present:
             self.live[GRADIENTS] += share
+
+
+def _changed(before: Sequence[float], after: Sequence[float]) -> tuple[float, ...]:
+    """Tensors of the graph that were kept between two moments, by component [bytes]."""
+    return tuple(a - b if i in (ACTIVATIONS, LOGITS) else 0.0 for i, (b, a) in enumerate(zip(before, after, strict=True)))
 
 
 def _sampled(count: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from planner.catalog import DEFAULT_PUE, DEFAULT_PUE_SOURCE, find_grid, price_for
 from planner.errors import PlanError
@@ -51,6 +52,26 @@ def hourly_rate(resolved: Resolved) -> Rate:
             f"the dated catalog has no {'spot ' if choice.spot else ''}offer for {name}: give price.usd_per_gpu_hour",
         )
     return Rate(offer.usd_per_gpu_hour, offer.provider, offer.date.isoformat(), offer.source)
+
+
+class Bill(NamedTuple):
+    """Cost [USD], energy [kWh], GPU-hours, and the power behind the energy; None where unknown."""
+
+    cost: Any
+    energy: Any
+    hours: Any
+    watts: Power
+
+
+def bill(r: Resolved, rate: Rate, gpu_seconds: Any, busy: Any) -> Bill:
+    """What so many seconds of accelerators [s] cost; numbers or arrays. busy: fraction of them spent in matrix products and attention [1]."""
+    hours = None if gpu_seconds is None else gpu_seconds / HOUR
+    watts = power(r, busy)
+    energy = (
+        None if hours is None or watts.board_w is None else hours * (watts.board_w + watts.host_w) * watts.pue / 1000
+    )
+    cost = None if hours is None or rate.usd_per_gpu_hour is None else hours * rate.usd_per_gpu_hour
+    return Bill(cost, energy, hours, watts)
 
 
 @dataclass(frozen=True)

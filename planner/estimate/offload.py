@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from planner.catalog import Accelerator, default_network
 from planner.errors import PlanError
+from planner.estimate.arrays import least, most, some
 from planner.estimate.constants import constant
 from planner.estimate.resolve import Resolved
 from planner.estimate.time import StepTime
@@ -57,7 +58,7 @@ class HostBytes:
     parts: dict[str, float] = field(default_factory=dict)
 
     def put(self, name: str, size: float) -> None:
-        if size:
+        if some(size):
             self.parts[name] = self.parts.get(name, 0.0) + size
 
     @property
@@ -86,6 +87,7 @@ def offload_of(r: Resolved) -> Offload:
             "does not run on the host",
             f"Use one of {', '.join(ON_HOST)}, or offload: none.",
         )
+    measured = r.profile.measured.host_link if r.profile.measured is not None else None
     memory, source = _host_memory(r.run.hardware.host_memory_gb_per_s, r.accelerator)
     ranks = (
         1 if r.run.hardware.host_memory_gb_per_s is None and "Grace" in source else r.run.hardware.gpus_per_node or 1
@@ -95,7 +97,7 @@ def offload_of(r: Resolved) -> Offload:
         params,
         kind == "activations",
         frees_gradients=optimizer and (r.stack.name == "deepspeed" or params),
-        link=link * constant("host_link_efficiency"),
+        link=link * constant("host_link_efficiency") if measured is None else measured,
         memory=memory * constant("host_memory_efficiency") / ranks,
         source=source,
     )
@@ -169,23 +171,23 @@ def add_time(
     exposed = 0.0
     if offload.params:
         fetch = share * weight_bytes(r, w) / offload.link * accumulation
-        exposed += max(0.0, fetch - forward) + max(0.0, fetch - backward)
+        exposed += most(0.0, fetch - forward) + most(0.0, fetch - backward)
     if offload.activations:
         moved = activations / offload.link * accumulation
-        exposed += max(0.0, moved - forward) + max(0.0, moved - backward)
+        exposed += most(0.0, moved - forward) + most(0.0, moved - backward)
     if offload.optimizer:
         gradients = share * sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained) / offload.link
-        exposed += max(0.0, gradients - backward / accumulation)
+        exposed += most(0.0, gradients - backward / accumulation)
         if not offload.params:
             exposed += gradients  # updated weights come back: nothing to hide behind
         count = share * sum(p.numel * n for p, n, _ in trained)
         host = 4.0 * count * (4 + 3) if r.formats.master or r.formats.stored == "fp32" else step.moved
         timing.seconds["optimizer", "host_update"] += host / offload.memory
         timing.seconds["optimizer", "update"] = 0.0
-    paged = min(sum(step.paged.values()), max(0.0, over))
-    if paged and r.accelerator is not None:
+    paged = least(sum(step.paged.values()), most(0.0, over))
+    if some(paged) and r.accelerator is not None:
         link = default_network(r.accelerator).host_bandwidth
         if link is not None:
             exposed += 2 * paged / (link * constant("host_link_efficiency"))
-    if exposed:
+    if some(exposed):
         timing.seconds["communication", "host_link"] += exposed

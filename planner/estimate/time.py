@@ -1,7 +1,7 @@
 """Seconds of one optimizer step: every kernel from the device profile, dispatch by the CPU, the optimizer, and the communication that is not hidden.
 
 A stretch (one block) takes max(Σ kernels, operators × dispatch): the GPU waits when the CPU cannot issue operators
-fast enough. Collectives of data parallel run
+fast enough. On a processor, which runs operators where it issues them, the two add up. Collectives of data parallel run
 beside the compute of the same stretch; what does not fit there is exposed.
 """
 
@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from planner.device import DeviceProfile
-from planner.device.collectives import Topology, collective_seconds
+from planner.device.collectives import Topology, collective_seconds, waiting_seconds
 from planner.device.gemm import Layout
+from planner.estimate.arrays import least, most, some
 from planner.estimate.constants import by_stack, constant
-from planner.estimate.pipeline import Timeline, simulate
+from planner.estimate.pipeline import Passes, Timeline, play
+from planner.estimate.stages import Stage
 from planner.estimate.update import product_seconds
 from planner.workload.graph import BYTES, Kernel, Operation
 from planner.workload.optimizers import Step
@@ -37,6 +39,12 @@ class StepTime:
     kernels: float = 0.0
     spans: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Elapsed time of each phase, with what it waits for [s]."""
+    ends: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
+    """The parts of `spans` of what stands before and behind the layers: (front or head, phase) [s]."""
+    late: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """The part of backward that makes gradients of weights: of front, layers, and head [s]."""
+    timeline: Timeline | None = None
+    """Of a run with pipeline stages."""
 
     @property
     def total(self) -> float:
@@ -50,7 +58,9 @@ class Ranks:
     dp: ranks that hold the same weights and see other tokens (context-parallel ones too) · sharding as in the run ·
     gradient_bytes and weight_bytes of one element on the wire · stride: distance of neighbours of a data-parallel group ·
     groups: size and stride of the other groups, by name · experts: ranks over which experts are divided ·
-    between: time of a tensor from one pipeline stage to the next [s].
+    between: time of a tensor from one pipeline stage to the next [s] · rank_wait: what issuing a tensor-parallel collective takes
+    for each rank of the group [s] · hand_over: what a stage is held up by every tensor that it sends or receives [s].
+    Several data-parallel degrees at once: dp and between are arrays.
     """
 
     dp: int
@@ -61,6 +71,13 @@ class Ranks:
     stride: int = 1
     groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     between: float = 0.0
+    rank_wait: float = 0.0
+    hand_over: float = 0.0
+
+    @property
+    def several(self) -> bool:
+        """Whether other ranks hold the same weights. `dp` may be an array, of groups that all have several."""
+        return not isinstance(self.dp, int) or self.dp > 1
 
     def wire(self, kernel: Kernel) -> float:
         """Time of a collective of the graph [s]."""
@@ -86,6 +103,23 @@ class Clock:
         self.issue = by_stack("collective_dispatch_seconds", stack.name)
         self.unit = by_stack("sharded_unit_seconds", stack.name)
         self.attention_rate = by_stack("attention_rate", stack.name)
+        self.product_rate = by_stack("product_rate", stack.name)
+        measured = profile.measured
+        self.operators = measured if measured is not None and measured.operators else None
+        self.synchronous = measured is not None and measured.synchronous
+        backward = measured.backward_dispatch_seconds if measured is not None else None
+        ratio = constant("backward_dispatch") if backward is None else backward / profile.dispatch_seconds
+        self.backward_dispatch = self.dispatch * ratio
+
+    def operation_seconds(self, operation: Operation, kernels: Sequence[Kernel], backward: bool) -> float | None:
+        """Duration of a memory-bound operation as a calibration measured it, whole; None where only its kernels are known [s]."""
+        if self.operators is None or any(k.kind in ("matmul", "attention", "collective") for k in kernels):
+            return None
+        tensors = operation.inputs or operation.outputs
+        moved = sum(k.moved * k.times for k in kernels)
+        if not tensors or not moved:
+            return None
+        return self.operators.operator(operation.name, tensors[0].dtype, backward, moved, kernels[0].kind)
 
     def seconds(self, kernel: Kernel) -> float:
         """Duration of one kernel on the device [s]."""
@@ -108,7 +142,7 @@ class Clock:
                     kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=cast(Layout, kernel.layout)
                 )
             )
-            return seconds / self.scaled_rate if kernel.dtype == "fp8" else seconds
+            return seconds / (self.product_rate * (self.scaled_rate if kernel.dtype == "fp8" else 1.0))
         if kernel.kind == "attention":
             return (
                 float(
@@ -135,12 +169,24 @@ class _Part:
     exchanged: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     beside: float = 0.0
     issued: int = 0
+    waits: int = 0
+    weights: float = 0.0
+    """GPU seconds of gradients of weights."""
 
-    def add(self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks) -> None:
+    def add(
+        self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks, backward: bool = False
+    ) -> None:
+        whole = clock.operation_seconds(operation, kernels, backward)
+        if whole is not None:
+            self.kinds[operation.kind] += whole
+            self.kernels += sum(kernel.times for kernel in kernels)
+            return
         for kernel in kernels:
             if kernel.kind == "collective":
                 seconds = ranks.wire(kernel)
                 self.issued += 1
+                if kernel.extra.group == "tp":
+                    self.waits += ranks.groups["tp"][0]
                 if kernel.extra.hidden:
                     self.beside += seconds
                 else:
@@ -149,7 +195,10 @@ class _Part:
                     self.exchanged[kernel.extra.group] += seconds - beside
                 continue
             kind = "dequantize" if kernel.kind == "dequantize" else operation.kind
-            self.kinds[kind] += clock.seconds(kernel) * kernel.times
+            seconds = clock.seconds(kernel) * kernel.times
+            self.kinds[kind] += seconds
+            if kernel.layout == "wgrad":
+                self.weights += seconds
             if kernel.flops:
                 self.flops[kind] += kernel.flops * kernel.times
             self.kernels += kernel.times
@@ -166,38 +215,51 @@ def step_time(
 
     trained_bytes: bytes of the gradients that the optimizer reads on this rank [bytes].
     """
+    result = micro_step(workload, clock, ranks, accumulation)
+    close_step(result, workload, clock, ranks, accumulation, optimizer, trained_bytes)
+    return result
+
+
+def micro_step(workload: Workload, clock: Clock, ranks: Ranks, accumulation: int = 1) -> StepTime:
+    """Forward and backward of so many micro steps, before gradients are exchanged and weights updated."""
     result = StepTime()
     for stretch in workload.stretches:
         _stretch(result, stretch, clock, ranks, accumulation)
-    _gradient_exchange(result, workload, ranks, accumulation)
-    _optimizer(result, clock, optimizer, trained_bytes, accumulation)
-    result.seconds["overhead", "loop"] += constant("fixed_step_seconds")
     return result
+
+
+def close_step(
+    result: StepTime, workload: Workload, clock: Clock, ranks: Ranks, accumulation: int, optimizer: Step, trained_bytes: float
+) -> None:
+    """Add what follows the micro steps: the exchange of gradients, the update, the training loop."""
+    _gradient_exchange(result, workload, ranks, accumulation)
+    _optimizer(result, clock, workload, optimizer, trained_bytes, accumulation)
+    result.seconds["overhead", "loop"] += constant("fixed_step_seconds")
 
 
 def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, accumulation: int) -> None:
     """Add one stretch, `count` times, for every micro step."""
     times = stretch.count * accumulation
-    backward_dispatch = constant("backward_dispatch")
     forward, backward, recompute = _Part(), _Part(), _Part()
     for operation in stretch.operations:
         forward.add(clock, operation, operation.forward, ranks)
         if operation.grads and stretch.needs_backward:
-            backward.add(clock, operation, operation.backward, ranks)
-    phases = [("forward", forward, clock.dispatch), ("backward", backward, clock.dispatch * backward_dispatch)]
+            backward.add(clock, operation, operation.backward, ranks, backward=True)
+    phases = [("forward", forward, clock.dispatch), ("backward", backward, clock.backward_dispatch)]
     if stretch.checkpointed and stretch.needs_backward:
         retained = {id(operation) for operation in stretch.retained}
         for operation in stretch.operations[: len(stretch.operations) - stretch.skipped]:
             if id(operation) not in retained:
                 recompute.add(clock, operation, operation.forward, ranks)
         phases.insert(1, ("recompute", recompute, clock.dispatch))
-    gathers = ranks.sharding in ("zero3", "hsdp") and ranks.dp > 1
+    gathers = ranks.sharding in ("zero3", "hsdp") and ranks.several
     slowdown = constant("overlap_slowdown")
     for phase, part, dispatch in phases:
         if not part.kernels and not part.exchanged:
             continue
         busy = part.gpu
-        issue = part.kernels * dispatch + part.issued * clock.issue + (clock.unit * _units(stretch) if gathers else 0.0)
+        issue = part.kernels * dispatch + part.issued * clock.issue + part.waits * ranks.rank_wait
+        issue += clock.unit * _units(stretch) if gathers else 0.0
         wire = _stretch_collectives(result, stretch, ranks, phase, times) if gathers and phase != "recompute" else 0.0
         for kind, seconds in part.kinds.items():
             result.seconds[phase, kind] += seconds * times
@@ -209,17 +271,24 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         if part.beside:
             wire += part.beside
             result.collectives["overlapped"] += part.beside * times
-        waiting = max(0.0, issue - busy)
+        waiting = issue if clock.synchronous else max(0.0, issue - busy)
         result.seconds[phase, "launch"] += waiting * times
         span = busy + waiting
-        if wire:
-            result.seconds["communication", "slowdown"] += slowdown * min(wire, span) * times
-            result.seconds["communication", "exposed"] += max(0.0, wire - span) * times
-            span = max(span, wire) + slowdown * min(wire, span)
+        if some(wire):
+            result.seconds["communication", "slowdown"] += slowdown * least(wire, span) * times
+            result.seconds["communication", "exposed"] += most(0.0, wire - span) * times
+            span = most(span, wire) + slowdown * least(wire, span)
         result.spans[phase] += span * times
+        end = _END.get(stretch.name if not stretch.tower else "embedding", "layers")
+        if end != "layers":
+            result.ends[end, phase] += span * times
+        if part.weights:
+            result.late[end] += span * times * part.weights / busy
         result.kernels += part.kernels * times
 
 
+_END = {"embedding": "front", "head": "head"}
+"""What stands before the layers, and what behind them."""
 _GROUP_NAMES = {"tp": "tensor", "cp": "context", "ep": "expert"}
 """Names of groups in the ledger."""
 
@@ -243,29 +312,28 @@ def model_flops(workload: Workload, accumulation: int) -> Ledger:
 
 
 def pipeline_time(
-    stages: Sequence[tuple[Sequence[int], Workload]],
+    stages: Sequence[Stage],
     clock: Clock,
     ranks: Ranks,
     accumulation: int,
-    chunks: int,
+    schedule: str,
     optimizer: Step,
     trained_bytes: float,
 ) -> tuple[StepTime, Timeline]:
     """Time of one optimizer step over pipeline stages.
 
-    stages: indices and workload of each kind of stage · chunks: model chunks of a stage · optimizer, trained_bytes: of the
+    stages: each kind of stage · schedule: its name · optimizer, trained_bytes: of the
     stage with most of them. The busiest stage's kernels stand in the ledger; what it waits for is the bubble.
     """
-    pp = sum(len(indices) for indices, _ in stages)
-    forward, backward, kinds = [0.0] * pp, [0.0] * pp, []
-    for indices, workload in stages:
-        one = StepTime()
-        for stretch in workload.stretches:
-            _stretch(one, stretch, clock, ranks, 1)
-        kinds.append((one, workload))
-        for i in indices:
-            forward[i], backward[i] = one.spans["forward"], one.spans["recompute"] + one.spans["backward"]
-    timeline = simulate(forward, backward, accumulation, chunks=chunks, between=ranks.between)
+    kinds, passes = [], dict[int, tuple[Chunks, Chunks, Chunks]]()
+    for stage in stages:
+        one = micro_step(stage.workload, clock, ranks)
+        kinds.append((one, stage.workload))
+        passes.update(dict.fromkeys(stage.indices, chunk_seconds(one, stage.shares, stage.front, stage.head)))
+    forward, backward, late = (tuple(passes[i][k] for i in range(len(passes))) for k in range(3))
+    if ranks.hand_over:  # a transfer holds up both of its stages at the same time
+        forward, backward = _held_up(forward, ranks.hand_over), _held_up(backward, ranks.hand_over)
+    timeline = play(schedule, Passes(forward, backward, late), accumulation, ranks.between - ranks.hand_over)
     busiest, workload = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
     result = StepTime()
     for key, value in busiest.seconds.items():
@@ -274,10 +342,39 @@ def pipeline_time(
         result.collectives[name] = value * accumulation
     result.kernels = busiest.kernels * accumulation
     result.seconds["overhead", "bubble"] = timeline.total - accumulation * sum(busiest.spans.values())
-    _gradient_exchange(result, workload, ranks, accumulation)
-    _optimizer(result, clock, optimizer, trained_bytes, accumulation)
-    result.seconds["overhead", "loop"] += constant("fixed_step_seconds")
+    close_step(result, workload, clock, ranks, accumulation, optimizer, trained_bytes)
     return result, timeline
+
+
+Chunks = tuple[float, ...]
+"""Seconds of each chunk of a stage [s]."""
+
+
+def chunk_seconds(one: StepTime, shares: Sequence[float], front: int | None, head: int | None) -> tuple[Chunks, Chunks, Chunks]:
+    """Forward, backward with what is recomputed, and the part of it that makes gradients of weights, of each chunk of a stage.
+
+    shares: part of the stage's layers in each chunk · front, head: the chunks with embedding and with the loss.
+    """
+
+    def cut(whole: float, before: float, behind: float) -> Chunks:
+        if len(shares) == 1:
+            return (whole,)
+        layers = whole - before - behind
+        return tuple(layers * share + (before if c == front else 0.0) + (behind if c == head else 0.0) for c, share in enumerate(shares))
+
+    spans, ends, late = one.spans, one.ends, one.late
+    back = ("recompute", "backward")
+    return (
+        cut(spans["forward"], ends["front", "forward"], ends["head", "forward"]),
+        cut(sum(spans[b] for b in back), sum(ends["front", b] for b in back), sum(ends["head", b] for b in back)),
+        cut(sum(late.values()), late["front"], late["head"]),
+    )
+
+
+def _held_up(passes: tuple[Chunks, ...], hand_over: float) -> tuple[Chunks, ...]:
+    """Passes of every stage with what each of its neighbours makes it wait."""
+    last = len(passes) - 1
+    return tuple(tuple(p + hand_over * ((i > 0) + (i < last)) for p in stage) for i, stage in enumerate(passes))
 
 
 def _units(stretch: Stretch) -> float:
@@ -291,7 +388,7 @@ def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase
     """Fully sharded: gather the weights before use in forward and again in backward; reduce-scatter the gradients after backward [s]."""
     assert ranks.topology is not None
     group = (
-        ranks.dp if ranks.sharding == "zero3" else min(ranks.dp, max(1, ranks.topology.gpus_per_node // ranks.stride))
+        ranks.dp if ranks.sharding == "zero3" else least(ranks.dp, max(1, ranks.topology.gpus_per_node // ranks.stride))
     )
     weights = sum(p.numel * BYTES.get(p.dtype, ranks.weight_bytes) for p in stretch.parameters)
     gradients = sum(p.numel * ranks.gradient_bytes for p in stretch.parameters if p.trainable)
@@ -301,9 +398,10 @@ def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase
         scatter = collective_seconds("reduce_scatter", gradients, group, ranks.topology, stride=ranks.stride)
         result.collectives["reduce_scatter"] += scatter * times
         wire += scatter
-        if ranks.sharding == "hsdp" and group < ranks.dp:
+        across = ranks.dp // group
+        if ranks.sharding == "hsdp" and some(across - 1):
             between = collective_seconds(
-                "all_reduce", gradients / group, ranks.dp // group, ranks.topology, stride=group * ranks.stride
+                "all_reduce", gradients / group, across, ranks.topology, stride=group * ranks.stride
             )
             result.collectives["all_reduce"] += between * times
             wire += between
@@ -312,23 +410,25 @@ def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase
 
 def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accumulation: int) -> None:
     """ddp, zero1, zero2: gradients are exchanged once per optimizer step, beside the last backward; updated weights are gathered after the step."""
-    if ranks.dp == 1 or ranks.sharding not in ("ddp", "zero1", "zero2"):
+    if not ranks.several or ranks.sharding not in ("ddp", "zero1", "zero2"):
         return
     assert ranks.topology is not None
     trained = sum(p.numel * s.count for s in workload.stretches for p in s.parameters if p.trainable)
-    size, bucket = trained * ranks.gradient_bytes, workload.setting.stack.bucket_bytes
+    size, stack = trained * ranks.gradient_bytes, workload.setting.stack
+    bucket = most(stack.bucket_bytes, stack.bucket_elements_per_replica * ranks.dp * ranks.gradient_bytes)
     if not size:
         return
     kind = "all_reduce" if ranks.sharding == "ddp" else "reduce_scatter"
-    count = max(1.0, size / bucket)
+    count = most(1.0, size / bucket)
     one = collective_seconds(kind, size / count, ranks.dp, ranks.topology, stride=ranks.stride)
     # sharded gradients cannot be accumulated locally: they are exchanged in every micro step
-    wire = one * count * (accumulation if ranks.sharding == "zero2" else 1)
+    rounds = accumulation if ranks.sharding == "zero2" else 1
+    wire = rounds * (one * count - (count - 1) * waiting_seconds(ranks.dp, ranks.topology, stride=ranks.stride))
     result.collectives[kind] += wire
     span = sum(v for (phase, _), v in result.seconds.items() if phase in ("backward", "recompute"))
     if ranks.sharding != "zero2":
         span /= accumulation
-    hidden = min(wire - one, span)  # the last bucket has nothing left to hide behind
+    hidden = least(wire - one, span)  # the last bucket has nothing left to hide behind
     result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * hidden
     result.seconds["communication", "exposed"] += wire - hidden
     if ranks.sharding in ("zero1", "zero2"):
@@ -336,17 +436,36 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
             "all_gather", trained * ranks.weight_bytes, ranks.dp, ranks.topology, stride=ranks.stride
         )
         result.collectives["all_gather"] += gather
-        result.seconds["communication", "exposed"] += gather
+        beside = 0.0
+        if stack.gathers_ahead:
+            forward = sum(v for (phase, _), v in result.seconds.items() if phase == "forward") / accumulation
+            beside = least(gather, forward)
+        result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * beside
+        result.seconds["communication", "exposed"] += gather - beside
 
 
-def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float, accumulation: int) -> None:
+def _optimizer(
+    result: StepTime, clock: Clock, workload: Workload, step: Step, trained_bytes: float, accumulation: int
+) -> None:
     """The update of this rank's share, after clipping by global norm where the stack clips."""
-    if not trained_bytes:
+    if not some(trained_bytes):
         return
     profile = clock.profile
+    sizes: dict[tuple[str, float], float] = defaultdict(float)
+    for stretch in workload.stretches:
+        for p in stretch.parameters:
+            if p.trainable and not p.idle:
+                sizes[p.dtype, p.numel] += stretch.count
     passes = max(1.0, step.kernels)
-    busy = passes * float(profile.stream_seconds(step.moved / passes, "elementwise"))
-    result.seconds["optimizer", "update"] += max(busy, step.kernels * clock.dispatch)
+    hosts = profile.measured.optimizer if profile.measured is not None else {}
+    if hosts and sizes:
+        per_element = step.moved / sum(numel * count for (_, numel), count in sizes.items())
+        for (dtype, numel), count in sizes.items():
+            host = hosts.get(dtype) or next(iter(hosts.values()))
+            result.seconds["optimizer", "update"] += count * (host.tensor_s + host.table.at(numel * per_element))
+    else:
+        busy = passes * profile.stream_seconds(step.moved / passes, "elementwise")
+        result.seconds["optimizer", "update"] += most(busy, step.kernels * clock.dispatch)
     if step.products or step.decompositions:
         seconds, flops = product_seconds(profile, step)
         result.seconds["optimizer", "product"] += seconds
@@ -359,7 +478,7 @@ def _optimizer(result: StepTime, clock: Clock, step: Step, trained_bytes: float,
         work = sum(v for (phase, _), v in result.flops.items() if phase in passes_of_model)
         result.flops["optimizer", "curvature"] += share * work
     if clock.stack.clips:
-        clip = float(profile.stream_seconds(trained_bytes, "reduction")) + float(
-            profile.stream_seconds(2 * trained_bytes, "elementwise")
+        clip = profile.stream_seconds(trained_bytes, "reduction") + profile.stream_seconds(
+            2 * trained_bytes, "elementwise"
         )
         result.seconds["optimizer", "clip"] += clip

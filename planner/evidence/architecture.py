@@ -135,7 +135,10 @@ def _common(row: Row) -> dict[str, Any]:
 
 
 def _llama(row: Row) -> dict[str, Any]:
-    family = "gemma" if row.mlp == "geglu" else "llama"
+    named = (row.model or "").lower()
+    family = "gemma" if row.mlp == "geglu" else "mistral" if named.startswith("mistral-") else "llama"
+    if family == "mistral":  # same shapes as Llama; its code treats the logits in another way
+        return _common(row) | {"model_type": family, "attention_dropout": 0.0, "sliding_window": None}
     return _common(row) | {"model_type": family, "attention_dropout": 0.0}
 
 

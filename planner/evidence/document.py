@@ -35,7 +35,7 @@ def render(record: Mapping[str, Any]) -> str:
     ]
     for name, title in _QUANTITIES.items():
         lines += _section(title, seen[name], unseen[name], record["quality_a"][name])
-    lines += _verdicts(seen["fit"])
+    lines += _verdicts(record["verdicts"])
     if record["constants"]:
         lines += _constants(record["constants"])
     lines += _worst(record["worst"])
@@ -97,16 +97,32 @@ def _percent(value: float | None, signed: bool = False) -> str:
     return f"{100 * value:+.1f} %" if signed else f"{100 * value:.1f} %"
 
 
-def _verdicts(fit: Mapping[str, int]) -> list[str]:
-    return [
+def _verdicts(said: Mapping[str, Any]) -> list[str]:
+    """What was said about runs that ran and runs that did not."""
+    lines = [
         "## Does it fit?",
         "",
-        "| measured | rows | predicted the same |",
-        "|---|--:|--:|",
-        f"| ran | {fit['ran']} | {fit['ran_hits']} |",
-        f"| out of memory | {fit['out_of_memory']} | {fit['out_of_memory_hits']} |",
+        "A run is said to fit when the whole 90 % interval of its peak lies below the usable memory, and not to fit when the peak lies above; between, "
+        "it is too close to call. The probability that it fits follows from the same interval; the area under its curve (AUC) is the chance that a run "
+        "that ran has a higher one than a run that ran out of memory.",
         "",
+        f"AUC {_three(said['auc'])} (0.97 is wanted); {_percent(said['false_fits'])} of the runs that ran out of memory are said to fit (at most 1 % is "
+        "wanted).",
+        "",
+        "| source | ran | said to fit | too close | said not to | ran out of memory | said to fit | too close | said not to | AUC |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        _verdict_line("all rows", said),
     ]
+    return [*lines, *(_verdict_line(name, entry) for name, entry in said["by_source"].items()), ""]
+
+
+def _verdict_line(name: str, said: Mapping[str, Any]) -> str:
+    counts = [str(said[key][part]) for key in ("ran", "out_of_memory") for part in ("rows", "fits", "too_close", "does_not_fit")]
+    return f"| {name} | {' | '.join(counts)} | {_three(said['auc'])} |"
+
+
+def _three(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _constants(constants: Mapping[str, Any]) -> list[str]:

@@ -38,6 +38,11 @@ def longest_is_known(row: Row) -> bool:
     return not any(word in text for word in ("mean", "dropped", "not packed", "longest"))
 
 
+def cache_is_cleared(row: Row) -> bool:
+    """Whether the source empties the allocator's cache during training (peft's method comparison, every ten steps)."""
+    return "p99" in (row.quality_reason or "")
+
+
 def memory_length(row: Row) -> int:
     """Tokens of a sequence in the batch that sets the peak of memory [token]; `seq_len` where all samples are alike."""
     length = row.seq_len or 0.0

@@ -22,6 +22,7 @@ __all__ = ["Skip", "to_run"]
 Purpose = Literal["time", "memory"]
 
 STACKS: Final = {
+    "hf": "hf",
     "hf-trainer": "hf-4",
     "peft": "hf-4",
     "ms-swift": "hf-4",
@@ -51,6 +52,8 @@ _KERNELS: Final = (("liger", "hf-liger"), ("unsloth", "hf-liger"), ("foak", "hf-
 
 _WEIGHTS: Final = {"gptq-int4": "int4"}
 """4-bit GPTQ in groups of 128 keeps 4.16 bits a weight, double-quantised NF4 4.13."""
+_DROPOUT: Final = {"litgpt": 0.05}
+"""Dropout on the adapters' input where a source does not repeat the default of its software (litgpt/finetune/lora.py)."""
 _PAIR = re.compile(r"(\w+)=([^\s;]+)")
 _METHOD_KEYS: Final = frozenset(
     key
@@ -137,10 +140,40 @@ def _stack(row: Row) -> str:
     stack = STACKS.get((row.framework or "").lower())
     if stack is None:
         raise Skip(f"training software {row.framework!r} has no stack")
+    if stack == "megatron" and _capability(row) >= 9.0:
+        return "nemo"  # Megatron-Core of that time, with the overlaps that NeMo's recipes switch on
+    if stack == "nanotron" and _blocks(row):
+        return "nanotron-blocking"
+    told = "compile=0 assumed" not in (row.quality_reason or "") or row.compute_dtype not in SCALED  # float8 is not run uncompiled
+    if stack == "torchtitan" and row.compile is False and told:
+        return "torchtitan-eager"
     if stack == "hf-4":
         fused = [name for word, name in _KERNELS if word in (row.variant or "")]
         return fused[0] if fused else "hf-compile" if row.compile else stack
     return stack
+
+
+def _capability(row: Row) -> float:
+    """Compute capability of the row's part, 0 where there is none."""
+    try:
+        return find_accelerator(row.gpu or "").compute_capability or 0.0
+    except PlanError:
+        return 0.0
+
+
+def _blocks(row: Row) -> bool:
+    """Whether a row of nanotron's sweep is one of those whose pipelines block.
+
+    The sweep ran in batches of jobs, on software with and without the fault, and the version is not told. Which jobs went into which
+    batch shows in the columns: all on 64 machines, on 32 those with several sequences a micro step, and on 4 to 16 those that
+    neither shard the optimizer nor have just one replica.
+    """
+    if row.source_group != "nanotron" or (row.pp or 1) == 1:
+        return False
+    gpus, replicas = _gpus(row), _replicas(row)
+    if gpus >= 256:
+        return gpus >= 512 or (row.micro_batch or 1) > 1
+    return gpus >= 32 and row.sharding == "ddp" and replicas > 1
 
 
 def _method(row: Row, model: str | dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +188,8 @@ def _method(row: Row, model: str | dict[str, Any]) -> dict[str, Any]:
         method["rank"] = row.lora_r
     elif "r" in method:
         method["rank"] = method.pop("r")
+    if method["name"] in ("lora", "qlora") and row.framework in _DROPOUT:
+        method.setdefault("dropout", _DROPOUT[row.framework])
     if targets := _targets(row, model):
         method["targets"] = targets
     if row.adapter_dtype in ("fp32", "bf16", "fp16"):
@@ -204,14 +239,21 @@ def _precision(row: Row) -> dict[str, Any]:
         row.method or "full"
     ) != "full"  # what trains adapters over a lower-precision base runs under autocast unless it says otherwise
     casts = (weights == "fp32" or trains_adapters) and compute in ("bf16", "fp16", *SCALED)
+    wide = {"unquantized": "fp32"} if weights in ("nf4", "nf4-dq") and _prepared(row) else {}
     recipe = {"recipe": "row"} if compute == "fp8" and "rowwise" in (row.variant or "") else {}
     return {
         **recipe,
+        **wide,
         "weights": weights,
         "compute": compute,
         "autocast": casts if row.autocast is None else row.autocast,
         "master_weights": bool(row.master_weights),
     }
+
+
+def _prepared(row: Row) -> bool:
+    """Whether peft's prepare_model_for_kbit_training ran: ms-swift calls it, and so did the baselines of fms (its own plugins do not)."""
+    return row.framework == "ms-swift" or ("baseline-peft-bnb" in (row.variant or "") and _gpus(row) == 1)
 
 
 def _gpus(row: Row) -> int:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from planner.catalog.accelerators import find_accelerator
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.estimate.uncertainty import SAME_STACK
+from planner.evidence.accuracy import scored_rows
 from planner.evidence.mapping import STACKS
 from planner.evidence.rows import Row, rows
 
@@ -29,6 +30,48 @@ class Neighbour:
 
     row: Row
     distance: float
+
+
+NEAR: Final = 1.5
+"""Up to here a measured run is near: the same accelerator, method and stack within a few factors of two, or one of them exchanged."""
+RELATED: Final = 3.0
+"""Up to here it says something; beyond, the plan is an extrapolation."""
+Level = Literal["near", "related", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A neighbour with what was predicted for it: ratios predicted / measured, None where nothing was measured or predicted."""
+
+    neighbour: Neighbour
+    tokens_ratio: float | None
+    memory_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """What the published runs nearest to a plan say about it. level: near, related, or none where nothing is close enough to trust."""
+
+    level: Level
+    runs: tuple[Measured, ...]
+
+    @property
+    def near(self) -> int:
+        """How many of the runs are near."""
+        return sum(run.neighbour.distance <= NEAR for run in self.runs)
+
+
+def support(estimate: Estimate, k: int = 5) -> Support:
+    """The `k` nearest published runs of a plan and how wrong the planner was on them, held out where that was fitted."""
+    ratios = _ratios()
+    runs = tuple(Measured(n, *ratios.get(n.row.id, (None, None))) for n in nearest(run_facts(estimate), k))
+    closest = min((run.neighbour.distance for run in runs), default=math.inf)
+    return Support("near" if closest <= NEAR else "related" if closest <= RELATED else "none", runs)
+
+
+@cache
+def _ratios() -> dict[str, tuple[float | None, float | None]]:
+    return {line["id"]: (line["held_out_tokens_ratio"] or line["tokens_ratio"], line["memory_ratio"]) for line in scored_rows()}
 
 
 def run_facts(estimate: Estimate) -> dict[str, Any]:

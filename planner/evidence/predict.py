@@ -11,7 +11,7 @@ from planner.device.profile import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate import uncertainty
 from planner.estimate.result import Estimate
-from planner.evidence.lengths import has_mean_length, longest_is_known
+from planner.evidence.lengths import cache_is_cleared, has_mean_length, longest_is_known
 from planner.evidence.mapping import Skip, to_run
 from planner.evidence.rows import Row
 from planner.run import Run, parse_run
@@ -41,6 +41,7 @@ class Prediction:
     memory_low_gib: float | None = None
     memory_high_gib: float | None = None
     fits: bool | None = None
+    usable_gib: float | None = None
     limited_by: str | None = None
     time_parts: dict[str, float] = field(default_factory=dict)
     memory_parts: dict[str, float] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class _Figures:
     allocated: float
     reserved: float
     reserved_interval: tuple[float, float]
+    fragmented: dict[str, float]
     usable: float | None
     fits: bool | None
     limited_by: str
@@ -100,11 +102,12 @@ class Predictor:
             tokens_low=tokens / span[1] if tokens and span else None,
             tokens_high=tokens / span[0] if tokens and span else None,
             allocated_gib=memory.allocated / GIB,
-            reserved_gib=memory.reserved / GIB,
+            reserved_gib=_held(row, memory) / GIB,
             memory_gib=compared,
             memory_low_gib=compared * low,
             memory_high_gib=compared * high,
             fits=memory.fits,
+            usable_gib=None if memory.usable is None else memory.usable / GIB,
             limited_by=time.limited_by or None,
             time_parts=time.time_parts,
             memory_parts=memory.memory_parts,
@@ -162,6 +165,7 @@ def _figures(estimate: Estimate) -> _Figures:
         allocated=estimate.peak_memory_bytes,
         reserved=estimate.peak_reserved_bytes,
         reserved_interval=estimate.peak_memory_interval_bytes,
+        fragmented=estimate.details.get("fragmented_bytes") or {},
         usable=estimate.usable_memory_bytes,
         fits=estimate.fits,
         limited_by=estimate.limited_by,
@@ -210,8 +214,16 @@ def _compared(row: Row, memory: _Figures) -> float:
     if row.mem_kind in ALLOCATED_KINDS:
         return memory.allocated / GIB
     if row.mem_kind == "nvidia-smi":
-        return (memory.reserved + _context(row, memory)) / GIB
-    return memory.reserved / GIB
+        return (_held(row, memory) + _context(row, memory)) / GIB
+    return _held(row, memory) / GIB
+
+
+def _held(row: Row, memory: _Figures) -> float:
+    """What the allocator holds [bytes]: more than a step needs where samples differ in length, up to all that there is."""
+    if longest_is_known(row) or not memory.fragmented:
+        return memory.reserved
+    held = memory.fragmented["cleared" if cache_is_cleared(row) else "kept"]
+    return max(memory.reserved, min(held, memory.usable or held))
 
 
 def _context(row: Row, memory: _Figures) -> float:

@@ -22,10 +22,12 @@ from planner.evidence import fit, intervals
 from planner.evidence.accuracy import ACCURACY, NUMBERS, SCORED, measurements_digest
 from planner.evidence.document import render
 from planner.evidence.folds import FOLDS, fold_of
+from planner.evidence.gate import BASELINE, baseline
 from planner.evidence.quirks import QUIRKS, Quantity, reason_of
 from planner.evidence.rows import rows
 from planner.evidence.score import Scored, measured_tokens, summarise
 from planner.evidence.validate import score_rows
+from planner.evidence.verdicts import verdicts
 
 DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
 WORST: Final = 10
@@ -56,15 +58,16 @@ def record(
     Arguments
     ---------
     scored: every row, predicted with the shipped constants.
-    held_out: every row, predicted with constants fitted without its group's fold; `scored` where no constant was fitted.
+    held_out: every row, predicted with constants fitted without its group's fold and `judged`; `scored` where no constant was fitted.
     constants: what was fitted, for the document.
     """
-    unseen = [covered_by_other_folds(s, ranges) for s, ranges in _with_ranges(held_out or scored)]
+    unseen = held_out or judged(scored)
     return {
         "generated": datetime.now(UTC).date().isoformat(),
         "measurements_sha256": measurements_digest(),
         "in_sample": _rounded(summarise(scored)),
         "held_out": _rounded(summarise(unseen)),
+        "verdicts": _rounded(verdicts(unseen)),
         "quality_a": _rounded(
             {name: summarise([s for s in unseen if s.row.quality == "A"])[name] for name in ("tokens", "memory")}
         ),
@@ -72,6 +75,11 @@ def record(
         "contradicting": _contradicting(scored),
         "worst": {"tokens": _worst(scored, "tokens"), "memory": _worst(scored, "memory")},
     }
+
+
+def judged(held_out: Sequence[Scored]) -> list[Scored]:
+    """Held-out rows, each with its coverage by intervals that the other folds make."""
+    return [covered_by_other_folds(s, ranges) for s, ranges in _with_ranges(held_out)]
 
 
 def covered_by_other_folds(scored: Scored, ranges: Mapping[Kind, tuple[float, float] | None]) -> Scored:
@@ -180,6 +188,8 @@ def _line(s: Scored, unseen: Scored) -> dict[str, Any]:
         "tokens_ratio": s.tokens_ratio,
         "memory_ratio": s.memory_ratio,
         "held_out_tokens_ratio": unseen.tokens_ratio,
+        "tokens_in_interval": None if unseen.tokens_covered is None else int(unseen.tokens_covered),
+        "memory_in_interval": None if unseen.memory_covered is None else int(unseen.memory_covered),
     }
 
 
@@ -199,11 +209,12 @@ def main(arguments: Sequence[str]) -> int:
     """Write the record and the document; with ``--render`` the document only."""
     if "--render" not in arguments:
         table = rows()
-        scored, unseen = score_rows(table), fit.held_out(table, fit.fold_values())
+        scored, unseen = score_rows(table), judged(fit.held_out(table, fit.fold_values()))
         ACCURACY.write_text(
             json.dumps(record(scored, unseen, fitted_constants()), indent=1, sort_keys=True) + "\n", encoding="utf-8"
         )
         write_scored(scored, unseen)
+        BASELINE.write_text(json.dumps(baseline(unseen), indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     DOCUMENT.write_text(render(json.loads(ACCURACY.read_text(encoding="utf-8"))), encoding="utf-8")
     return 0
 

@@ -5,32 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import streamlit as st
 
 from planner import units
 from planner.evidence import accuracy as record
-from planner.workload.methods import METHODS
-from planner.workload.stacks import STACKS
+from planner.ui import accuracy_rows as rows
 
 QUANTITIES: Final = {"tokens": "Throughput", "memory": "Peak memory"}
-GROUPINGS: Final = {
-    "source": "Source",
-    "device": "Accelerator",
-    "method": "Method",
-    "stack": "Software",
-    "scale": "Scale",
-}
-COLOURS: Final = {"method": "Method", "stack": "Software", "scale": "Scale"}
 _UNITS: Final = {"tokens": "tokens/s per GPU", "memory": "GiB"}
-_COLUMNS: Final = {
-    "tokens": ("measured_tokens_per_s_gpu", "tokens_per_s_gpu"),
-    "memory": ("measured_memory_gib", "memory_gib"),
-}
-
-
-CHART_HELP: Final = "One dot a published run, predicted from its configuration alone. Hover for its name."
+CHART_HELP: Final = "One dot a published run, predicted from its configuration alone. Hover for the run and where it was published."
 TABLE_NOTE: Final = (
     "Error is |predicted − measured| / measured. Held out: no row of the same source, model, accelerator and method took part in the fit. "
     "In interval: share of held-out rows inside the 90 % interval."
@@ -70,88 +56,78 @@ def load() -> dict[str, Any] | None:
         return None
 
 
-def view(found: Mapping[str, Any], quantity: str) -> View:
-    """What the record says about a quantity in a few figures."""
-    seen, unseen = found["in_sample"][quantity]["all"], found["held_out"][quantity]["all"]
-    counts = found["in_sample"]
-    title = f"Half of the predictions are within {units.format_percent(unseen['median'], 2)} of the measurement"
+def filters(quantity: str) -> dict[str, list[str]]:
+    """What the runs on the page are limited to; nothing chosen means all."""
+    found: dict[str, list[str]] = {}
+    with (
+        st.expander("Choose runs", icon=":material/filter_list:", key="accuracy_filters"),
+        st.grid(len(rows.FILTERS), min_column_width=130),
+    ):
+        for column, text in rows.FILTERS.items():
+            values = rows.options(quantity, column)
+            key = f"accuracy_{column}"
+            kept = st.session_state.get(key)
+            if kept and not set(kept) <= set(values):  # the other quantity has other sources
+                st.session_state[key] = [value for value in kept if value in values]
+            found[column] = st.multiselect(
+                text,
+                values,
+                key=key,
+                placeholder="All",
+                format_func=partial(rows.label, column),
+                persist_state="session",
+            )
+    return found
+
+
+def view(found: Mapping[str, Any], quantity: str, members: rows.Rows) -> View:
+    """What the chosen rows say about a quantity in a few figures."""
+    counts, said = found["in_sample"], found["verdicts"]
+    everything = len(rows.compared(rows.all_rows(), quantity))
     what = "tokens per second" if quantity == "tokens" else "peak memory"
+    figures: tuple[tuple[str, str, str], ...] = ()
+    title = "No published run is left"
+    if members:
+        error = rows.errors(members, quantity)
+        title = f"Half of the predictions are within {_share(error['held_out_median'])} of the measurement"
+        few = "few runs" if len(members) < 30 else "90 % is wanted"
+        figures = (
+            ("Median error", _share(error["held_out_median"]), f"{units.format_integer(len(members))} runs"),
+            ("90 % are within", _share(error["held_out_p90"]), f"bias {error['held_out_bias']:+.1f} %"),
+            ("In the 90 % interval", "–" if error["coverage"] is None else units.format_percent(error["coverage"], 2), few),
+            (
+                "False “fits”",
+                "–" if said["false_fits"] is None else units.format_percent(said["false_fits"], 2),
+                f"of {units.format_integer(said['out_of_memory']['rows'])} that ran out; AUC {said['auc']:.3f}",
+            ),
+        )
+    part = "" if len(members) == everything else f" These are {units.format_integer(len(members))} of them."
     explanation = (
         f"{units.format_integer(counts['rows'])} published runs are in the record, {units.format_integer(counts['predicted'])} are predicted "
-        f"from their configuration alone; {units.format_integer(seen['n'])} of them report {what}. Figures are held out: nothing that a "
+        f"from their configuration alone; {units.format_integer(everything)} of them report {what}.{part} Figures are held out: nothing that a "
         f"prediction uses was fitted to rows of the same source, model, accelerator and method. Generated {found['generated']}."
-    )
-    fit = counts["fit"]
-    fits = fit["ran_hits"] + fit["out_of_memory_hits"], fit["ran"] + fit["out_of_memory"]
-    figures = (
-        ("Median error", units.format_percent(unseen["median"], 2), f"{units.format_integer(unseen['n'])} runs"),
-        (
-            "90 % are within",
-            units.format_percent(unseen["p90"], 2),
-            f"bias {'+' if unseen['bias'] > 0 else ''}{units.format_percent(unseen['bias'], 2)}",
-        ),
-        (
-            "In the 90 % interval",
-            "–" if unseen.get("coverage") is None else units.format_percent(unseen["coverage"], 2),
-            "90 % is wanted",
-        ),
-        (
-            "Fits or not, right",
-            units.format_percent(fits[0] / fits[1], 3) if fits[1] else "–",
-            f"{units.format_integer(fits[0])} of {units.format_integer(fits[1])}",
-        ),
     )
     return View(title, explanation, _UNITS[quantity], figures)
 
 
-def dots(quantity: str, by: str) -> list[dict[str, Any]]:
-    """Measured and predicted value of every row that has both."""
-    measured, predicted = _COLUMNS[quantity]
-    labels = {name: kind.label for name, kind in METHODS.items()} | {
-        name: stack.label for name, stack in STACKS.items()
-    }
-    found = []
-    for row in record.scored_rows():
-        if not row[measured] or not row[predicted]:
-            continue
-        scale = (
-            "one GPU"
-            if row["gpus"] == 1
-            else f"up to {8 if row['gpus'] <= 8 else 64 if row['gpus'] <= 64 else 'thousands of'} GPUs"
-        )
-        group = scale if by == "scale" else labels.get(row[by], row[by]) or "not stated"
-        name = f"{row['model']}, {row['method']}, {row['gpus']:.0f} × {row['gpu']} ({row['source_group']})"
-        found.append({"measured": row[measured], "predicted": row[predicted], "group": group, "name": _no_tags(name)})
-    return found
-
-
-def table(quantity: str, grouping: str) -> list[dict[str, Any]]:
-    """Errors of each class of a grouping, all rows first."""
-    lines = [line for line in record.accuracy_table(quantity) if line["grouping"] in ("all", grouping)]
-    shares = ("median", "p90", "bias", "held_out_median", "held_out_p90")
-    return [
-        {
-            key: 100 * value if key in shares and value is not None else value
-            for key, value in line.items()
-            if key != "grouping"
-        }
-        for line in lines
-    ]
+def _share(percent: float) -> str:
+    return units.format_percent(percent / 100, 2)
 
 
 def columns() -> dict[str, Any]:
     """How the table of errors is shown."""
     percent = {
-        "median": "Median error",
-        "p90": "90 % within",
-        "bias": "Bias",
-        "held_out_median": "Median, held out",
-        "held_out_p90": "90 % within, held out",
+        "held_out_median": "Median error",
+        "held_out_p90": "90 % within",
+        "held_out_bias": "Bias",
+        "median": "Median, in sample",
+        "p90": "90 % within, in sample",
     }
     shown: dict[str, Any] = {
         key: st.column_config.NumberColumn(label, format="%.1f %%") for key, label in percent.items()
     }
     shown |= {"class": st.column_config.TextColumn("Class", pinned=True), "n": st.column_config.NumberColumn("Runs")}
+    shown["bias"] = None
     shown["coverage"] = st.column_config.ProgressColumn("In interval", format="percent", min_value=0, max_value=1)
     return shown
 
@@ -175,6 +151,8 @@ def worst_columns() -> dict[str, Any]:
     return {"id": None, "ratio": st.column_config.NumberColumn("Predicted / measured", format="%.2f"), **labels}
 
 
+TABLE_ORDER: Final = ("class", "n", "held_out_median", "held_out_p90", "held_out_bias", "coverage", "median", "p90")
+"""Columns of the table of errors in their order."""
 WORST_ORDER: Final = ("ratio", "model", "gpus", "gpu", "method", "source", "limited_by", "remark")
 """Columns of the furthest rows in their order."""
 
@@ -190,8 +168,3 @@ def skipped(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Why rows were not predicted, the most frequent reason first."""
     reasons = found["in_sample"]["skipped_reasons"]
     return [{"Reason": reason, "Runs": count} for reason, count in sorted(reasons.items(), key=lambda item: -item[1])]
-
-
-def _no_tags(text: str) -> str:
-    """Plotly reads a few tags in hover texts."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")

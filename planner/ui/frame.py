@@ -12,11 +12,12 @@ from typing import Any
 import streamlit as st
 
 from planner import estimate, units
+from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.run import Run, parse_run
 from planner.summary import gpu_name, precision_name, sample_text
-from planner.ui import charts, inputs, state, texts
+from planner.ui import charts, inputs, measuring, state, texts
 from planner.ui.address import from_address, to_address
 from planner.ui.link import decode, encode
 
@@ -32,6 +33,7 @@ ICON = (
 
 PAGES = {
     "plan": ("pages/plan.py", "Plan", ":material/straighten:"),
+    "calibrate": ("pages/calibrate.py", "Calibrate", ":material/speed:"),
     "method": ("pages/method.py", "Method", ":material/function:"),
     "accuracy": ("pages/accuracy.py", "Accuracy", ":material/target:"),
     "reports": ("pages/reports.py", "Reports", ":material/description:"),
@@ -47,11 +49,13 @@ class Current:
 
     run, estimate: the plan; while an input is wrong, the last one that worked.
     error: what is wrong with the inputs.
+    profile: the measured device that the plan stands on, if the user chose one.
     """
 
     run: Run
     estimate: Estimate
     error: PlanError | None = None
+    profile: DeviceProfile | None = None
 
 
 def pages() -> dict[str, Any]:
@@ -135,7 +139,10 @@ def compute(said: inputs.Inputs) -> Current:
         if said.error is not None:
             raise said.error
         run = parse_run(state.run_mapping(said.values, said.config))
-        current = Current(run, estimate(run))
+        profile = measuring.in_use()
+        if profile is not None:
+            run = measuring.on_device(run, profile)
+        current = Current(run, estimate(run, profile), profile=profile)
     except PlanError as error:
         current = _last(error)
     except Exception as fault:
@@ -236,6 +243,15 @@ def link_remarks() -> None:
             "\n".join(f"- {texts.plain(remark)}" for remark in remarks),
             title="Not everything in the link could be used",
         )
+
+
+def show_profile(current: Current) -> None:
+    """Which measured device the plan stands on, and the way back to the catalogue."""
+    if current.profile is not None:
+        st.caption(f":material/speed: Planned on **{texts.plain(current.profile.name)}**, not on the GPU above.")
+        if st.button("Plan on the GPU above", key="profile_stop", type="tertiary"):
+            st.session_state[measuring.IN_USE] = None
+            st.rerun()
 
 
 def show_error(error: PlanError) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from planner import units
-from planner.estimate.engine import NOT_MODELLED
 from planner.estimate.result import Estimate
+from planner.estimate.words import NOT_MODELLED
 from planner.summary import memory_parts, time_parts
 from planner.ui.texts import EVIDENCE, plain
 

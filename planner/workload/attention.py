@@ -6,8 +6,8 @@ Source: transformers 5.24 `modeling_*.py`.
 from __future__ import annotations
 
 from planner.workload.architecture import Architecture
+from planner.workload.context import arrive, check_kernel, depart
 from planner.workload.graph import BYTES, Graph, Kernel, Tensor
-from planner.workload.regions import gather_keys
 from planner.workload.seq2seq import Cross, additive_mask, zero_bias
 from planner.workload.writer import Writer
 
@@ -53,12 +53,13 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         q = g.unary("query_scale", q, save="none")
     if arch.query_tempered:
         q = g.cast(promoted(w, "temperature", q, "fp32"), q.dtype)
-    k, v = gather_keys(w, *w.s.adaptation.prefix(w, index, k, v))
+    q, k, v = arrive(w, q, *w.s.adaptation.prefix(w, index, k, v))
     bias = None if arch.position_bias is None else arch.position_bias.write(w, layer, index)
     if arch.sinks:
         y = sink_core(w, f"{layer}.{n.sinks}", q, k, v, index)
     else:
         y = core(w, q, k, v, index, bias=bias)
+    y = depart(w, y)
     out = w.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
     g.release(x, q, k, v)  # local variables of the module's forward and of its caller
     return w.s.adaptation.after(w, layer, "attention", x, out)
@@ -203,15 +204,21 @@ def core(
     """softmax(q kᵀ + bias) v by the chosen kernel. cross: keys of another stack, all of which are seen."""
     arch, g = w.arch, w.graph
     window = None if cross else arch.window(index)
-    causal, keys = arch.causal and not cross, k.shape[2] if cross else w.keys
-    repeated = k.shape[1] != arch.heads
+    turned = w.s.split.by_heads
+    causal, keys = arch.causal and not cross, k.shape[2] if cross or turned else w.keys
+    heads, seq = (q.shape[1], q.shape[2]) if turned else (arch.heads, w.t)
+    repeated = k.shape[1] != heads
     given = masks(w, arch, index) or arch.two_way
+    if w.s.processor and w.s.attention == "sdpa" and w.active(arch.attention_dropout) and not arch.attention_softcap:
+        return math_core(w, q, k, v, keys=keys, causal=causal or given, bias=bias)
     if not cross and w.s.attention == "sdpa" and given and not arch.attention_softcap:
+        check_kernel(w, fused=False)
         return masked(w, q, k, v)
     unfused = w.s.attention == "eager" or (
-        w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and repeated
+        w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and repeated and not w.s.processor
     )
     if unfused or (arch.attention_softcap and w.s.attention == "sdpa"):
+        check_kernel(w, fused=False)
         if w.s.recompute_attention:
             return recomputed(w, q, k, v, keys=keys, causal=causal, bias=bias, window=window)
         return eager_core(w, q, k, v, keys=keys, causal=causal, bias=bias, window=window)
@@ -222,20 +229,47 @@ def core(
         k,
         v,
         batch=w.b,
-        heads=arch.heads,
+        heads=heads,
         kv_heads=k.shape[1],
-        seq=w.t,
+        seq=seq,
         keys=keys,
         head_dim=arch.head_dim,
         causal=causal,
         window=window,
-        spread=w.s.split.cp,
+        spread=1 if turned else w.s.split.cp,
         bias=bias,
     )
     # flash's output has the layout of q, so that the transpose back needs a copy; the fp32 kernel writes rows of tokens
     # (heads that were padded have been copied already)
-    turned = arch.fresh_rotary and w.s.eager and out.dtype != "fp32" and not arch.head_dim % 8
-    return g.copy(out) if turned else out
+    copied = arch.fresh_rotary and w.s.eager and out.dtype != "fp32" and not arch.head_dim % 8
+    return g.copy(out) if copied else out
+
+
+def math_core(
+    w: Writer, q: Tensor, k: Tensor, v: Tensor, *, keys: float, causal: bool, bias: Tensor | None = None
+) -> Tensor:
+    """`_scaled_dot_product_attention_math`, what torch runs on a CPU when there is dropout: in fp32, both operands scaled before their product."""
+    arch, g = w.arch, w.graph
+    b, a, t, d = w.b, arch.heads, w.t, arch.head_dim
+    full, every, scores = (b, a, t, d), (b, a, keys, d), (b, a, t, keys)
+    narrow = (g.lower(q)).dtype
+    q, k, v = (g.cast(g.lower(x), "fp32") for x in (q, k, v))
+    if k.shape[1] != a:
+        k, v = g.copy(k, every, name="repeat_kv"), g.copy(v, every, name="repeat_kv")
+    q, k = g.unary("scale", q, save="none"), g.unary("scale", k, save="none")
+    autocast, g.autocast = g.autocast, None  # the operator runs below autocast
+    try:
+        weights = g.batched_matmul(q, k, t, keys, d, b * a, scores, "scores")
+        if bias is not None:
+            weights = g.add(weights, g.cast(bias, "fp32"), name="bias_add")
+        elif causal:
+            weights = g.add(weights, g.new((t, keys), "fp32", False, "mask"), name="mask_add")
+        weights = g.unary("masked_rows", weights, save="none", kernels=3)  # _safe_softmax: rows without any key give 0, not NaN
+        weights = g.dropout(g.softmax(weights), w.active(arch.attention_dropout))
+        out = g.batched_matmul(weights, v, t, d, keys, b * a, full, "context")
+    finally:
+        g.autocast = autocast
+    return g.cast(out, narrow)
 
 
 def masks(w: Writer, arch: Architecture, index: int) -> bool:
@@ -250,6 +284,7 @@ def sink_core(w: Writer, path: str, q: Tensor, k: Tensor, v: Tensor, index: int)
     sinks = w.weight(path, (arch.heads,))
     if w.s.attention != "eager":
         return core(w, q, k, v, index)
+    check_kernel(w, fused=False)
     b, a, t, d, keys = w.b, arch.heads, w.t, arch.head_dim, w.keys
     every, scores = (b, a, keys, d), (b, a, t, keys)
     q = g.lower(q)
@@ -309,7 +344,7 @@ def recomputed(
     w: Writer, q: Tensor, k: Tensor, v: Tensor, *, keys: float, causal: bool, bias: Tensor | None = None, window: int | None = None
 ) -> Tensor:
     """The unfused core under a checkpoint (Korthikanti et al. 2022, sec. 4.2): keeps q, k, v only and runs forward again in backward."""
-    inner = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), w.shared, w.arch)
+    inner = Writer(w.s, Graph(w.graph.autocast, w.graph.compute, w.graph.processor), w.shared, w.arch)
     out = eager_core(inner, q, k, v, keys=keys, causal=causal, bias=bias, window=window)
     operations = inner.graph.operations
     kept = {id(t.storage): t.storage.bytes for o in operations for t in o.saved if t.parameter is None}

@@ -162,12 +162,13 @@ def matmul_kernel(m: float, n: float, k: float, dtype: str, *, batch: float = 1.
 class Graph:
     """Records the operations of one stretch of the model (embeddings, one block, the head).
 
-    autocast: type that torch.autocast casts matrix products to, or None.
+    autocast: type that torch.autocast casts matrix products to, or None · processor: it runs on a CPU, whose kernels differ in places.
     A tensor lives until its last use; `release` is the last use of one that a local variable of the model's code still refers to.
     """
 
-    def __init__(self, autocast: str | None = None, compute: str = "fp32") -> None:
+    def __init__(self, autocast: str | None = None, compute: str = "fp32", processor: bool = False) -> None:
         self.autocast = autocast
+        self.processor = processor
         self.compute = compute
         self.operations: list[Operation] = []
         self.parameters: list[Parameter] = []
@@ -369,11 +370,11 @@ class Graph:
         return y
 
     def dropout(self, x: Tensor, p: float) -> Tensor:
-        """`native_dropout`: keeps a one-byte mask."""
+        """`native_dropout`: keeps a one-byte mask. A CPU has no such kernel: its mask has the type of x (aten/native/Dropout.cpp)."""
         if not p:
             return x
         y = self.new(x.shape, x.dtype, x.requires_grad, "dropout")
-        mask = self.new(x.shape, "bool", False, "dropout_mask")
+        mask = self.new(x.shape, x.dtype if self.processor else "bool", False, "dropout_mask")
         moved = x.bytes + y.bytes + mask.bytes
         saved = (mask,) if x.requires_grad else ()
         self.add_operation(

@@ -151,11 +151,17 @@ def chunked_loss(w: Writer, x: Tensor, weight: Tensor) -> Tensor:
     return loss
 
 
+RETURNS_WIDE_LOGITS = frozenset({"mistral", "qwen"})
+"""Model types whose code (transformers 4, or their own) returns fp32 logits, which the trainer's wrapper holds beside the loss's. Those that upcast
+inside the loss (Llama 3, Granite, GPTBigCode in the same software) show no such copy in measured peaks under full sharding."""
+
+
 def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
     """Token loss. upcast: transformers' `logits.float()`, log_softmax, nll_loss; in-place: Megatron's vocab-parallel loss; compiled: no fp32 copy."""
     g, kind = w.graph, w.head_kind
     # under full sharding accelerate's conversion of the outputs to fp32 goes around a patched loss
-    style = "upcast" if w.s.sharded and w.s.stack.output_copies else w.s.stack.loss
+    copied = w.s.sharded and w.s.stack.output_copies > 0 and w.arch.model_type in RETURNS_WIDE_LOGITS
+    style = "upcast" if copied else w.s.stack.loss
     loss = g.new((1,), "fp32", logits.requires_grad, "loss")
     plain = w.arch.plain_loss or (kind == "masked-lm" and not w.arch.masked_loss_upcast)
     if plain and style == "upcast":  # these hand the logits to CrossEntropyLoss as they are
@@ -195,7 +201,7 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
         )
         g.release(logits)
         return loss
-    if w.s.sharded and w.s.stack.output_copies:
+    if copied:
         copies = g.new(logits.shape, "fp32", False, "output_copy")
         g.add_operation(
             "output_copy",

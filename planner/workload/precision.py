@@ -97,12 +97,14 @@ def formats(
         compute = "bf16"
     base = weights if weights in QUANTIZED else None
     low = "fp16" if compute == "fp16" else "bf16"
-    stored = low if base else weights
+    if precision.unquantized and not base:
+        raise PlanError("precision.unquantized", precision.unquantized, f"says nothing for {weights} weights", "Leave it out.")
+    stored = (precision.unquantized or low) if base else weights
     if base and compute in ("fp32", "tf32"):
         raise PlanError("precision.compute", compute, f"is not a compute type of a {weights} base", "Use bf16 or fp16.")
-    autocast = compute if precision.autocast and compute in ("bf16", "fp16") else None
+    autocast = compute if (precision.autocast or precision.unquantized) and compute in ("bf16", "fp16") else None
     graph = stored
-    if stored == "fp32" and compute in ("bf16", "fp16") and (cast_on_gather or not precision.autocast):
+    if stored == "fp32" and not base and compute in ("bf16", "fp16") and (cast_on_gather or not precision.autocast):
         graph = compute  # weights are cast once (on gather, or as the working copy of fp32 masters), not by autocast at each use
     gradient = "fp32" if fp32_gradients or stored == "fp32" else stored
     return Formats(graph, stored, base, gradient, compute, autocast, precision.master_weights, scaled)

@@ -28,7 +28,8 @@ class Setting:
 
     arch: the main stack · batch, seq: sequences of a micro step and the user's tokens of each · given: the run's batch,
     for stacks that count in other units · checkpoint_every, checkpoint_keep: which blocks are checkpointed, which kinds of operations they keep ·
-    fused_mixers: state-space and linear-attention layers run their published fused kernels, not separate operators.
+    fused_mixers: state-space and linear-attention layers run their published fused kernels, not separate operators ·
+    processor: it runs on a CPU.
     """
 
     arch: Architecture
@@ -45,6 +46,7 @@ class Setting:
     checkpoint_every: int = 1
     checkpoint_keep: tuple[str, ...] = ()
     fused_mixers: bool = True
+    processor: bool = False
 
     @property
     def eager(self) -> bool:
@@ -342,7 +344,7 @@ class Writer:
 
 def idle_adapters(w: Writer, path: str, x: Tensor, out: float) -> None:
     """The adapter of a linear layer that the model holds and does not run: its weights, without operations."""
-    aside = Writer(w.s, Graph(w.graph.autocast, w.graph.compute), dict(w.shared), w.arch)
+    aside = Writer(w.s, Graph(w.graph.autocast, w.graph.compute, w.graph.processor), dict(w.shared), w.arch)
     aside.linear(path, x, out)
     for parameter in aside.graph.parameters:
         if parameter.adapter:

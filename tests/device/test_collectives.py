@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.device import collectives
-from planner.device.collectives import INTER_KINDS, INTRA_KINDS, KINDS, Topology, collective_seconds, explain_collective
+from planner.device.collectives import (
+    INTER_KINDS,
+    INTRA_KINDS,
+    KINDS,
+    Topology,
+    collective_seconds,
+    explain_collective,
+    waiting_seconds,
+)
 from planner.errors import PlanError
 
 H100 = Topology(8, 450e9, "nvswitch", 400e9)
@@ -107,6 +115,16 @@ def test_groups_side_by_side_share_the_adapters_of_their_node() -> None:
     assert beside["transfer_s"] == pytest.approx(8 * alone["transfer_s"])
     assert explain_collective("all_reduce", 4e9, 16, H100, stride=4)["ranks_per_node"] == 2
     assert explain_collective("all_reduce", 4e9, 2, H100, stride=4)["bottleneck"] == "NVLink"
+
+
+def test_only_a_busy_network_makes_ranks_wait_and_by_the_node() -> None:
+    busy = Topology(8, 450e9, "nvswitch", 400e9, "efa-shared")
+    assert waiting_seconds(8, busy) == 0 == waiting_seconds(64, H100)
+    assert waiting_seconds(128, busy) == pytest.approx(2 * waiting_seconds(64, busy))
+    assert waiting_seconds(8, busy, stride=8) == pytest.approx(waiting_seconds(64, busy))
+    quiet = Topology(8, 450e9, "nvswitch", 400e9, "efa")
+    more = collective_seconds("reduce_scatter", 1e8, 64, busy) - collective_seconds("reduce_scatter", 1e8, 64, quiet)
+    assert more == pytest.approx(waiting_seconds(64, busy))
 
 
 def test_the_bottleneck_is_named() -> None:

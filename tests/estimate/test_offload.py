@@ -60,6 +60,17 @@ def test_offloaded_activations_are_those_of_the_other_blocks() -> None:
     assert total(full, "host/activations") < 0.1 * total(away, "host/activations")
 
 
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+def test_copies_that_autocast_holds_stay_on_the_device(checkpointing: str) -> None:
+    sharded = {"hardware": {"gpu": "H100 SXM 80GB", "gpus": 8}, "parallel": {"sharding": "zero1"}, "activation_checkpointing": checkpointing}
+    here, away = plan(**sharded), plan(offload="activations", **sharded)
+    assert all(point.parts.get("activations", 0.0) >= 0.0 for point in away.memory_curve)
+    held = 2 * away.parameters * 0.9  # bf16 copies of the weights, until the forward is over
+    assert held < max(point.parts["activations"] for point in away.memory_curve if point.phase == "forward")
+    ends = [e.memory_curve[len(e.memory_curve) - 1].parts.get("activations", 0.0) for e in (here, away)]
+    assert ends[0] == ends[1]
+
+
 def test_transfers_hide_behind_compute_on_a_fast_link() -> None:
     """PCIe 5.0 carries 63 GB/s a direction, a Grace processor's NVLink-C2C 450."""
     pcie = plan(offload="optimizer+params", batch={"micro": 1, "seq_len": 128})

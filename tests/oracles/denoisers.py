@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.oracles.inputs import INPUTS
+from planner.probe.inputs import INPUTS
 
 COMPRESSION = 8
 """Pixels a side of a latent: that of every VAE used here."""

@@ -24,9 +24,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
-from tests.oracles.cuda_semantics import cuda_semantics
+from planner.probe.tracker import Origin, StorageTracker
+from tests.oracles.cuda_semantics import cuda_semantics, float32_statistics
 from tests.oracles.models import PRECISIONS, build, inputs
-from tests.oracles.tracker import Origin, StorageTracker
 
 _LAYER_NUMBER = re.compile(r"\.\d+(?=\.|$)")
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -273,7 +273,7 @@ def fake_cuda(padded: bool = False) -> Iterator[StorageTracker]:
     gc.collect()
     with FakeTensorMode(allow_non_fake_inputs=True), cuda_semantics(padded), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield StorageTracker()
+        yield StorageTracker(float32_statistics)
     gc.collect()
 
 

@@ -15,18 +15,23 @@ A case is described by plain values so that it can be written to JSON:
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.oracles import denoisers, layer_methods, newer_methods, pictures, reft, sequence_methods, vision_inputs
-from tests.oracles.inputs import make
+import planner.probe.models
+from planner.probe import sequence_methods
+from planner.probe.freezing import CLASSIFIER
+from planner.probe.inputs import make
+from planner.probe.models import base_model, checkpoint, multimodal
+from tests.oracles import denoisers, newer_methods, pictures, reft
 
 
 @dataclass(frozen=True)
@@ -45,23 +50,8 @@ PRECISIONS: dict[str, Precision] = {
     # What Trainer(bf16=True) does to a model that was loaded in bf16: the usual LoRA recipe.
     "bf16-autocast": Precision(torch.bfloat16, torch.bfloat16),
 }
-HEADS = {
-    "causal-lm": "AutoModelForCausalLM",
-    "sequence-classification": "AutoModelForSequenceClassification",
-    "masked-lm": "AutoModelForMaskedLM",
-    "none": "AutoModel",
-    "ctc": "AutoModelForCTC",
-    "audio-classification": "AutoModelForAudioClassification",
-    "image-classification": "AutoModelForImageClassification",
-    "object-detection": "AutoModelForObjectDetection",
-    "contrastive": "AutoModel",
-}
-DECODERS = {"input_ids": "AutoModelForSeq2SeqLM", "input_features": "AutoModelForSpeechSeq2Seq"}
-"""The language model over a decoder with cross-attention, by what the encoder takes; its head is `causal-lm` too."""
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 """peft's task of a head: SEQ_CLS also trains a full copy of the classifier, next to the frozen original."""
-LAYER = re.compile(r"(?:(encoder|decoder)\.)?\b(?:block|layers|layer|h)\.(\d+)\.")
-EMBEDDING = re.compile(r"embed(?!ding_norm)|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b")
 
 
 def build(
@@ -79,28 +69,15 @@ def build(
     It is built on the meta device, which is instant at any size; with `device` its tensors are then made anew there
     (call within a ``FakeTensorMode``).
     """
-    import transformers
-
     values, kind = dict(config), PRECISIONS[precision]
     with unset_fake_temporarily(), torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if "_class_name" in values:
             model = denoisers.make(values, kind.weights, kind.autocast or kind.weights)
         else:
-            auto_config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
-            auto_class = getattr(transformers, HEADS[head or "causal-lm"])
-            if (head or "causal-lm") == "causal-lm" and auto_config.is_encoder_decoder:
-                speech = hasattr(auto_config, "max_source_positions")
-                auto_class = getattr(transformers, DECODERS["input_features" if speech else "input_ids"])
-            if pictures.is_multimodal(config):
-                auto_class = transformers.AutoModelForImageTextToText
-            if hasattr(auto_config, "use_cache"):
-                auto_config.use_cache = False
-            own = vision_inputs.constructor(auto_config, head)
-            auto_config, make_model = own or (auto_config, auto_class.from_config)
-            model = make_model(auto_config, dtype=kind.weights, attn_implementation=attention)
+            model = base_model(values, head or "causal-lm", kind.weights, attention)
         model = apply_method(model, method, head)
-        if pictures.is_multimodal(config):
+        if multimodal(config):
             pictures.prepare(model)
     if device is not None:
         _remake(model, device)
@@ -110,7 +87,7 @@ def build(
     if checkpointing and "_class_name" in config:
         model.enable_gradient_checkpointing()
     elif checkpointing:
-        model.activation_checkpointing_enable()  # as the Trainer calls it: no kwargs, hence use_reentrant=False
+        checkpoint(model)
     return model
 
 
@@ -130,51 +107,47 @@ def _remake(model: nn.Module, device: str) -> None:
 
 
 def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str | None = None) -> nn.Module:
-    """Make exactly the parameters of `method` trainable; LoRA goes through peft, the rest through requires_grad."""
+    """The product's `apply_method` for modules without values, and methods that the product does not build."""
     name = "full" if method is None else method["name"]
-    if name == "full":
-        return model
-    assert method is not None
-    if name in sequence_methods.NAMES:
-        return sequence_methods.apply(model, method, head)
-    if name == "lora" and ("task_type" in method or "dora" in method):
+    if method is not None and name == "lora" and ("task_type" in method or "dora" in method):
         return _lora(model, method, head)
-    if name in layer_methods.NAMES:
-        return layer_methods.apply(model, method, head)
-    if name == "reft":
+    if method is not None and name == "reft":
         return reft.apply(model, method)
-    if name == "galore":  # the optimizer does everything
-        return model
-    if name == "lisa":
-        layers = 1 + max(int(m.group(2)) for n, _ in model.named_parameters() if (m := LAYER.search(n)))
-        for parameter_name, parameter in model.named_parameters():
-            found = LAYER.search(parameter_name)
-            parameter.requires_grad_(found is None or int(found.group(2)) >= layers - method["active_layers"])
-        return model
-    if name not in ("freeze", "bitfit"):
-        raise ValueError(f"the oracle knows no method {name!r}")
-    order = _layer_order(name for name, _ in model.named_parameters())
-    for parameter_name, parameter in model.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad and _is_trained(parameter_name, method, order))
-    return model
+    with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation), newer_methods.without_data():
+        adapted = planner.probe.models.apply_method(model, method, head)
+    newer_methods.settle(adapted)
+    for module in adapted.modules():
+        if name in ("loha", "lokr") and hasattr(module, "module_dropout"):
+            module.module_dropout["default"] = _Less()  # type: ignore[operator]
+        if name == "vblora" and hasattr(module, "vblora_logits_A"):
+            module._get_lora_matrices = partial(_matrices_of_finite_logits, module)  # type: ignore[assignment]
+    if method is not None and name == "freeze" and "last" in method:  # the truths were recorded with a frozen classification head
+        for parameter_name, parameter in adapted.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and not CLASSIFIER.match(parameter_name))
+    return adapted
 
 
-def _layer_order(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Layers as (stack, number), an encoder's before the decoder's."""
-    found = {(m.group(1) or "", int(m.group(2))) for name in names if (m := LAYER.search(name))}
-    return sorted(found, key=lambda layer: (layer[0] == "decoder", layer))
+class _Less:
+    """Smaller than any tensor: a module dropout of zero that a fake random number can be compared with."""
+
+    def __lt__(self, other: object) -> bool:
+        return True
 
 
-def _is_trained(name: str, method: Mapping[str, Any], order: list[tuple[str, int]]) -> bool:
-    if method["name"] == "bitfit":
-        return name.endswith("bias")
-    if "trainable" in method:
-        return any(re.search(pattern, name) for pattern in method["trainable"])
-    found = LAYER.search(name)
-    layer = order.index((found.group(1) or "", int(found.group(2)))) if found else None
-    if "first" in method:
-        return not EMBEDDING.search(name) if layer is None else layer >= method["first"]
-    return layer is not None and layer >= len(order) - method["last"]
+class _Finite:
+    def any(self) -> bool:
+        return False
+
+
+def _permutation(layer: Any, indices: torch.Tensor) -> torch.Tensor:
+    """BOFT's permutation matrix without reading the indices, which meta tensors do not hold."""
+    return torch.zeros(len(indices), len(indices))
+
+
+def _matrices_of_finite_logits(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """VB-LoRA first looks for infinite logits, which fake tensors cannot answer."""
+    with mock.patch.object(torch.Tensor, "isinf", return_value=_Finite()):
+        return type(layer)._get_lora_matrices(layer, *args, **kwargs)
 
 
 def _lora(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.Module:

@@ -1,4 +1,4 @@
-"""peft's newer tuners: the arguments of their configs, and what stands in for the values that fake tensors do not hold."""
+"""peft's newer tuners on modules without values: what stands in for the values that meta and fake tensors do not hold."""
 
 from __future__ import annotations
 
@@ -10,33 +10,6 @@ from unittest import mock
 
 import torch
 from torch import nn
-
-FIELDS: dict[str, tuple[str, dict[str, str]]] = {
-    "beft": ("BeftConfig", {}),
-    "hira": ("HiraConfig", {"rank": "r", "dropout": "hira_dropout"}),
-    "gralora": (
-        "GraloraConfig",
-        {"rank": "r", "blocks": "gralora_k", "hybrid_rank": "hybrid_r", "dropout": "gralora_dropout"},
-    ),
-    "pvera": ("PveraConfig", {"rank": "r", "dropout": "pvera_dropout"}),
-    "road": ("RoadConfig", {"variant": "variant", "group_size": "group_size"}),
-    "shira": ("ShiraConfig", {"rank": "r"}),
-    "waveft": ("WaveFTConfig", {"frequencies": "n_frequency"}),
-    "trainable_tokens": ("TrainableTokensConfig", {"token_indices": "token_indices"}),
-    "deft": ("DeftConfig", {"rank": "r", "dropout": "deft_dropout", "variant": "decomposition_method"}),
-    "glora": (
-        "GloraConfig",
-        {"rank": "r", "weight_path": "config_A_B", "input_path": "config_C", "bias_path": "config_D_E"},
-    ),
-    "lily": ("LilyConfig", {"rank": "r", "stride": "stride_A", "experts": "num_B"}),
-    "peanut": ("PeanutConfig", {"rank": "r", "depth": "depth"}),
-    "psoft": ("PsoftConfig", {"rank": "r", "dropout": "psoft_dropout"}),
-    "osf": ("OSFConfig", {"rank": "effective_rank"}),
-    "supertuning": ("SupertuningConfig", {"sparsity": "sparsity", "rank": "r", "alpha": "lora_alpha"}),
-    "tinylora": ("TinyLoraConfig", {"rank": "r", "vector_length": "u", "tying": "weight_tying"}),
-    "unilora": ("UniLoraConfig", {"rank": "r", "vector_length": "theta_d_length", "dropout": "unilora_dropout"}),
-    "poly": ("PolyConfig", {"rank": "r", "tasks": "n_tasks", "skills": "n_skills", "splits": "n_splits"}),
-}
 
 
 @contextlib.contextmanager
@@ -61,35 +34,23 @@ def _scales(model: Any, adapter: str) -> None:
 
 def settle(model: nn.Module) -> None:
     """Stand-ins in the adapted model for what reads values while it runs."""
+    torch.distributions.Distribution.set_default_validate_args(False)
     for module in model.modules():
         if hasattr(module, "shira_weight"):
             for name, weight in module.shira_weight.items():
                 module.shira_indices[name] = torch.empty((2, weight.numel()), dtype=torch.int)
             module.get_delta_weight = partial(_dense, module)  # type: ignore[assignment]
-        if hasattr(module, "waveft_spectrum"):
-            module.get_delta_weight = partial(_all_inside, module)  # type: ignore[assignment]
-
-
-def with_tasks(model: nn.Module) -> nn.Module:
-    """The model with every sequence of the first task, whose numbers peft takes beside the batch."""
-    forward = model.forward
-
-    def told(**data: torch.Tensor) -> Any:
-        batch = next(iter(data.values()))
-        return forward(**data, task_ids=torch.zeros(len(batch), dtype=torch.long, device=batch.device))
-
-    torch.distributions.Distribution.set_default_validate_args(False)  # it looks at values
-    model.forward = told
-    for module in model.modules():
         for router in getattr(module, "poly_router", {}).values():
             router.forward = partial(_route, router)
-    return model
+        if hasattr(module, "waveft_spectrum"):
+            module.get_delta_weight = partial(_all_inside, module)  # type: ignore[assignment]
 
 
 def _route(router: Any, task_ids: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
     """PolyRouter.forward without the look at the largest task number."""
     with mock.patch.object(torch.Tensor, "item", return_value=0):
-        return type(router).forward(router, task_ids, input_ids)  # type: ignore[no-any-return]
+        weights: torch.Tensor = type(router).forward(router, task_ids, input_ids)
+    return weights
 
 
 def place(model: nn.Module) -> None:

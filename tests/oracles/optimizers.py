@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from planner.probe.tracker import StorageTracker
 from tests.oracles.models import build
-from tests.oracles.tracker import StorageTracker
 
 Named = list[tuple[str, nn.Parameter]]
 PACKAGES = ("torch", "transformers", "torchao", "schedulefree", "apollo-torch", "galore-torch", "adam-mini", "bitsandbytes", "pytorch-optimizer")  # fmt: skip

@@ -20,18 +20,13 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from transformers import vision_utils
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
-from tests.oracles.inputs import INPUTS, Data
+from planner.probe.inputs import INPUTS, Data
 
 KIND = "pictures"
 GRIDDED = ("qwen2_vl", "qwen2_5_vl")
 """Models that take patches of all images in one row, and their grids (numpy arrays here, which hold values)."""
 BOTH_WAYS = ("paligemma", "gemma3")
 """Models that see images in both directions, and so are told in training which tokens are images."""
-
-
-def is_multimodal(config: Any) -> bool:
-    """Whether a config mapping is that of a vision-language model."""
-    return "vision_config" in config and config.get("model_type") not in ("clip", "siglip", "siglip2")
 
 
 class _Merge(torch.autograd.Function):

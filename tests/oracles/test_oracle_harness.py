@@ -13,11 +13,11 @@ pytest.importorskip("peft")
 import torch
 from torch.nn import functional
 
+from planner.probe.tracker import rounded
 from tests.oracles import cases, flops, memory, parameters, record
 from tests.oracles.memory import autocast, fake_cuda
 from tests.oracles.models import build, inputs
 from tests.oracles.published import PUBLISHED
-from tests.oracles.tracker import rounded
 
 LLAMA = cases.CONFIGS["llama"]
 SIZE: dict[str, Any] = {"batch": 2, "seq": 64}

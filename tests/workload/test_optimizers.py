@@ -20,12 +20,12 @@ from tests.oracles.optimizers import OPTIONS
 
 
 def step_of(config: dict[str, Any], arguments: dict[str, Any]) -> Step:
-    from planner.estimate.engine import _whole
+    from planner.estimate.ranks import whole_model
 
     name = arguments["optimizer"]
     run = {**engine_run(config, {**arguments, "seq": 8}), "optimizer_options": OPTIONS.get(name, {})}
     resolved = resolve(parse_run(run))
-    return update_step(resolved, trained_parameters(_whole(resolved, 8)), 1.0)
+    return update_step(resolved, trained_parameters(whole_model(resolved, 8)), 1.0)
 
 
 def cases() -> list[Any]:

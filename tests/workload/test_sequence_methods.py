@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from planner.errors import PlanError
+from planner.probe import sequence_methods
 from planner.workload.methods import METHODS
 from tests.engine_cases import engine_estimate
-from tests.oracles import sequence_methods
 from tests.oracles.cases import CONFIGS
 
 LLAMA, GPT2 = CONFIGS["llama"], CONFIGS["gpt2"]

@@ -1,6 +1,6 @@
-"""One batch for the real model of a case, by what the model takes: `config.main_input_name`.
+"""One batch for the real model of a run, by what the model takes: `config.main_input_name`.
 
-A kind of input is one function in `INPUTS`. It gets the model and the sizes of the case and returns the tensors of a
+A kind of input is one function in `INPUTS`. It gets the model and the sizes of the batch and returns the tensors of a
 batch, labels included. Sizes beside batch and seq are those of a run's batch: target_len, audio_seconds, image_size ….
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tests.oracles.vision_inputs import pixel_data
+from planner.probe.vision_inputs import pixel_data
 
 Data = dict[str, torch.Tensor]
 RATE = 16_000
@@ -25,8 +25,7 @@ def token_data(model: nn.Module, *, batch: int, head: str, seq: int, padding: bo
     Without a mask, or with one full of ones, transformers builds none for sdpa. Fake masks hold no values, so
     transformers takes `padding` as a batch in which something is padded, as variable-length data is.
     """
-    vocab = model.config.get_text_config().vocab_size  # type: ignore[union-attr,operator]
-    ids = torch.randint(0, vocab, (batch, seq))
+    ids = torch.randint(0, _vocabulary(model), (batch, seq))
     data = {"input_ids": ids, "labels": label_data(model, batch=batch, head=head, seq=seq, **sizes)}
     if padding:
         data["attention_mask"] = torch.ones_like(ids)
@@ -41,19 +40,24 @@ def label_data(
         return torch.zeros(batch, dtype=torch.long)
     length = target_len or seq
     assert length is not None
-    return torch.empty((batch, length), dtype=torch.long)
+    return torch.randint(0, _vocabulary(model), (batch, length))
+
+
+def _vocabulary(model: nn.Module) -> int:
+    config: Any = model.config
+    return int(config.get_text_config().vocab_size)
 
 
 def mel_data(model: nn.Module, *, batch: int, head: str, **sizes: Any) -> Data:
     """Log-mel spectrograms of Whisper's fixed window: two frames a position, as `num_mel_bins` × frames."""
     config: Any = model.config
-    features = torch.empty((batch, config.num_mel_bins, 2 * config.max_source_positions), dtype=_float(model))
+    features = torch.randn((batch, config.num_mel_bins, 2 * config.max_source_positions), dtype=_float(model))
     return {"input_features": features, "labels": label_data(model, batch=batch, head=head, **{"seq": None, **sizes})}
 
 
 def wave_data(model: nn.Module, *, batch: int, head: str, audio_seconds: float = 10.0, **sizes: Any) -> Data:
     """Sound waves, and a class or some characters as labels."""
-    values = torch.empty((batch, round(audio_seconds * RATE)), dtype=_float(model))
+    values = torch.randn((batch, round(audio_seconds * RATE)), dtype=_float(model))
     return {"input_values": values, "labels": label_data(model, batch=batch, head=head, **{"seq": 16, **sizes})}
 
 
@@ -73,7 +77,8 @@ def make(
     model: nn.Module, *, batch: int, head: str | None = None, device: str = "cpu", **sizes: Any
 ) -> Mapping[str, torch.Tensor]:
     """One batch of the kind that the model takes."""
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base: Any = getattr(model, "get_base_model", None)
+    inner: Any = base() if callable(base) else model
     with torch.device(device):
         kind = "pixel_values" if head == "contrastive" else getattr(inner, "batch_kind", inner.main_input_name)
         return INPUTS[kind](inner, batch=batch, head=head or "causal-lm", **sizes)

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from tests.oracles import newer_methods
+from planner.probe import newer_methods
 
-NAMES = ("prompt", "p_tuning", "prefix", "adaption_prompt", "adapter", "cartridge", "multitask_prompt", "cpt")
+NAMES = ("prompt", "p_tuning", "prefix", "adaption_prompt", "adapter", *newer_methods.VIRTUAL)
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 ATTENTION_OUT = re.compile(r"(self_attn\.(o_proj|out_proj|dense)|attn\.c_proj|attention\.(dense|output\.dense))$")
 MLP_OUT = re.compile(r"(mlp\.(down_proj|c_proj|fc2|dense_4h_to_h)|layers\.\d+\.fc2|(?<!attention)\.output\.dense)$")
@@ -36,7 +36,7 @@ class Bottleneck(nn.Module):
         self.down, self.up, self.skip = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width), skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.up(torch.relu(self.down(x.to(self.down.weight.dtype))))
+        y: torch.Tensor = self.up(torch.relu(self.down(x.to(self.down.weight.dtype))))
         return (x + y).to(x.dtype) if self.skip else y
 
 
@@ -96,35 +96,31 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
             encoder_hidden_size=method["encoder_hidden"],
         )
     elif method["name"] == "prefix":
-        config = peft.PrefixTuningConfig(
+        prefix: Any = peft.PrefixTuningConfig
+        config = prefix(
             task_type=task,
             num_virtual_tokens=tokens,
             prefix_projection=method.get("projection", False),
             encoder_hidden_size=method.get("encoder_hidden"),
         )
-    elif method["name"] == "cartridge":
-        config = peft.CartridgeConfig(task_type=task, num_virtual_tokens=tokens, num_frozen_tokens=method["frozen_tokens"])
-    elif method["name"] == "multitask_prompt":
-        config = peft.MultitaskPromptTuningConfig(
-            task_type=task, num_virtual_tokens=tokens, num_tasks=method["tasks"], num_ranks=method["rank"]
-        )
-        return newer_methods.with_tasks(peft.get_peft_model(model, config))  # type: ignore[arg-type]
-    elif method["name"] == "cpt":
-        config = peft.CPTConfig(task_type=task, cpt_token_ids=list(range(tokens)))
+    elif method["name"] in newer_methods.VIRTUAL:
+        config = newer_methods.virtual_tokens(method, task)
     else:
         config = peft.AdaptionPromptConfig(task_type=task, adapter_len=tokens, adapter_layers=method["adapter_layers"])
-    return peft.get_peft_model(model, config)  # type: ignore[arg-type,return-value]
+    adapted: nn.Module = peft.get_peft_model(model, config)
+    return newer_methods.with_tasks(adapted) if method["name"] == "multitask_prompt" else adapted
 
 
 def place_prompt_tokens(model: nn.Module, device: str) -> None:
     """peft keeps the virtual tokens' numbers outside parameters and buffers, so `build` cannot make them anew."""
-    tokens = getattr(model, "prompt_tokens", None)
-    for name in tokens or ():
+    tokens: dict[str, torch.Tensor] = getattr(model, "prompt_tokens", None) or {}
+    for name in tokens:
         tokens[name] = torch.arange(tokens[name].numel(), device=device)
 
 
 def _adapters(model: nn.Module, method: Mapping[str, Any]) -> nn.Module:
-    width = model.config.hidden_size  # type: ignore[union-attr]
+    config: Any = model.config
+    width: int = config.hidden_size
     bottleneck, placement = method["bottleneck"], method["placement"]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(bool(CLASSIFIER.match(name)))

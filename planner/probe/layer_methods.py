@@ -7,14 +7,11 @@ config. Methods without `targets` take peft's own default for the model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
-from unittest import mock
 
-import torch
 from torch import nn
 
-from tests.oracles import newer_methods
+from planner.probe import newer_methods
 
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 
@@ -55,8 +52,6 @@ FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "ia3": ("IA3Config", {"feedforward": "feedforward_modules"}),
     "dora": ("LoraConfig", LORA),
     "rslora": ("LoraConfig", LORA),
-    **dict.fromkeys(("pissa", "qlora", "loftq"), ("LoraConfig", LORA)),
-    "bone": ("MissConfig", {"rank": "r"}),
     "vera": ("VeraConfig", {"rank": "r", "dropout": "vera_dropout"}),
     "adalora": ("AdaLoraConfig", {"initial_rank": "init_r", "rank": "target_r", "dropout": "lora_dropout"}),
     "loha": ("LoHaConfig", {"rank": "r"}),
@@ -84,23 +79,10 @@ FIELDS: dict[str, tuple[str, dict[str, str]]] = {
 CONSTANTS: dict[str, dict[str, Any]] = {
     "dora": {"use_dora": True},
     "rslora": {"use_rslora": True},
-    "pissa": {"init_lora_weights": "pissa"},
-    "bone": {"init_weights": "bat"},
     "adalora": {"total_step": 1000, "tinit": 200},
+    **newer_methods.CONSTANTS,
 }
 NAMES = tuple(FIELDS)
-
-
-class _Less:
-    """Smaller than any tensor: a module dropout of zero that a fake random number can be compared with."""
-
-    def __lt__(self, other: object) -> bool:
-        return True
-
-
-class _Finite:
-    def any(self) -> bool:
-        return False
 
 
 def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.Module:
@@ -117,27 +99,8 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
             task_type=task_of(model, head), **arguments, **CONSTANTS.get(method["name"], {})
         )
 
-    with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation), newer_methods.without_data():
-        adapted = peft.get_peft_model(model, config())  # type: ignore[arg-type]
+    adapted = peft.get_peft_model(model, config(), autocast_adapter_dtype=method.get("adapter_dtype", "fp32") == "fp32")
     for i in range(1, method.get("adapters", 1)):
         adapted.add_adapter(f"other{i}", config())
-    newer_methods.settle(adapted)
-    if method["name"] == "poly":
-        adapted = newer_methods.with_tasks(adapted)  # type: ignore[assignment]
-    for module in adapted.modules():
-        if method["name"] in ("loha", "lokr") and hasattr(module, "module_dropout"):
-            module.module_dropout["default"] = _Less()  # type: ignore[operator]
-        if method["name"] == "vblora" and hasattr(module, "vblora_logits_A"):
-            module._get_lora_matrices = partial(_matrices_of_finite_logits, module)  # type: ignore[assignment]
-    return adapted  # type: ignore[return-value]
-
-
-def _permutation(layer: Any, indices: torch.Tensor) -> torch.Tensor:
-    """BOFT's permutation matrix without reading the indices, which meta tensors do not hold."""
-    return torch.zeros(len(indices), len(indices))
-
-
-def _matrices_of_finite_logits(layer: Any, *args: Any, **kwargs: Any) -> Any:
-    """VB-LoRA first looks for infinite logits, which fake tensors cannot answer."""
-    with mock.patch.object(torch.Tensor, "isinf", return_value=_Finite()):
-        return type(layer)._get_lora_matrices(layer, *args, **kwargs)
+    made: nn.Module = adapted
+    return newer_methods.with_tasks(made) if method["name"] == "poly" else made

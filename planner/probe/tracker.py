@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,6 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-from tests.oracles.cuda_semantics import float32_statistics
 
 BLOCK = 512  # bytes to which the CUDA caching allocator rounds every request
 
@@ -47,15 +45,17 @@ class Peak:
     live: list[Origin] = field(default_factory=list)
 
 
-class StorageTracker(TorchDispatchMode):
+class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts live bytes of storages: each storage once, from creation until its last reference goes.
 
     Works below autograd, so backward, recomputation and optimizer steps are seen as well. Operations count as atoms:
-    workspace that a CUDA kernel allocates and frees inside itself (cuBLAS, sort, reductions) is not seen.
+    workspace that a kernel allocates and frees inside itself (cuBLAS, sort, reductions) is not seen. `seen` may replace what
+    an operation returned, given the operation and its result, before it is counted.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, seen: Callable[[Any, Any], Any] | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen = seen
         self.live: dict[int, tuple[weakref.ref[Any], Origin]] = {}
         self.raw = 0
         self.rounded = 0
@@ -64,6 +64,7 @@ class StorageTracker(TorchDispatchMode):
         self.peaks: dict[str, Peak] = defaultdict(Peak)
         self.timeline: list[tuple[str, int]] = []
         self._summed = False
+        self._hooks: list[Any] = []
         self.snapshot = False  # keep what is alive at each new peak (slow: only for one step)
 
     def __torch_dispatch__(
@@ -72,7 +73,9 @@ class StorageTracker(TorchDispatchMode):
         if self._summed:  # what CUDA adds in place has freed one of its operands by now
             self._summed = False
             self._note_peak("accumulate")
-        result = float32_statistics(func, func(*args, **(kwargs or {})))
+        result = func(*args, **(kwargs or {}))
+        if self.seen is not None:
+            result = self.seen(func, result)
         made = False
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
@@ -147,6 +150,17 @@ class StorageTracker(TorchDispatchMode):
             module.register_forward_pre_hook(self._enter(name))
             module.register_forward_hook(self._leave(name), always_call=True)
             module.register_full_backward_pre_hook(self._mark(f"backward > {name}"))
+
+    def follow_running(self, model: nn.Module) -> None:
+        """Name the running module in origins, and nothing else; `unfollow` takes the hooks away again."""
+        for name, module in model.named_modules():
+            self._hooks.append(module.register_forward_pre_hook(self._enter(name)))
+            self._hooks.append(module.register_forward_hook(self._leave(name), always_call=True))
+
+    def unfollow(self) -> None:
+        """Take the hooks of `follow_running` away."""
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def _enter(self, name: str) -> Any:
         def hook(*_: Any) -> None:

@@ -29,7 +29,8 @@ def constructor(config: Any, head: str | None) -> tuple[Any, Callable[..., nn.Mo
         return config, transformers.DeiTForImageClassification._from_config
     if kind != "clip_vision_model":
         return None
-    outer = transformers.CLIPConfig(vision_config=config.to_dict(), num_labels=config.num_labels)
+    whole: Any = transformers.CLIPConfig
+    outer = whole(vision_config=config.to_dict(), num_labels=config.num_labels)
     return outer, transformers.CLIPForImageClassification._from_config
 
 
@@ -49,7 +50,7 @@ def pixel_data(
     frames = (config.num_frames,) if config.model_type in VIDEO else ()
     dtype = next(model.parameters()).dtype if config.model_type in UNCAST else torch.float32
     shape = (batch, *frames, getattr(config, "num_channels", 3), height, width)
-    data = {"pixel_values": torch.empty(shape, dtype=dtype)}
+    data = {"pixel_values": torch.randn(shape, dtype=dtype)}
     extra: dict[str, Any] = {}
     if head == "image-classification":
         data["labels"] = torch.zeros(batch, dtype=torch.long)

@@ -1,0 +1,360 @@
+"""Samples into a profile: the laws of the defaults with the published curves as prior, and what they miss as measured residuals.
+
+The efficiency laws are fitted first, starting from the curves that the device would have had without a measurement; a weak prior keeps
+what the samples do not determine. What remains near the measured shapes becomes a correction (`planner.device.measured`), so that few
+samples refine the prior and many replace it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+import numpy as np
+
+from planner.calibrate.hardware import Hardware
+from planner.calibrate.prior import prior_profile
+from planner.calibrate.result import Sample
+from planner.device.attention import Attention, AttentionCurve
+from planner.device.conditions import Conditions
+from planner.device.gemm import Gemm, GemmCurve, Layout
+from planner.device.measured import Correction, Host, Measured, Table
+from planner.device.profile import DeviceProfile
+from planner.device.solver import FloatArray, soft_l1_fit
+from planner.device.stream import StreamCurve
+from planner.workload.graph import BYTES
+
+LEAST_CASES: Final = 4
+"""Fewer samples of one kind leave its law at the prior."""
+_SCALE: Final = 0.15
+
+
+def fit_profile(
+    hardware: Hardware,
+    samples: Sequence[Sample],
+    conditions: Conditions,
+    *,
+    context_bytes: float | None = None,
+    collectives: dict[str, Correction] | None = None,
+) -> DeviceProfile:
+    """The profile that the samples and the prior of this device give; basis "calibrated".
+
+    context_bytes: memory that the driver took outside of the allocator [bytes] · collectives: see `planner.calibrate.distributed`.
+    """
+    prior = prior_profile(hardware, samples)
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        groups[sample.benchmark].append(sample)
+    errors: dict[str, dict[str, float]] = {}
+    products = groups["matmul"] + groups["batched"]
+    gemm, corrections = _products(prior, products, errors)
+    attention, attention_corrections = _attention(prior, gemm, groups["attention"], errors)
+    tables = _tables(groups["operators"])
+    dispatch, backward_dispatch = _dispatch(prior, hardware, groups, tables)
+    stream = _stream(prior, tables, groups["memory"])
+    measured = Measured(
+        synchronous=hardware.synchronous,
+        backward_dispatch_seconds=backward_dispatch,
+        operators=tables | _dequantize(groups["dequantize"]),
+        host_link=_host_link(groups["transfers"]),
+        context_bytes=context_bytes,
+        collectives=collectives or {},
+        products=corrections,
+        attention=attention_corrections,
+        optimizer=_optimizer(groups["optimizer"]) if hardware.synchronous else {},
+    )
+    return DeviceProfile(
+        **{
+            **dict(prior),
+            "name": f"{conditions.device}, measured {conditions.date[:10]}",
+            "basis": "calibrated",
+            "source": f"{len(samples)} cases measured on {conditions.device} at {conditions.date}",
+            "gemm": gemm,
+            "attention": attention,
+            "stream": stream,
+            "launch_seconds": stream.launch_s,
+            "dispatch_seconds": dispatch,
+            "sustained": {},
+            "fit_errors": errors,
+            "memory_bytes": hardware.memory_bytes,
+            "measured": measured,
+            "conditions": conditions,
+            "notes": (*prior.notes, *_gain(groups["compiled"])),
+        }
+    )
+
+
+def _text(sample: Sample, name: str) -> str:
+    return str(sample.case[name])
+
+
+def _number(sample: Sample, name: str) -> float:
+    return float(sample.case[name])
+
+
+# -- matrix products -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _products(
+    prior: DeviceProfile, samples: Sequence[Sample], errors: dict[str, dict[str, float]]
+) -> tuple[dict[str, GemmCurve], dict[str, Correction]]:
+    curves: dict[str, GemmCurve] = dict(prior.gemm)
+    corrections: dict[str, Correction] = {}
+    for dtype in sorted({_text(s, "dtype") for s in samples} & set(prior.gemm)):
+        own = [s for s in samples if s.case["dtype"] == dtype]
+        if len(own) < LEAST_CASES:
+            continue
+        curve = curves[dtype] = _gemm(prior, dtype, own)
+        law = _law(prior, dtype, curve)
+        missed: list[float] = []
+        for layout in ("forward", "dgrad", "wgrad"):
+            of_layout = [s for s in own if s.case["layout"] == layout]
+            if len(of_layout) >= LEAST_CASES:
+                made = _correction(of_layout, law, ("m", "n", "k", "batch"))
+                corrections[f"{dtype}/{layout}"] = made
+                missed += made.left_out()
+        if missed:
+            errors[f"gemm/{dtype}"] = _summary(missed)
+    return curves, corrections
+
+
+def _law(prior: DeviceProfile, dtype: str, curve: GemmCurve) -> Any:
+    bound = Gemm(curve, prior.peak_flops[dtype], prior.memory_bandwidth, prior.sm_count, prior.l2_bytes)
+
+    def seconds(s: Sample) -> float:
+        m, n, k, batch = (_number(s, name) for name in ("m", "n", "k", "batch"))
+        return float(bound.seconds(m, n, k, batch, layout=cast(Layout, s.case["layout"])))
+
+    return seconds
+
+
+def _gemm(prior: DeviceProfile, dtype: str, samples: Sequence[Sample]) -> GemmCurve:
+    """Six parameters, as logarithms of what the prior's are multiplied with."""
+    base = prior.gemm[dtype]
+
+    def curve(x: FloatArray) -> GemmCurve:
+        f = [float(v) for v in np.exp(x)]
+        return base.model_copy(
+            update={
+                "tiles": tuple(t.model_copy(update={"efficiency": t.efficiency * f[0]}) for t in base.tiles),
+                "launch_s": base.launch_s * f[1],
+                "prologue_k": base.prologue_k * f[2],
+                "wave_s": base.wave_s * f[3],
+                "cached": base.cached * f[4],
+                "spilled": base.spilled * f[5],
+            }
+        )
+
+    seen = np.log([s.seconds for s in samples])
+
+    def residual(x: FloatArray) -> FloatArray:
+        law = _law(prior, dtype, curve(x))
+        return np.log([law(s) for s in samples]) - seen
+
+    bound = np.full(6, 2.5)
+    return curve(soft_l1_fit(residual, np.zeros(6), -bound, bound, scale=_SCALE, prior=0.5))
+
+
+# -- attention -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def _attention(
+    prior: DeviceProfile, gemm: dict[str, GemmCurve], samples: Sequence[Sample], errors: dict[str, dict[str, float]]
+) -> tuple[dict[str, AttentionCurve], dict[str, Correction]]:
+    curves: dict[str, AttentionCurve] = dict(prior.attention)
+    corrections: dict[str, Correction] = {}
+    name = prior.attention_kernel
+    main = next((d for d in ("bf16", "fp16", "fp32") if any(s.case["dtype"] == d for s in samples)), None)
+    if main is None:
+        return curves, corrections
+    base = curves[name]
+
+    def curve(x: FloatArray) -> AttentionCurve:
+        f = [float(v) for v in np.exp(x)]
+        return base.model_copy(
+            update={
+                "efficiency": base.efficiency * f[0],
+                "backward_efficiency": base.backward_efficiency * f[1],
+                "launch_s": base.launch_s * f[2],
+                "tile_s": base.tile_s * f[3],
+                "head_exponent": base.head_exponent * f[4],
+            }
+        )
+
+    def law(x: FloatArray, dtype: str) -> Any:
+        size = 4.0 if dtype == "fp32" else 2.0
+        bound = Attention(curve(x), prior.peak_flops[dtype], prior.memory_bandwidth, prior.sm_count, size)
+
+        def seconds(s: Sample) -> float:
+            b, h, t, d = (_number(s, key) for key in ("batch", "heads", "length", "head_dim"))
+            return float(bound.seconds(b, h, h, t, t, d, bool(s.case["causal"]), bool(s.case["backward"]), None))
+
+        return seconds
+
+    own = [s for s in samples if s.case["dtype"] == main]
+    if len(own) < LEAST_CASES:
+        return curves, corrections
+    seen = np.log([s.seconds for s in own])
+
+    def residual(x: FloatArray) -> FloatArray:
+        predict = law(x, main)
+        return np.log([predict(s) for s in own]) - seen
+
+    bound = np.full(5, 3.0)
+    found = soft_l1_fit(residual, np.zeros(5), -bound, bound, scale=_SCALE, prior=0.5)
+    curves[name] = curve(found)
+    missed: list[float] = []
+    for dtype in sorted({_text(s, "dtype") for s in samples} & set(gemm)):
+        predict = law(found, dtype)
+        for causal in (0.0, 1.0):
+            for backward in (0.0, 1.0):
+                part = [
+                    s
+                    for s in samples
+                    if (s.case["dtype"], s.case["causal"], s.case["backward"]) == (dtype, causal, backward)
+                ]
+                if len(part) >= LEAST_CASES:
+                    sizes = tuple(
+                        (_number(s, "batch") * _number(s, "heads"), _number(s, "length"), _number(s, "length"), _number(s, "head_dim"))
+                        for s in part
+                    )
+                    made = Correction(sizes=sizes, residuals=tuple(math.log(s.seconds / predict(s)) for s in part))
+                    key = f"{dtype}/{'causal' if causal else 'full'}/{'backward' if backward else 'forward'}"
+                    corrections[key] = made
+                    missed += made.left_out()
+    if missed:
+        errors["attention"] = _summary(missed)
+    return curves, corrections
+
+
+def _correction(samples: Sequence[Sample], law: Any, sizes: tuple[str, ...]) -> Correction:
+    return Correction(
+        sizes=tuple(tuple(_number(s, name) for name in sizes) for s in samples),
+        residuals=tuple(math.log(s.seconds / law(s)) for s in samples),
+    )
+
+
+def _summary(missed: list[float]) -> dict[str, float]:
+    """Median and 90th percentile of |ln(measured / predicted)|, each case predicted from the others."""
+    return {
+        "cases": float(len(missed)),
+        "median": round(statistics.median(missed), 4),
+        "p90": round(float(np.quantile(missed, 0.9)), 4),
+    }
+
+
+# -- memory-bound operators, dispatch, optimizer ---------------------------------------------------------------------------------------------------
+
+
+def _tables(samples: Sequence[Sample]) -> dict[str, Table]:
+    points: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for s in samples:
+        run = "backward" if s.case["backward"] else "forward"
+        moved = _number(s, "moved")
+        points[f"{s.case['operator']}/{s.case['dtype']}/{run}"][moved].append(s.seconds)
+    tables = {key: _table({moved: statistics.median(times) for moved, times in found.items()}) for key, found in points.items()}
+    for kind, members in KINDS.items():  # what an operator without a table is taken for: the middle of its kind
+        for dtype in {key.split("/")[1] for key in points}:
+            for run in ("forward", "backward"):
+                own = [tables[k] for m in members if (k := f"{m}/{dtype}/{run}") in tables]
+                grid = sorted({moved for table in own for moved in table.moved})
+                if grid:
+                    tables[f"{kind}/{dtype}/{run}"] = _table(
+                        {moved: statistics.median(t.at(moved) for t in own) for moved in grid}
+                    )
+    return tables
+
+
+FOREACH_PASSES: Final = 20.0
+"""Passes over data of the size of a parameter in one step of AdamW (`planner.workload.optimizers.adamw`)."""
+KINDS: Final = {
+    "elementwise": ("mul", "residual", "scale", "relu", "contiguous", "cast"),
+    "reduction": ("softmax", "log_softmax", "layer_norm", "mean"),
+}
+"""Operators whose middle stands for all others of their kind."""
+
+
+def _table(times: dict[float, float]) -> Table:
+    ordered = sorted(times)
+    return Table(moved=tuple(ordered), seconds=tuple(times[moved] for moved in ordered))
+
+
+def _dequantize(samples: Sequence[Sample]) -> dict[str, Table]:
+    """Times of nf4, which the graph's kernels of that kind read by the bytes they move."""
+    times = {_number(s, "moved"): s.seconds for s in samples if s.case["format"] == "nf4"}
+    return {f"dequantize/{dtype}/{run}": _table(times) for dtype in ("bf16", "fp16", "nf4") for run in ("forward", "backward") if times}
+
+
+def _host_link(samples: Sequence[Sample]) -> float | None:
+    """Rate of the largest pinned copies, the slower of both directions [B/s]."""
+    pinned = [s for s in samples if s.case["pinned"] and not s.case["beside"]]
+    rates: dict[str, float] = {}
+    for s in pinned:
+        direction = _text(s, "direction")
+        rates[direction] = max(rates.get(direction, 0.0), _number(s, "bytes") / s.seconds)
+    return min(rates.values()) if len(rates) == 2 else None
+
+
+def _gain(samples: Sequence[Sample]) -> tuple[str, ...]:
+    times = {float(s.case["compiled"]): s.seconds for s in samples}
+    return (f"torch.compile runs a block of memory-bound operators {times[0.0] / times[1.0]:.2f} times as fast",) if len(times) == 2 else ()
+
+
+def _stream(prior: DeviceProfile, tables: dict[str, Table], copies: Sequence[Sample]) -> StreamCurve:
+    """Fractions of the bandwidth at the largest size, and the least time of a kernel."""
+    curve, fractions = prior.stream, dict(prior.stream.fractions)
+    for kind in KINDS:
+        found = [t for key, t in tables.items() if key.startswith(f"{kind}/") and key.endswith("/forward")]
+        rates = [t.moved[-1] / t.seconds[-1] / prior.memory_bandwidth for t in found]
+        if rates:
+            ratio = max(rates) / fractions[kind]
+            fractions[kind] = max(rates)
+            same = ("copy", "optimizer") if kind == "elementwise" else ("norm", "fused_norm", "norm_backward", "softmax")
+            for name in same:
+                if name in fractions:
+                    fractions[name] *= ratio
+    if copies:
+        fractions["copy"] = max(_number(s, "moved") / s.seconds for s in copies) / prior.memory_bandwidth
+    smallest = [t.seconds[0] for key, t in tables.items() if key.startswith("elementwise/")]
+    launch = min([curve.launch_s, *smallest]) if smallest else curve.launch_s
+    return curve.model_copy(update={"fractions": fractions, "launch_s": launch})
+
+
+def _dispatch(
+    prior: DeviceProfile, hardware: Hardware, groups: dict[str, list[Sample]], tables: dict[str, Table]
+) -> tuple[float, float | None]:
+    """Host time of one kernel, forward and backward [s].
+
+    On a device behind a queue that is the block's time over its kernels. A processor runs the kernels in the same time, so what lone
+    operators of this size take is left out.
+    """
+    found: dict[bool, float] = {}
+    for s in groups["overhead"]:
+        backward = bool(s.case["backward"])
+        one = s.seconds / _number(s, "kernels")
+        if hardware.synchronous:
+            run = "backward" if backward else "forward"
+            small = [t.seconds[0] for key, t in tables.items() if key.endswith(f"/fp32/{run}")]
+            one = max(0.0, one - (statistics.median(small) if small else 0.0))
+        found[backward] = one
+    forward = found.get(False)
+    if forward is None:
+        return prior.dispatch_seconds, None
+    return max(forward, 1e-7), found.get(True)
+
+
+def _optimizer(samples: Sequence[Sample]) -> dict[str, Host]:
+    """Fixed time of one tensor from the smallest, the rest by the bytes that the planner's AdamW moves."""
+    found: dict[str, Host] = {}
+    for dtype in sorted({_text(s, "dtype") for s in samples}):
+        own = [s for s in samples if s.case["dtype"] == dtype]
+        each = sorted((_number(s, "numel"), s.seconds / _number(s, "count")) for s in own)
+        if len(each) < 2:
+            continue
+        fixed = each[0][1]
+        points = {FOREACH_PASSES * BYTES[dtype] * numel: max(seconds - fixed, 1e-9) for numel, seconds in each[1:]}
+        found[dtype] = Host(tensor_s=fixed, table=_table(points))
+    return found

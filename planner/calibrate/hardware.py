@@ -1,0 +1,148 @@
+"""The torch device under measurement: what it is, how its clock is read, how its cache is emptied."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Any, TypeVar
+
+import torch
+
+from planner.errors import PlanError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+T = TypeVar("T")
+_SHORTEST = 2e-4
+"""A processor's clock is read around at least this long [s]; shorter work is repeated inside one reading."""
+
+
+@dataclass
+class Hardware:
+    """One device.
+
+    cache_bytes: cache near the processors [bytes] · flush_bytes: what data must outgrow to be cold [bytes] ·
+    units: processors that share one operator.
+    """
+
+    device: torch.device
+    name: str
+    memory_bytes: int | None
+    cache_bytes: float
+    units: int
+    threads: int | None = None
+    flush_bytes: float = 128.0 * 2**20
+    _pools: dict[str, torch.Tensor] = field(default_factory=dict)
+    _offset: int = 0
+
+    @property
+    def synchronous(self) -> bool:
+        """Whether an operator runs where it is issued (a processor), rather than on a device that works behind a queue."""
+        return self.device.type == "cpu"
+
+    def synchronize(self) -> None:
+        """Wait until everything that was issued is done."""
+        if not self.synchronous:
+            torch.accelerator.synchronize(self.device)
+
+    def time(self, work: Callable[[], Any], inner: int) -> float:
+        """Seconds of one `work()`, measured around `inner` of them: events on the device where it has them, else the clock [s]."""
+        if self.device.type == "cuda":
+            event: Any = torch.cuda.Event
+            start, end = event(enable_timing=True), event(enable_timing=True)
+            start.record()
+            for _ in range(inner):
+                work()
+            end.record()
+            end.synchronize()
+            return float(start.elapsed_time(end)) / 1e3 / inner
+        self.synchronize()
+        begin = time.perf_counter()
+        for _ in range(inner):
+            work()
+        self.synchronize()
+        return (time.perf_counter() - begin) / inner
+
+    def inner(self, seconds: float) -> int:
+        """How many repetitions one reading of the clock takes."""
+        return max(1, min(1000, int(_SHORTEST / max(seconds, 1e-9))))
+
+    def random(self, *shape: int, dtype: str = "fp32", grad: bool = False) -> torch.Tensor:
+        """Random data, never zeros: zeros draw less power and clock higher.
+
+        Parts of one pool, each further on than the last, so that data is as cold as in training and costs no time to make.
+        """
+        numel = math.prod(shape)
+        if dtype not in self._pools:
+            some = torch.randn(1 << 20, device=self.device).to(DTYPES[dtype])
+            self._pools[dtype] = some.repeat(max(1, int(self.flush_bytes) // 4 >> 20))
+        pool = self._pools[dtype]
+        if numel > pool.numel():
+            made = pool[: 1 << 20].repeat(-(-numel >> 20))[:numel]
+        else:
+            start = self._offset if self._offset + numel <= pool.numel() else 0
+            self._offset = start + -(-numel // 64) * 64
+            made = pool[start : start + numel]
+        return made.view(*shape).detach().requires_grad_(grad)
+
+    def rotated(self, make: Callable[[], T], size: float, most: int = 16) -> Callable[[], T]:
+        """`make()` as often as it takes to outgrow the caches at `size` [bytes] each, handed out in turn."""
+        copies = max(1, min(most, int(self.flush_bytes / size) + 1))
+        turn = cycle([make() for _ in range(copies)])
+        return lambda: next(turn)
+
+
+def default_device() -> str:
+    """The accelerator of this machine, or its processor."""
+    found = torch.accelerator.current_accelerator()
+    return "cpu" if found is None else f"{found.type}:0"
+
+
+def listed() -> list[dict[str, str]]:
+    """What could be measured here: torch's name and a name to read, accelerators first."""
+    found = []
+    current = torch.accelerator.current_accelerator()
+    for index in range(torch.accelerator.device_count() if current is not None else 0):
+        assert current is not None
+        name = torch.cuda.get_device_properties(index).name if current.type == "cuda" else f"{current.type} device"
+        found.append({"device": f"{current.type}:{index}", "name": name})
+    return [*found, {"device": "cpu", "name": _processor_name()}]
+
+
+def open_hardware(name: str) -> Hardware:
+    """The device that `name` ("cpu", "cuda:0", "xpu", "mps", …) means here. Raises `PlanError` with what is missing."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise PlanError("device", name, "is no torch device", "Write cpu, cuda:0, xpu or mps.") from None
+    if device.type == "cpu":
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        threads = torch.get_num_threads()
+        return Hardware(device, _processor_name(), pages * size, 2.0 * 2**20 * threads, threads, threads)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            built = torch.version.cuda or torch.version.hip
+            why = "no usable GPU or driver is visible to torch" if built else "this torch was built without CUDA"
+            raise PlanError("device", name, f"cannot be measured: {why}", "Write cpu, or install the driver and a CUDA build.")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise PlanError("device", name, f"is not among the {torch.cuda.device_count()} visible GPUs", "Use a lower number.")
+        p = torch.cuda.get_device_properties(device)
+        return Hardware(device, p.name, p.total_memory, float(p.L2_cache_size), p.multi_processor_count, flush_bytes=max(128.0 * 2**20, 3.0 * p.L2_cache_size))
+    current = torch.accelerator.current_accelerator()
+    if current is None or current.type != device.type:
+        raise PlanError("device", name, "is not available to this torch", "Write cpu, or install torch for that device.")
+    return Hardware(device, f"{device.type} device", None, 32.0 * 2**20, 1)
+
+
+def _processor_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as handle:
+            found = next((line.split(":", 1)[1].strip() for line in handle if line.startswith("model name")), "")
+    except OSError:  # not Linux
+        found = ""
+    return f"{found or platform.processor() or platform.machine()} ({torch.get_num_threads()} threads)"

@@ -1,0 +1,71 @@
+"""`planner prove`: predicted beside measured over a matrix of real training steps."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from planner.cli.inputs import add_json, add_profile, read_profile
+from planner.cli.output import bold, emit_json, table
+from planner.errors import PlanError
+
+NAME = "prove"
+HELP = "measure a matrix of real training runs and compare with the plan"
+DESCRIPTION = (
+    "Builds and trains small real runs (transformers, peft) one after the other and writes predicted beside measured to one JSON file. "
+    "Started again with the same file it goes on where it was; with everything measured it only predicts again, for another profile. "
+    "Needs torch, transformers and peft."
+)
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    command.add_argument("--device", default=None, metavar="NAME", help="torch device: cuda:0, cpu, … (default: a GPU if there is one)")
+    add_profile(command)
+    command.add_argument("--quick", action="store_true", help="a third of the runs, fewer steps")
+    command.add_argument("--only", default=None, metavar="TEXT", help="only runs whose name holds this text")
+    command.add_argument("--rounds", type=int, default=None, metavar="N", help="measurements of every run, interleaved (default: 2 on a processor, else 1)")
+    command.add_argument("--budget", type=float, default=None, metavar="S", help="start no further run after this many seconds")
+    command.add_argument("--out", "-o", default="proof.json", metavar="FILE", help="where everything goes (default: proof.json)")
+    add_json(command)
+
+
+def execute(options: argparse.Namespace) -> None:
+    """Measure what is missing, predict, compare."""
+    from planner.cli.probe import need_torch
+
+    profile = read_profile(options.profile)
+    device = need_torch(options.device)
+    from planner.probe.matrix import matrix
+    from planner.probe.prove import prove
+    from planner.probe.table import lines, words
+
+    rounds = options.rounds if options.rounds is not None else (2 if device == "cpu" else 1)
+    if rounds < 1:
+        raise PlanError("rounds", rounds, "measures nothing", "Use 1 or more.")
+    cases = [case for case in matrix(device) if (case.quick or not options.quick) and (options.only or "") in case.name]
+    if not cases:
+        raise PlanError("only", options.only, "is in the name of no run", "Leave it out to see all names.")
+
+    def show(name: str, share: float) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{share:4.0%}  {name:60.60}", end="", file=sys.stderr, flush=True)
+
+    seconds = 1.0 if options.quick else 2.0
+    document = prove(
+        cases, device, Path(options.out), profile=profile, rounds=rounds, seconds=seconds, budget=options.budget, show=show
+    )
+    if sys.stderr.isatty():
+        print("\r" + " " * 66 + "\r", end="", file=sys.stderr)
+    if options.json:
+        emit_json({key: value for key, value in document.items() if key != "rows"})
+        return
+    print(bold(f"{document['device']}: {document['summary']['cases']} of {len(cases)} runs"))
+    print(table(lines(document), right=(1, 2, 3, 4, 5, 6), header=True))
+    for name, row in document["rows"].items():
+        if "problem" in row:
+            print(f"  {name}: {row['problem']}")
+    print("\n".join(words(document["summary"])))
+    if document["missing"]:
+        print(f"{len(document['missing'])} runs are still missing: start again with the same file to go on.")

@@ -1,0 +1,111 @@
+"""A real measurement of this machine's processor: short, complete, resumable, and of use to an estimate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from planner import Run, estimate, load_profile
+from planner.calibrate import Calibration, Sample, calibrate
+from planner.calibrate.benchmarks import benchmarks
+from planner.calibrate.focus import cases_of
+from planner.calibrate.hardware import open_hardware
+from planner.calibrate.partial import Partial
+from planner.calibrate.result import load_samples
+from planner.calibrate.runner import parse_budget
+from planner.cli import main
+from planner.errors import PlanError
+
+TINY = {
+    "model": {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 256},
+    "precision": "fp32",
+    "batch": {"micro": 2, "seq_len": 32},
+}
+
+
+@pytest.fixture(scope="module")
+def measured() -> Calibration:
+    return calibrate("cpu", 5)
+
+
+def test_a_short_measurement_touches_every_benchmark(measured: Calibration) -> None:
+    present = {b.name for b in benchmarks() if any(True for _ in b.cases(open_hardware("cpu")))}
+    assert present == {s.benchmark for s in measured.samples}
+    assert measured.conditions.seconds < 30
+    assert measured.conditions.kind == "cpu"
+    assert all(s.raw and s.seconds > 0 for s in measured.samples)
+
+
+def test_the_profile_plans_a_run_on_this_machine(measured: Calibration, tmp_path: Path) -> None:
+    path, beside = measured.save(tmp_path / "cpu.json")
+    profile = load_profile(path)
+    assert profile == measured.profile
+    answer = estimate(Run.model_validate(TINY), profile)
+    assert answer.basis == "calibrated"
+    assert answer.step_time_s is not None
+    assert 1e-4 < answer.step_time_s < 1.0
+    loaded, samples = load_samples(beside)
+    assert (loaded, samples) == (measured.conditions, measured.samples)
+
+
+def test_the_run_at_hand_is_measured_first(measured: Calibration) -> None:
+    wanted = cases_of(Run.model_validate({**TINY, "hardware": {"gpus": 1}}), "cpu")
+    shapes = [case.shape for name, case in wanted if name == "matmul"]
+    assert {"m": 64, "n": 256, "k": 64, "batch": 1, "dtype": "fp32", "layout": "forward"} in shapes  # the head
+    seen: list[Sample] = []
+    calibrate("cpu", 5, first=wanted[:3], keep=seen.append, cancelled=lambda: len(seen) >= 3)
+    assert [s.case for s in seen] == [case.shape for _, case in wanted[:3]]
+
+
+def test_cancelling_keeps_what_was_measured_and_resuming_does_not_repeat_it() -> None:
+    kept: list[Sample] = []
+    first = calibrate("cpu", 5, keep=kept.append, cancelled=lambda: len(kept) >= 4)
+    assert first.samples == tuple(kept)
+    again: list[Sample] = []
+    second = calibrate("cpu", 5, finished=kept, keep=again.append, cancelled=lambda: len(again) >= 4)
+    assert second.samples == (*kept, *again)
+    assert not {(s.benchmark, str(s.case)) for s in kept} & {(s.benchmark, str(s.case)) for s in again}
+
+
+def test_samples_survive_a_kill_in_the_middle_of_a_line(tmp_path: Path, measured: Calibration) -> None:
+    partial = Partial(tmp_path / "p.jsonl")
+    with partial.open(fresh=True) as keep:
+        for sample in measured.samples[:3]:
+            keep(sample)
+    with partial.path.open("a") as handle:
+        handle.write('{"benchmark": "matm')
+    assert partial.read() == measured.samples[:3]
+    partial.path.write_text("no\n" + partial.path.read_text())
+    with pytest.raises(PlanError, match="no sample in line 1"):
+        partial.read()
+
+
+@pytest.mark.parametrize("budget", ["fast", "-3", "nan", "1", 1e9])
+def test_a_budget_is_a_name_or_seconds(budget: str | float) -> None:
+    with pytest.raises(PlanError, match="budget"):
+        parse_budget(budget)
+
+
+def test_the_command_writes_a_profile_and_says_so_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "mine.json"
+    assert main(["calibrate", "--device", "cpu", "--budget", "5", "--out", str(out), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert document["profile"] == str(out)
+    assert document["cases"] > 5
+    assert load_profile(out).basis == "calibrated"
+    assert not list(tmp_path.glob("*.partial.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [(["--device", "abacus"], "device"), (["--budget", "soon"], "budget"), (["--out", "/no/such/folder/p.json"], "out")],
+)
+def test_bad_input_is_one_line(arguments: list[str], field: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "--device", "cpu", *arguments]) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith(f"planner: {field}")
+    assert "\n" not in line

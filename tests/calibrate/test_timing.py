@@ -1,0 +1,90 @@
+"""Repetitions end when the median is sure or the time is up, and a throttled one does not count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from planner.calibrate.hardware import Hardware, open_hardware
+from planner.calibrate.timing import GOAL, LEAST, MOST, measure, median_error
+from planner.errors import PlanError
+
+
+class Scripted(Hardware):
+    """A device whose clock says what a test wrote down."""
+
+    def __init__(self, times: Iterator[float]) -> None:
+        super().__init__(torch.device("cpu"), "scripted", None, 0.0, 1)
+        self.times = times
+
+    def time(self, work: Callable[[], Any], inner: int) -> float:
+        work()
+        return next(self.times)
+
+
+def steady(value: float) -> Iterator[float]:
+    while True:
+        yield value
+
+
+def alternating(low: float, high: float) -> Iterator[float]:
+    while True:
+        yield low
+        yield high
+
+
+def test_a_steady_clock_needs_few_repetitions() -> None:
+    sample = measure(Scripted(steady(0.01)), "x", {"n": 1}, lambda: None, 60.0)
+    assert len(sample.raw) == LEAST
+    assert (sample.seconds, sample.iqr, sample.throttled) == (0.01, 0.0, 0)
+
+
+def test_a_noisy_clock_repeats_to_the_limit_and_keeps_its_spread() -> None:
+    sample = measure(Scripted(alternating(0.01, 0.02)), "x", {"n": 1}, lambda: None, 60.0)
+    assert len(sample.raw) == MOST
+    assert sample.iqr == pytest.approx(0.01)
+
+
+def test_the_time_limit_ends_it_with_what_there_is() -> None:
+    sample = measure(Scripted(alternating(0.01, 0.02)), "x", {"n": 1}, lambda: None, 0.0)
+    assert len(sample.raw) == 1
+
+
+def test_throttled_repetitions_do_not_count() -> None:
+    held = iter([True] * 7 + [False] * 1000)
+    sample = measure(Scripted(steady(0.01)), "x", {"n": 1}, lambda: None, 60.0, lambda: next(held))
+    assert (sample.throttled, len(sample.raw)) == (7, LEAST)
+
+
+def test_the_error_of_a_median_shrinks_with_repetitions() -> None:
+    spread = [1.0, 1.1, 0.9, 1.05, 0.95, 1.02, 0.98]
+    assert median_error(spread[:4]) == float("inf")
+    assert median_error(spread * 20) < median_error(spread * 2) < 0.2
+    assert median_error([1.0] * LEAST) < GOAL
+
+
+def test_devices_that_are_not_there_say_what_to_write() -> None:
+    for name, problem in {"gpu:0": "no torch device", "cuda:0": "cannot be measured", "mps": "not available"}.items():
+        if name == "cuda:0" and torch.cuda.is_available():
+            continue
+        with pytest.raises(PlanError, match=problem):
+            open_hardware(name)
+
+
+def test_random_data_is_never_zero_and_never_twice_the_same_place() -> None:
+    hardware = open_hardware("cpu")
+    a, b = hardware.random(64, 64), hardware.random(64, 64)
+    assert a.data_ptr() != b.data_ptr()
+    assert float(a.abs().mean()) > 0.5
+    assert hardware.random(40_000_000).numel() == 40_000_000
+    assert hardware.random(8, dtype="bf16").dtype == torch.bfloat16
+
+
+def test_cold_data_outgrows_the_caches() -> None:
+    hardware = open_hardware("cpu")
+    hand = hardware.rotated(lambda: object(), hardware.flush_bytes / 4)
+    seen = [hand() for _ in range(10)]
+    assert len(set(map(id, seen))) == 5

@@ -1,0 +1,180 @@
+"""The search finds what brute force finds, says what stood in the way, and answers bad input with one line."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner.errors import PlanError
+from planner.estimate.engine import estimate
+from planner.estimate.result import Estimate
+from planner.run import parse_run
+from planner.search import Constraints, Found, Space, search
+from planner.search.evaluate import Evaluator, figures_of
+from planner.search.pareto import compared, front
+from planner.search.space import complete
+from tests.search.spaces import TINY, places
+
+RUN: dict[str, Any] = {"model": TINY, "stack": "torchtitan", "precision": "bf16-mixed", "batch": {"accumulation": 4}, "data": "20M"}
+SMALL: dict[str, Any] = {
+    "gpus": ("H100 SXM 80GB", "RTX 4090"), "counts": (1, 2, 4), "micro": (1, 4), "tp": (1, 2), "pp": (1, 2), "cp": (1,), "virtual_pp": (1,),
+    "sharding": ("none", "ddp", "zero3"), "checkpointing": ("none", "full"), "offload": ("none",), "accumulation": (1, 4), "sequence_parallel": (False,),
+}  # fmt: skip
+
+
+def found_of(run: dict[str, Any] = RUN, **fields: Any) -> Found:
+    return search(Space(parse_run(run), **{**SMALL, **fields}))
+
+
+@pytest.fixture(scope="module")
+def everything() -> list[Estimate]:
+    """Every configuration of the small space, estimated one by one from a plain loop over its values."""
+    space = complete(Space(parse_run(RUN), **SMALL))
+    names = ("micro", "accumulation", "tp", "pp", "sharding", "checkpointing")
+    estimates = []
+    for gpu, count in itertools.product(SMALL["gpus"], SMALL["counts"]):
+        for micro, steps, tp, pp, sharding, kind in itertools.product(*(SMALL[name] for name in names)):
+            ranks = count // (tp * pp)
+            if count % (tp * pp) or (ranks == 1) != (sharding == "none") or micro * steps * ranks < space.least_batch:
+                continue
+            changes = {
+                "hardware": {"gpu": gpu, "gpus": count}, "batch": {"micro": micro, "accumulation": steps},
+                "parallel": {"tp": tp, "pp": pp, "sharding": sharding}, "activation_checkpointing": kind,
+            }  # fmt: skip
+            estimates.append(estimate(parse_run({**RUN, **changes})))
+    return estimates
+
+
+LIMITS: dict[str, Constraints] = {
+    "none": Constraints(),
+    "deadline": Constraints(deadline=160.0),
+    "budget": Constraints(budget=0.489),
+    "both": Constraints(deadline=900.0, budget=0.489),
+    "margin": Constraints(margin=0.3),
+    "cost": Constraints(objective="cost"),
+    "energy": Constraints(objective="energy", margin=0.0),
+}
+
+
+def accepted(one: Estimate, limits: Constraints) -> bool:
+    if limits.margin is None:
+        fits = one.fits is True
+    else:
+        fits = one.peak_reserved_bytes <= (1 - limits.margin) * (one.usable_memory_bytes or 0.0)
+    quick = limits.deadline is None or (one.total_time_s or 0.0) <= limits.deadline
+    return fits and quick and (limits.budget is None or (one.cost_usd or 0.0) <= limits.budget)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_best_is_that_of_brute_force(name: str, everything: list[Estimate]) -> None:
+    limits = LIMITS[name]
+    good = [one for one in everything if accepted(one, limits)]
+    found = found_of(constraints=limits)
+    assert found.evaluated == len(everything) and found.complete
+    assert good and found.best is not None
+    assert accepted(found.best, limits)
+    best = min(figures_of(one)[limits.goal] or 0.0 for one in good)
+    assert figures_of(found.best)[limits.goal] == pytest.approx(best, rel=1e-9)
+    again = estimate(found.best.run)
+    assert again.model_dump(exclude={"run"}) == found.best.model_dump(exclude={"run"})
+
+
+def test_the_pareto_set_is_that_of_brute_force(everything: list[Estimate]) -> None:
+    limits = Constraints()
+    found = found_of(constraints=limits)
+    good = [one for one in everything if accepted(one, limits)]
+    space = complete(Space(parse_run(RUN), **SMALL))
+    chances = {}
+    for figures, i, j in places(list(Evaluator(space).figures(space))):
+        mask = np.zeros(figures.cell.allowed.shape, dtype=bool)
+        mask[i, j] = True
+        chances[round(figures.time[i, j], 6), round(figures.reserved[i, j])] = float(figures.chance(mask)[0])
+    values = compared(
+        [one.total_time_s for one in good], [one.cost_usd for one in good], [one.energy_kwh for one in good],
+        [chances[round(one.total_time_s or 0.0, 6), round(one.peak_reserved_bytes)] for one in good],
+    )  # fmt: skip
+    expected = {tuple(np.round(values[i], 6)[:3]) for i in front(values)}
+    got = {tuple(np.round([one.total_time_s, one.cost_usd, one.energy_kwh], 6)) for one in found.pareto}
+    assert got == expected
+    assert found.pareto_size == len(found.pareto)
+
+
+def test_a_front_is_what_nothing_dominates() -> None:
+    values = np.random.default_rng(1).integers(0, 12, size=(300, 4)).astype(float)
+    values[5, 1] = np.nan
+    known = np.where(np.isnan(values), np.inf, values)
+    beaten = [any((other <= row).all() and (other < row).any() for other in known) for row in known]
+    kept = set(front(values).tolist())
+    assert {tuple(known[i]) for i in kept} == {tuple(row) for row, bad in zip(known, beaten, strict=True) if not bad}
+    assert len({tuple(known[i]) for i in kept}) == len(kept)
+
+
+def test_it_says_why_others_were_not_chosen() -> None:
+    found = found_of()
+    assert found.next_best is not None and "Best by time" in found.reasons[0] and "more time" in found.reasons[1]
+    found = found_of(constraints=Constraints(budget=0.489))
+    text = " ".join(found.reasons)
+    assert "beyond the budget of $0.49" in text
+    assert found.best is not None and (found.best.cost_usd or 0) <= 0.489
+
+
+def test_nothing_fits_is_an_answer() -> None:
+    big = {"model": "meta-llama/Llama-3.1-70B", "precision": "bf16-mixed", "data": "1M"}
+    found = found_of(big, gpus=("RTX 4090",), counts=(1, 2))
+    assert found.best is None and not found.pareto and found.evaluated
+    assert "Nothing fits" in found.reasons[0] and "needs" in found.reasons[1]
+    late = found_of(constraints=Constraints(deadline=1.0))
+    assert late.best is None and "none of them meets the deadline of 1 s" in late.reasons[0]
+    assert any("beyond the deadline" in reason for reason in late.reasons)
+
+
+def test_it_stops_when_asked_and_says_what_was_left_out() -> None:
+    calls: list[float] = []
+    found = search(Space(parse_run(RUN), **SMALL), progress=lambda share, n: calls.append(share))
+    assert calls and all(0 <= share <= 1 for share in calls)
+    asked = iter([False, False, True])
+    stopped = search(Space(parse_run(RUN), **SMALL), cancelled=lambda: next(asked, True))
+    assert not stopped.complete and 0 < stopped.evaluated < found.evaluated
+    assert "not looked at" in stopped.left_out[-1]
+
+
+def test_without_data_the_time_is_that_of_a_sample() -> None:
+    found = found_of({key: value for key, value in RUN.items() if key != "data"})
+    assert found.best is not None and found.best.total_time_s is None
+    assert "a sample" in found.reasons[0]
+
+
+def test_methods_and_batches_are_free_or_bound() -> None:
+    run = {"model": TINY, "data": "20M"}
+    methods = tuple(parse_run({"model": "gpt2", "method": name}).method for name in ("full", "lora"))
+    found = found_of(run, methods=methods, gpus=("RTX 4090",), accumulation=(), constraints=Constraints(min_batch=6, max_batch=8))
+    assert found.best is not None and found.best.run.method.name == "lora"
+    for one in (found.best, *found.pareto):
+        assert 6 <= one.run.batch.micro * one.run.batch.accumulation * one.run.dp <= 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"constraints": Constraints(min_batch=64, max_batch=8)}, "min-batch.*contradicts max-batch 8"),
+        ({"constraints": Constraints(margin=1.5)}, "margin"),
+        ({"constraints": Constraints(deadline=-1.0)}, "deadline"),
+        ({"tp": (8,)}, "gpus: '1, 2, 4' contradicts tp 8"),
+        ({"counts": (3,), "sharding": ("none",)}, "gpus: '3' contradicts sharding none"),
+        ({"counts": (3,), "tp": (2,)}, "contradicts"),
+        ({"accumulation": (1,), "micro": (1,), "constraints": Constraints(min_batch=10**6)}, "contradicts"),
+        ({"gpus": ("H100 SXM 80GB",), "counts": (9, 11)}, "does not fill machines of 8"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_satisfied_is_named(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(PlanError, match=words):
+        found_of(**fields)
+
+
+def test_limits_need_a_measure() -> None:
+    without = {key: value for key, value in RUN.items() if key != "data"}
+    with pytest.raises(PlanError, match="needs to know how much is trained on"):
+        found_of(without, constraints=Constraints(deadline=100.0))
