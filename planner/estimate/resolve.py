@@ -172,7 +172,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             "Use none.",
         )
     if virtual and any(stack.front is not None for stack in arch.stacks):
-        raise PlanError("method.name", run.method.name, "needs tokens of text before the model", "Use lora or freeze.")
+        raise PlanError("method.name", run.method.name, "is planned for models that take tokens of text into one stack", "Use lora or freeze.")
     limits = {getattr(stack.front, "checkpoints", "") for stack in arch.stacks}
     if run.activation_checkpointing != "none" and "none" in limits:
         raise PlanError(
