@@ -3,8 +3,9 @@
 import streamlit as st
 
 from planner.advise import delta_texts, suggest
+from planner.report import pipeline
 from planner.summary import facts, key_figures, verdict
-from planner.ui import changes, charts, explain, frame, nearby, texts
+from planner.ui import changes, charts, explain, frame, nearby, pipeline_charts, texts
 
 current = frame.open_page("plan")
 e, theme = current.estimate, frame.theme()
@@ -57,6 +58,14 @@ with st.container(border=True):
     st.subheader("Memory over one step", anchor=False, help=explain.CURVE_HELP)
     frame.draw(charts.memory_curve(e, theme), "memory_curve", charts.memory_curve_alt(e))
     st.caption(f"Live tensors of the fullest GPU. The peak is in {texts.plain(e.peak_moment)}.")
+
+if (line := pipeline.timeline_of(e)) is not None:
+    with st.container(border=True):
+        st.subheader("Pipeline", anchor=False, help=explain.PIPELINE_HELP)
+        frame.draw(pipeline_charts.timeline(line, theme), "timeline", pipeline.sentence(line))
+        st.caption(texts.plain(pipeline.sentence(line)))
+        frame.draw(pipeline_charts.stage_memory(e, theme), "stage_memory", pipeline.stages_sentence(e))
+        st.caption(texts.plain(pipeline.stages_sentence(e)))
 
 left, right = st.columns([2, 3])
 with left.container(border=True, height="stretch"):

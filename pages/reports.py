@@ -25,7 +25,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         wrap=True,
     )
     exporter = EXPORTERS[name]
-    content = export(current.estimate, name, suggestions=suggest(current.run, current.estimate, current.profile), run=current.run)
+    helpful = suggest(current.run, current.estimate, current.profile)
+    content = export(current.estimate, name, suggestions=helpful, run=current.run)
     file = f"{texts.file_name(current.estimate.details['model']['name'])}.{exporter.ending}"
     st.download_button(
         "Download",
@@ -40,8 +41,9 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 
 with st.container(border=True):
     st.subheader("Preview", anchor=False)
-    if exporter.mime.startswith("text/html"):
-        page = base64.b64encode(content).decode()
+    if name in ("html", "pdf"):
+        shown = content if name == "html" else export(current.estimate, "html", suggestions=helpful, run=current.run)
+        page = base64.b64encode(shown).decode()
         st.iframe(f"data:text/html;base64,{page}", height=900, alt="The report")
     else:
         text = content.decode()

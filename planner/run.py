@@ -36,6 +36,8 @@ HeadName = Literal[
     "none",
 ]
 NetworkKind = Literal["infiniband", "roce", "slingshot", "efa", "efa-shared", "ethernet", "omnipath"]
+ContextKind = Literal["ring", "all-gather", "ulysses"]
+Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble", "zbv", "dualpipev"]
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "hsdp"]
 
 _SHARDING_NAMES = {"fsdp": "zero3", "fsdp2": "zero3", "full_shard": "zero3", "shard_grad_op": "zero2"}
@@ -111,13 +113,35 @@ class Parallel(_Part):
     pp: Count = Field(1, description="Pipeline parallel degree.")
     cp: Count = Field(1, description="Context parallel degree.")
     ep: Count = Field(1, description="Expert parallel degree (inside data parallel).")
+    cp_kind: ContextKind | None = Field(
+        None, description="How attention sees whole sequences under context parallel; what the stack does when left out."
+    )
+    expert_capacity: Annotated[float, Field(ge=0.1, le=100)] | None = Field(
+        None, description="Capacity factor: rows of every expert over the mean, padded or dropped; all tokens as they come when left out."
+    )
+    expert_imbalance: Annotated[float, Field(ge=1, le=1000)] = Field(
+        1.0, description="Rows of the busiest expert-parallel rank over the mean; 1 is balanced."
+    )
     virtual_pp: Count = Field(1, description="Model chunks per pipeline stage.")
+    schedule: Schedule | None = Field(
+        None,
+        description="Pipeline schedule; 1f1b, or interleaved with several chunks, when left out. zero-bubble is ZB-H1.",
+    )
+    stages: tuple[Annotated[int, Field(ge=0, le=10**5, strict=True)], ...] | None = Field(
+        None,
+        description="Layers of each pipeline stage, in order (with chunks: of each chunk, in the order of the model); as equal as can be when left out.",
+    )
     sharding: Sharding | None = Field(
         None, description="How data-parallel ranks share states: none, ddp, zero1, zero2, zero3 (FSDP), hsdp."
     )
     sequence_parallel: bool = Field(
         False, description="Split activations outside the tensor-parallel region along the sequence."
     )
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("sharding", mode="before")
     @classmethod

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from planner import units
-from planner.advise import ideas
-from planner.advise.ideas import Change, Idea, in_need
+from planner.advise import division, ideas
+from planner.advise.idea import Change, Idea
+from planner.advise.ideas import in_need
 from planner.device.profile import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
@@ -109,6 +110,10 @@ def advise(run: Run, estimate: Estimate, profile: DeviceProfile | None = None, l
     tried = trial.all(settings) + trial.all(hardware)
     if in_need(estimate):
         kept = [s for s in tried if _rescues(s, estimate)] + trial.until_it_fits(ideas.more_gpus(estimate))
+        if estimate.run.hardware.gpus > 1 and not any(s.fits and s.topic not in ("hardware", "gpus") for s in kept):
+            kept += trial.until_it_fits(division.smaller_parts(estimate.run))
+            if not any(s.fits and s.topic == "division" for s in kept):
+                kept += trial.until_it_fits(division.smaller_parts(estimate.run, checkpointing=True))
         if not kept:
             kept = trial.until_it_fits(ideas.more_gpus(estimate, checkpointing=True))
         if not any(s.topic not in ("hardware", "gpus") for s in kept):

@@ -6,29 +6,19 @@ The run is resolved: its fields hold what the engine used, so that an idea never
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
+from planner.advise import division
+from planner.advise.idea import Change, Idea
 from planner.catalog import Accelerator, accelerators, find_accelerator, price_for
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.run import Run
 from planner.summary import global_batch, gpu_name, precision_name
 
-Change = dict[str, Any]
-"""Dotted path of a run-file field to its new value; None resets the field to its default."""
-
 _MOST_GPUS: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Idea:
-    """A change in words, and what kind of change it is."""
-
-    title: str
-    topic: str
-    change: Change
 
 
 def in_need(estimate: Estimate) -> bool:
@@ -50,7 +40,8 @@ def settings(run: Run) -> Iterator[Idea]:
     if run.attention == "eager":
         for kernel, words in (("flash", "FlashAttention"), ("sdpa", "Fused attention (sdpa)")):
             yield Idea(f"{words} instead of eager attention", "attention", {"attention": kernel})
-    yield from _sharding(run)
+    yield from division.sharding(run)
+    yield from division.degrees(run)
     if run.optimizer.startswith("adamw"):
         for name, words in (
             ("adamw-fused", "Fused AdamW"),
@@ -73,19 +64,6 @@ def _micro_batches(run: Run) -> Iterator[Idea]:
         accumulation = samples // size
         title = f"Micro batch {batch.micro} → {size}, accumulation {batch.accumulation} → {accumulation}"
         yield Idea(title, "batch", {"batch.micro": size, "batch.accumulation": accumulation})
-
-
-def _sharding(run: Run) -> Iterator[Idea]:
-    if run.dp == 1:
-        return
-    names = {
-        "zero3": "Fully sharded states (ZeRO-3, FSDP)",
-        "zero2": "Sharded gradients and optimizer (ZeRO-2)",
-        "ddp": "Unsharded copies (DDP)",
-    }
-    for kind, words in names.items():
-        if kind != run.parallel.sharding:
-            yield Idea(words, "sharding", {"parallel.sharding": kind})
 
 
 def _methods(run: Run) -> Iterator[Idea]:
@@ -149,9 +127,10 @@ def more_gpus(estimate: Estimate, checkpointing: bool = False) -> Iterator[Idea]
         gpus = run.hardware.gpus * factor
         change: Change = {"hardware.gpus": gpus}
         title = f"{gpus} × {gpu_name(run)}"
-        if rescue and run.parallel.sharding != "zero3":
-            change["parallel.sharding"] = "zero3"
-            title += ", fully sharded"
+        deepest = division.kinds_of_sharding(run)[0]
+        if rescue and run.parallel.sharding != deepest:
+            change["parallel.sharding"] = deepest
+            title += ", fully sharded" if deepest == "zero3" else ", sharded optimizer"
         if checkpointing:
             change["activation_checkpointing"] = "full"
             title += ", full activation checkpointing"
@@ -212,7 +191,7 @@ def pairs(estimate: Estimate) -> Iterator[Idea]:
     """Two changes that people make together."""
     run = estimate.run
     samples = run.batch.micro * run.batch.accumulation
-    firsts = [idea for idea in _sharding(run) if idea.change["parallel.sharding"] == "zero3"]
+    firsts = [idea for idea in division.sharding(run) if idea.change["parallel.sharding"] in ("zero3", "zero1")][:1]
     larger = list(hardware(estimate, sharded=bool(firsts)))[:2]
     firsts += [replace(idea, title=idea.title.split(" instead")[0]) for idea in _methods(run) if idea.change.get("method.name") != "lora"]
     if run.activation_checkpointing != "full":

@@ -336,12 +336,15 @@ def collective_seconds(
     return best * topology.corrected(kind, payload_bytes, group) if topology.measured else best
 
 
-def waiting_seconds(group: int, topology: Topology, *, stride: int = 1) -> float:
+def waiting_seconds(group: Any, topology: Topology, *, stride: Any = 1) -> Any:
     """Part of `collective_seconds` that ranks wait for each other on a busy shared network [s].
 
     A rank waits for the latest of its group once. Collectives that are queued one behind another, as the buckets of a
     gradient exchange are, find all ranks there but for the first of them. Same arguments as `collective_seconds`.
     """
+    if isinstance(group, np.ndarray) or isinstance(stride, np.ndarray):
+        waits = np.vectorize(lambda size, step: waiting_seconds(size, topology, stride=step), otypes=[float])
+        return waits(group, stride)
     if group * stride <= topology.gpus_per_node:
         return 0.0
     jitter = _data()["network"][topology.inter_kind]["jitter"]

@@ -28,22 +28,36 @@ _LEAST_PROCESSORS = 16
 class Power:
     """How much of the peak a family holds: never above `ceiling`, and never above `per_watt` times the board power.
 
-    per_watt: bf16 rate that the measured part of the family holds per watt of its limit [FLOP/s/W].
+    per_watt: bf16 rate that the measured part of the family holds per watt of its limit [FLOP/s/W] · allowance: watts per peak
+    FLOP/s of that part, where known [W s]. A part with less power for the same processors lowers clock and voltage together: its rate
+    falls as the root of its allowance (dynamic power is f V^2; 500 W H100 of torchtitan, A100 PCIe beside SXM), not in proportion.
     """
 
     per_watt: float
     ceiling: float
     source: str
+    allowance: float | None = None
+
+    def share(self, watts: float, peak: float) -> float:
+        """Share of the peak that the power limit leaves."""
+        own = watts / peak
+        return self.per_watt * (own if self.allowance is None else (own * self.allowance) ** 0.5)
 
 
 _POWER: Final[dict[str, Power]] = {
     "Ampere 8.0": Power(
-        0.84e12, 0.90, "A100 SXM and PCIe, best matmul 271 and 253 TFLOP/s (ml-engineering @ 744d01e1)"
+        0.84e12,
+        0.90,
+        "A100 SXM and PCIe, best matmul 271 and 253 TFLOP/s (ml-engineering @ 744d01e1)",
+        300 / 312e12,
     ),
     "Ampere 8.6": Power(0.60e12, 0.92, "assumed between Turing and Ada: no table of this family"),
-    "Ada Lovelace 8.9": Power(0.71e12, 0.95, "L40S: 250 TFLOP/s at 350 W in the fitted tables"),
+    "Ada Lovelace 8.9": Power(0.71e12, 0.95, "L40S: 250 TFLOP/s at 350 W in the fitted tables", 350 / 362e12),
     "Hopper 9.0": Power(
-        1.14e12, 0.88, "H100 SXM 795 TFLOP/s at 700 W, GH200 829 TFLOP/s at 900 W (ml-engineering @ 744d01e1)"
+        1.14e12,
+        0.88,
+        "H100 SXM 795 TFLOP/s at 700 W, GH200 829 TFLOP/s at 900 W (ml-engineering @ 744d01e1)",
+        700 / 989.4e12,
     ),
     "Blackwell 10.0": Power(1.75e12, 0.85, "B200: 1745 TFLOP/s at 1000 W (ml-engineering @ 744d01e1)"),
     "Blackwell Ultra 10.3": Power(1.65e12, 0.85, "B300: 1769 TFLOP/s at 1100 W (ml-engineering @ 744d01e1)"),
@@ -125,7 +139,7 @@ def _held(part: Accelerator) -> tuple[float, float, str] | None:
     peak = part.peak_flops.get("bf16") or part.peak_flops.get("fp16")
     if part.vendor != "NVIDIA" or rule is None or peak is None:
         return None
-    limit = rule.per_watt * part.tdp_w / peak if part.tdp_w else rule.ceiling
+    limit = rule.share(part.tdp_w, peak) if part.tdp_w else rule.ceiling
     return min(rule.ceiling, limit), rule.ceiling, rule.source
 
 

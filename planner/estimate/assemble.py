@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from planner.estimate import ledger, uncertainty
-from planner.estimate.curve import Curve
+from planner.estimate.curve import Curve, StageView
 from planner.estimate.fragmentation import fragmented
 from planner.estimate.money import bill, hourly_rate
 from planner.estimate.offload import HostBytes
@@ -137,6 +137,8 @@ def assemble(
             "profile_source": r.profile.source,
             "context_bytes": detail.context,
             "memory_stages": worst.stage.indices if run.parallel.pp > 1 else (),
+            "timeline": timing.timeline,
+            "stages": tuple(StageView(c.stage.indices, c.stage.layers, Curve(c.moments)) for c in classes) if run.parallel.pp > 1 else (),
             "host_memory_bytes": host.total * min(run.hardware.gpus, run.hardware.gpus_per_node or 1),
             "fragmented_bytes": {"kept": fragmented(moments, routed=routed), "cleared": fragmented(moments, cleared=True)},
             "sticker_memory_bytes": None if r.accelerator is None else r.accelerator.memory_bytes,

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast, overload
+from typing import NamedTuple, cast, overload
 
 from planner.estimate.memory import COMPONENTS, Moment
 from planner.estimate.result import MemoryPoint, Phase
+
+
+class StageView(NamedTuple):
+    """What is shown of equal pipeline stages. indices: which ones · layers: of each of their chunks · curve: memory of one of their ranks."""
+
+    indices: tuple[int, ...]
+    layers: tuple[int, ...]
+    curve: Curve
+
+    @property
+    def peak(self) -> float:
+        """Allocated memory at most [bytes]."""
+        return max(point.allocated for point in self.curve)
 
 
 class Curve(Sequence[MemoryPoint]):

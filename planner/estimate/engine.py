@@ -29,14 +29,18 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     shape = shape_of(resolved.run, text, resolved.arch.sample_tokens(resolved.run.batch) - text)
     setting = setting_of(resolved, shape.longest)
     p = resolved.run.parallel
-    stages = stages_of(setting, resolved.head, resolved.run.activation_checkpointing, p.pp, p.virtual_pp)
+    stages = stages_of(
+        setting, resolved.head, resolved.run.activation_checkpointing, p.pp, p.virtual_pp, p.schedule, p.stages
+    )
     offload = offload_of(resolved)
     classes = [rank_class(resolved, stage, offload) for stage in stages]
     largest = max(range(len(classes)), key=lambda i: max(m.total for m in classes[i].moments))
     worst, timed = classes[largest], classes
     if not shape.packed:
         average = setting_of(resolved, shape.timed)
-        again = stages_of(average, resolved.head, resolved.run.activation_checkpointing, p.pp, p.virtual_pp)
+        again = stages_of(
+            average, resolved.head, resolved.run.activation_checkpointing, p.pp, p.virtual_pp, p.schedule, p.stages
+        )
         timed = [replace(c, stage=stage) for c, stage in zip(classes, again, strict=True)]
     whole = worst.workload if len(classes) == 1 and setting.split == Split() else whole_model(resolved, shape.timed)
     timing = time_of(resolved, timed, timed[largest], shape.timed)

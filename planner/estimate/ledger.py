@@ -45,6 +45,10 @@ _STEP_FORMULAS = {
         "collective curves by message size and group; Shoeybi et al. 2019, sec. 3",
     ),
     "expert": ("sum over layers of t_all_to_all", "collective curves by message size and group"),
+    "context": (
+        "sum over layers of t_collective that attention waits for",
+        "collective curves by message size and group; Llama 3, sec. 3.3.2; Jacobs et al. 2023",
+    ),
     "bubble": ("t_schedule − m · (t_forward + t_backward) of the busiest stage", "the schedule, simulated"),
     "loop": ("constant", "training loop between steps"),
 }

@@ -9,10 +9,11 @@ the same bytes in backward. Every storage is rounded to 512 bytes, as the CUDA c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from planner.estimate.arrays import most
 from planner.workload.graph import BATCH, BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
 from planner.workload.precision import STORED_BYTES
 from planner.workload.trace import Stretch, Workload
@@ -88,7 +89,9 @@ class Walk:
     live: list[float] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
     kept: tuple[float, ...] = ()
-    """What one micro step keeps from its forward for its backward, by component [bytes]."""
+    """What the layers of one micro step keep from their forward for their backward, by component [bytes]."""
+    kept_head: tuple[float, ...] = (0.0,) * len(COMPONENTS)
+    """The same of head and loss."""
     _saved: dict[int, int] = field(default_factory=dict)
     _storages: dict[int, Storage] = field(default_factory=dict)
     _gradients: dict[int, _Buffer] = field(default_factory=dict)
@@ -107,16 +110,17 @@ class Walk:
         stretches = self.workload.stretches
         self._gather_root(+1)
         for position, stretch in enumerate(stretches):
+            before = list(self.live)
             self._repeat(stretch, "forward", self._forward)
+            if stretch.name == "head":
+                self.kept_head = _changed(before, self.live)
             following = stretches[position + 1] if position + 1 < len(stretches) else None
             ends = following is None or following.tower != stretch.tower or following.name == "head"
             if ends and stretch.name != "head":  # the main stack ended before its head
                 self._end_of_stack(stretch.tower)
         self._end_of_forward()
-        self.kept = tuple(
-            a - b if i in (ACTIVATIONS, LOGITS) else 0.0
-            for i, (a, b) in enumerate(zip(self.live, self.persistent.books, strict=True))
-        )
+        kept = added(_changed(self.persistent.books, self.live), self.kept_head, -1.0)
+        self.kept = tuple(most(0.0, size) for size in kept)  # what went to the host is not there
         loss = stretches[-1].output
         if loss.requires_grad:
             self._gradients[id(loss)] = _Buffer(rounded(loss.bytes), ACTIVATIONS)
@@ -474,6 +478,11 @@ class Walk:
         self.live[GRADIENTS] -= whole
         if not self.persistent.present:
             self.live[GRADIENTS] += share
+
+
+def _changed(before: Sequence[float], after: Sequence[float]) -> tuple[float, ...]:
+    """Tensors of the graph that were kept between two moments, by component [bytes]."""
+    return tuple(a - b if i in (ACTIVATIONS, LOGITS) else 0.0 for i, (b, a) in enumerate(zip(before, after, strict=True)))
 
 
 def _sampled(count: int) -> list[int]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from planner.errors import PlanError
 from planner.estimate.arrays import least, most
 from planner.estimate.memory import Moment
 from planner.estimate.offload import Offload
+from planner.estimate.parallel import rows_of
 from planner.estimate.pipeline import in_flight
 from planner.estimate.resolve import Resolved
+from planner.estimate.schedules import Waiting, schedule_of, waiting
 from planner.estimate.stages import Stage
 from planner.estimate.states import Detail, Shares, gathers, memory_of, replicas
 from planner.estimate.update import trained_parameters, update_step
@@ -45,7 +50,7 @@ def rank_class(r: Resolved, stage: Stage, offload: Offload) -> RankClass:
     trained = trained_parameters(workload)
     check_trained_types(trained)
     step = rank_step(r, workload, trained, shares)
-    moments, detail, away = memory_of(r, workload, trained, step, shares, offload, waiting_batches(r, stage))
+    moments, detail, away = memory_of(r, workload, trained, step, shares, offload, waiting_of(r, stage))
     return RankClass(stage, trained, step, moments, detail, away)
 
 
@@ -65,14 +70,35 @@ def whole_step(r: Resolved, trained: Sequence[Trained], spread: float) -> Step:
     return update_step(r, [t._replace(times=t.times * spread) if t.parameter.expert else t for t in trained], 1.0)
 
 
+def waiting_of(r: Resolved, stage: Stage) -> list[Waiting]:
+    """What the stage keeps beside the running micro batch, at most."""
+    p = r.run.parallel
+    if p.pp == 1:
+        return []
+    schedule, micro = schedule_of(p), r.run.batch.accumulation
+    return [w for i in stage.indices for w in waiting(schedule, i, p.pp, stage.shares, micro)]
+
+
 def waiting_batches(r: Resolved, stage: Stage) -> float:
-    """Micro batches beside the running one whose activations the stage keeps at most."""
+    """Micro batches beside the running one whose activations the stage keeps at most, of a 1f1b or interleaved schedule.
+
+    The accumulation may be an array.
+    """
     p, flying = r.run.parallel, 0.0
     if p.pp == 1:
         return flying
+    micro, shares = r.run.batch.accumulation, stage.cut(p.virtual_pp)[0]
     for i in stage.indices:
-        flying = most(flying, in_flight(i, p.pp, p.virtual_pp, r.run.batch.accumulation) - 1)
+        flying = most(flying, _waiting_blocks(i, p.pp, shares, micro))
     return flying
+
+
+def _waiting_blocks(rank: int, ranks: int, shares: tuple[float, ...], micro: Any) -> Any:
+    if len(shares) == 1:
+        return in_flight(rank, ranks, 1, micro) - 1
+    if isinstance(micro, np.ndarray):
+        return np.array([_waiting_blocks(rank, ranks, shares, int(m)) for m in micro.ravel()]).reshape(micro.shape)
+    return max(w.blocks for w in waiting("interleaved", rank, ranks, shares, micro))
 
 
 def whole_model(r: Resolved, length: int) -> Workload:
@@ -101,7 +127,7 @@ def setting_of(r: Resolved, length: int) -> Setting:
     recompute = checkpointing == "selective" and r.stack.selective == "attention"
     batch = r.run.batch
     p = r.run.parallel
-    split = Split(p.tp, p.sequence_parallel, p.cp, p.ep)
+    split = Split(p.tp, p.sequence_parallel, p.cp, p.ep, p.cp_kind or "ring", rows_of(p))
     arch = local(r.arch, split)
     adaptation = r.adaptation if arch is r.arch else adapt(r.run.method, arch)
     setting = Setting(arch, adaptation, r.formats, r.stack, batch.micro, seq, r.attention, recompute, sharded, batch)

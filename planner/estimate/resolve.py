@@ -13,6 +13,7 @@ from planner.device.collectives import Topology
 from planner.errors import PlanError, shorten
 from planner.estimate.compression import check_sparsity, pruned
 from planner.estimate.constants import sustained
+from planner.estimate.parallel import parallel_of
 from planner.run import PRECISIONS, Batch, Hardware, NetworkKind, Precision, Run
 from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
@@ -77,7 +78,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     stack = find_stack(run.stack)
     adaptation = adapt(run.method, arch)
     accelerator, profile = _device(run, profile)
-    _check_parallel(run)
+    run = run.model_copy(update={"parallel": parallel_of(run, arch)})
     precision = _precision(run, adaptation, profile, notes)
     sharding = run.parallel.sharding or ("none" if run.dp * run.parallel.cp == 1 else "ddp")
     sharded = sharding in ("zero3", "hsdp") and run.dp > 1
@@ -182,7 +183,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             "batch": batch,
         }
     )
-    usable = float(accelerator.usable_memory_bytes) if accelerator is not None else None
+    usable = float(accelerator.usable_memory_bytes) if accelerator is not None else profile.memory_bytes
     return Resolved(
         full,
         name,
@@ -299,41 +300,6 @@ def _gibibytes(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
         raise PlanError(f"hardware.gpu.{name}", value, "is not a memory size", "Give it in GiB, for example 96.")
     return round(value * 2**30)
-
-
-def _check_parallel(run: Run) -> None:
-    p = run.parallel
-    if p.virtual_pp > 1 and p.pp == 1:
-        raise PlanError(
-            "parallel.virtual_pp", p.virtual_pp, "needs pipeline stages", "Use pp above 1, or virtual_pp: 1."
-        )
-    if p.sequence_parallel and p.tp == 1:
-        raise PlanError("parallel.sequence_parallel", True, "needs tensor parallelism", "Use tp above 1, or false.")
-    if p.ep > 1 and (run.dp * p.cp * (p.tp if p.sequence_parallel else 1)) % p.ep:
-        raise PlanError(
-            "parallel.ep", p.ep, f"does not divide the {run.dp * p.cp} data-parallel ranks", "Use a divisor of them."
-        )
-    if p.pp > 1 and p.virtual_pp > 1 and run.batch.accumulation % p.pp:
-        raise PlanError(
-            "batch.accumulation",
-            run.batch.accumulation,
-            f"is no multiple of the {p.pp} stages, which interleaved chunks need",
-            f"Use a multiple of {p.pp}, or virtual_pp: 1.",
-        )
-    if run.parallel.sharding not in (None, "none") and run.dp * p.cp == 1 and run.parallel.sharding != "ddp":
-        raise PlanError(
-            "parallel.sharding",
-            run.parallel.sharding,
-            "needs more than one data-parallel rank",
-            "Use more GPUs, or sharding: none.",
-        )
-    if run.parallel.sharding == "none" and run.dp > 1:
-        raise PlanError(
-            "parallel.sharding",
-            "none",
-            f"cannot keep {run.dp} data-parallel ranks in step",
-            "Use ddp, zero1, zero2 or zero3, or one GPU.",
-        )
 
 
 def _precision(run: Run, adaptation: Adaptation, profile: DeviceProfile, notes: list[str]) -> Precision:

@@ -11,9 +11,11 @@ import numpy as np
 from planner.estimate import ledger
 from planner.estimate.arrays import least, some
 from planner.estimate.constants import constant
+from planner.estimate.late_weights import kept_for_weights
 from planner.estimate.memory import COMPONENTS, OPTIMIZER, Moment, Persistent, Walk, added, rounded
 from planner.estimate.offload import Offload
 from planner.estimate.resolve import Resolved
+from planner.estimate.schedules import Waiting
 from planner.workload import Workload
 from planner.workload.graph import BYTES, Parameter
 from planner.workload.optimizers import Step, Trained
@@ -226,6 +228,18 @@ def _on_gpu(r: Resolved) -> bool:
     return r.accelerator is not None and r.accelerator.vendor == "NVIDIA"
 
 
+def waiting_bytes(walk: Walk, w: Workload, flying: Sequence[Waiting]) -> tuple[float, ...]:
+    """What further micro batches keep at most, by component [bytes]."""
+    late = kept_for_weights(w) if any(some(f.block_weights) or some(f.head_weights) for f in flying) else None
+    best: tuple[float, ...] = (0.0,) * len(COMPONENTS)
+    for f in flying:
+        more = added(added((0.0,) * len(COMPONENTS), walk.kept, f.blocks), walk.kept_head, f.head)
+        if late is not None:
+            more = added(added(more, late[0], f.block_weights), late[1], f.head_weights)
+        best = max(best, more, key=sum)
+    return best
+
+
 def memory_of(
     r: Resolved,
     w: Workload,
@@ -233,17 +247,18 @@ def memory_of(
     step: Step,
     shares: Shares,
     offload: Offload,
-    flying: float = 0.0,
+    flying: Sequence[Waiting] = (),
 ) -> tuple[list[Moment], Detail, float]:
     """Moments of the whole optimizer step, the persistent parts behind them, and the saved tensors that went to the host [bytes].
 
-    flying: further micro batches whose activations wait for their backward.
+    flying: further micro batches whose activations wait for their backward; of several entries that which takes most.
     """
     fine = books_of(r, Holdings(r, w, trained), step, shares, offload)
     walk = Walk(w, persistent_of(r, fine, shares, offload))
     moments = walk.run()
-    if flying:
-        moments = [m._replace(parts=added(m.parts, walk.kept, flying)) for m in moments]
+    more = waiting_bytes(walk, w, flying)
+    if any(more):
+        moments = [m._replace(parts=added(m.parts, more, 1.0)) for m in moments]
     end = list(walk.live)
     end[OPTIMIZER] += 0.0 if offload.optimizer else step.temporaries
     walked = moments[-1].position if moments else 0.0  # a stage without layers only passes on

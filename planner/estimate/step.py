@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.device.collectives import collective_seconds
-from planner.estimate.constants import by_architecture
+from planner.estimate.constants import by_architecture, by_stack
 from planner.estimate.ranks import RankClass, shares_of
 from planner.estimate.resolve import Resolved
+from planner.estimate.schedules import schedule_of
 from planner.estimate.states import gradient_bytes_of, replicas
 from planner.estimate.time import Clock, Ranks, StepTime, pipeline_time, step_time
 from planner.workload.graph import BYTES
@@ -32,8 +33,9 @@ def time_of(r: Resolved, classes: Sequence[RankClass], worst: RankClass, length:
     most = max(classes, key=gradients)
     if p.pp == 1:
         return step_time(worst.workload, clock, ranks, r.run.batch.accumulation, most.step, gradients(most))
-    stages = [(c.stage.indices, c.workload) for c in classes]
-    timing, _ = pipeline_time(stages, clock, ranks, r.run.batch.accumulation, p.virtual_pp, most.step, gradients(most))
+    stages = [c.stage for c in classes]
+    timing, timeline = pipeline_time(stages, clock, ranks, r.run.batch.accumulation, schedule_of(p), most.step, gradients(most))
+    timing.timeline = timeline
     return timing
 
 
@@ -56,6 +58,8 @@ def ranks_of(r: Resolved, length: int) -> Ranks:
         stride=p.tp,
         groups=groups,
         between=_between(r, length),
+        rank_wait=by_stack("rank_wait_seconds", r.stack.name) if p.pp > 1 else 0.0,
+        hand_over=by_stack("hand_over_seconds", r.stack.name),
     )
 
 
@@ -64,6 +68,8 @@ def _between(r: Resolved, length: int) -> float:
     p, batch = r.run.parallel, r.run.batch
     if p.pp == 1 or r.topology is None:
         return 0.0
-    outside = p.cp * (p.tp if p.sequence_parallel else 1)
-    size = batch.micro * (length if batch.seq_len is not None else 0) * r.arch.hidden * BYTES[r.formats.compute] / outside
-    return collective_seconds("send_recv", size, 2, r.topology, stride=p.tp * p.cp * r.run.dp)
+    size = batch.micro * (length if batch.seq_len is not None else 0) * r.arch.hidden * BYTES[r.formats.compute] / p.cp
+    cut = p.tp > 1 and (p.sequence_parallel or r.stack.cuts_sent)
+    sent = collective_seconds("send_recv", size / (p.tp if cut else 1), 2, r.topology, stride=p.tp * p.cp * r.run.dp)
+    joined = 0.0 if p.sequence_parallel or not cut else collective_seconds("all_gather", size, p.tp, r.topology)
+    return sent + joined

@@ -17,7 +17,8 @@ from planner.device.collectives import Topology, collective_seconds, waiting_sec
 from planner.device.gemm import Layout
 from planner.estimate.arrays import least, most, some
 from planner.estimate.constants import by_stack, constant
-from planner.estimate.pipeline import Timeline, simulate
+from planner.estimate.pipeline import Passes, Timeline, play
+from planner.estimate.stages import Stage
 from planner.estimate.update import product_seconds
 from planner.workload.graph import BYTES, Kernel, Operation
 from planner.workload.optimizers import Step
@@ -38,6 +39,12 @@ class StepTime:
     kernels: float = 0.0
     spans: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Elapsed time of each phase, with what it waits for [s]."""
+    ends: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
+    """The parts of `spans` of what stands before and behind the layers: (front or head, phase) [s]."""
+    late: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """The part of backward that makes gradients of weights: of front, layers, and head [s]."""
+    timeline: Timeline | None = None
+    """Of a run with pipeline stages."""
 
     @property
     def total(self) -> float:
@@ -51,7 +58,9 @@ class Ranks:
     dp: ranks that hold the same weights and see other tokens (context-parallel ones too) · sharding as in the run ·
     gradient_bytes and weight_bytes of one element on the wire · stride: distance of neighbours of a data-parallel group ·
     groups: size and stride of the other groups, by name · experts: ranks over which experts are divided ·
-    between: time of a tensor from one pipeline stage to the next [s]. Several data-parallel degrees at once: dp and between are arrays.
+    between: time of a tensor from one pipeline stage to the next [s] · rank_wait: what issuing a tensor-parallel collective takes
+    for each rank of the group [s] · hand_over: what a stage is held up by every tensor that it sends or receives [s].
+    Several data-parallel degrees at once: dp and between are arrays.
     """
 
     dp: int
@@ -62,6 +71,8 @@ class Ranks:
     stride: int = 1
     groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     between: float = 0.0
+    rank_wait: float = 0.0
+    hand_over: float = 0.0
 
     @property
     def several(self) -> bool:
@@ -92,6 +103,7 @@ class Clock:
         self.issue = by_stack("collective_dispatch_seconds", stack.name)
         self.unit = by_stack("sharded_unit_seconds", stack.name)
         self.attention_rate = by_stack("attention_rate", stack.name)
+        self.product_rate = by_stack("product_rate", stack.name)
         measured = profile.measured
         self.operators = measured if measured is not None and measured.operators else None
         self.synchronous = measured is not None and measured.synchronous
@@ -130,7 +142,7 @@ class Clock:
                     kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=cast(Layout, kernel.layout)
                 )
             )
-            return seconds / self.scaled_rate if kernel.dtype == "fp8" else seconds
+            return seconds / (self.product_rate * (self.scaled_rate if kernel.dtype == "fp8" else 1.0))
         if kernel.kind == "attention":
             return (
                 float(
@@ -157,6 +169,9 @@ class _Part:
     exchanged: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     beside: float = 0.0
     issued: int = 0
+    waits: int = 0
+    weights: float = 0.0
+    """GPU seconds of gradients of weights."""
 
     def add(
         self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks, backward: bool = False
@@ -170,6 +185,8 @@ class _Part:
             if kernel.kind == "collective":
                 seconds = ranks.wire(kernel)
                 self.issued += 1
+                if kernel.extra.group == "tp":
+                    self.waits += ranks.groups["tp"][0]
                 if kernel.extra.hidden:
                     self.beside += seconds
                 else:
@@ -178,7 +195,10 @@ class _Part:
                     self.exchanged[kernel.extra.group] += seconds - beside
                 continue
             kind = "dequantize" if kernel.kind == "dequantize" else operation.kind
-            self.kinds[kind] += clock.seconds(kernel) * kernel.times
+            seconds = clock.seconds(kernel) * kernel.times
+            self.kinds[kind] += seconds
+            if kernel.layout == "wgrad":
+                self.weights += seconds
             if kernel.flops:
                 self.flops[kind] += kernel.flops * kernel.times
             self.kernels += kernel.times
@@ -238,7 +258,8 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         if not part.kernels and not part.exchanged:
             continue
         busy = part.gpu
-        issue = part.kernels * dispatch + part.issued * clock.issue + (clock.unit * _units(stretch) if gathers else 0.0)
+        issue = part.kernels * dispatch + part.issued * clock.issue + part.waits * ranks.rank_wait
+        issue += clock.unit * _units(stretch) if gathers else 0.0
         wire = _stretch_collectives(result, stretch, ranks, phase, times) if gathers and phase != "recompute" else 0.0
         for kind, seconds in part.kinds.items():
             result.seconds[phase, kind] += seconds * times
@@ -258,9 +279,16 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
             result.seconds["communication", "exposed"] += most(0.0, wire - span) * times
             span = most(span, wire) + slowdown * least(wire, span)
         result.spans[phase] += span * times
+        end = _END.get(stretch.name if not stretch.tower else "embedding", "layers")
+        if end != "layers":
+            result.ends[end, phase] += span * times
+        if part.weights:
+            result.late[end] += span * times * part.weights / busy
         result.kernels += part.kernels * times
 
 
+_END = {"embedding": "front", "head": "head"}
+"""What stands before the layers, and what behind them."""
 _GROUP_NAMES = {"tp": "tensor", "cp": "context", "ep": "expert"}
 """Names of groups in the ledger."""
 
@@ -284,27 +312,28 @@ def model_flops(workload: Workload, accumulation: int) -> Ledger:
 
 
 def pipeline_time(
-    stages: Sequence[tuple[Sequence[int], Workload]],
+    stages: Sequence[Stage],
     clock: Clock,
     ranks: Ranks,
     accumulation: int,
-    chunks: int,
+    schedule: str,
     optimizer: Step,
     trained_bytes: float,
 ) -> tuple[StepTime, Timeline]:
     """Time of one optimizer step over pipeline stages.
 
-    stages: indices and workload of each kind of stage · chunks: model chunks of a stage · optimizer, trained_bytes: of the
+    stages: each kind of stage · schedule: its name · optimizer, trained_bytes: of the
     stage with most of them. The busiest stage's kernels stand in the ledger; what it waits for is the bubble.
     """
-    pp = sum(len(indices) for indices, _ in stages)
-    forward, backward, kinds = [0.0] * pp, [0.0] * pp, []
-    for indices, workload in stages:
-        one = micro_step(workload, clock, ranks)
-        kinds.append((one, workload))
-        for i in indices:
-            forward[i], backward[i] = one.spans["forward"], one.spans["recompute"] + one.spans["backward"]
-    timeline = simulate(forward, backward, accumulation, chunks=chunks, between=ranks.between)
+    kinds, passes = [], dict[int, tuple[Chunks, Chunks, Chunks]]()
+    for stage in stages:
+        one = micro_step(stage.workload, clock, ranks)
+        kinds.append((one, stage.workload))
+        passes.update(dict.fromkeys(stage.indices, chunk_seconds(one, stage.shares, stage.front, stage.head)))
+    forward, backward, late = (tuple(passes[i][k] for i in range(len(passes))) for k in range(3))
+    if ranks.hand_over:  # a transfer holds up both of its stages at the same time
+        forward, backward = _held_up(forward, ranks.hand_over), _held_up(backward, ranks.hand_over)
+    timeline = play(schedule, Passes(forward, backward, late), accumulation, ranks.between - ranks.hand_over)
     busiest, workload = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
     result = StepTime()
     for key, value in busiest.seconds.items():
@@ -315,6 +344,37 @@ def pipeline_time(
     result.seconds["overhead", "bubble"] = timeline.total - accumulation * sum(busiest.spans.values())
     close_step(result, workload, clock, ranks, accumulation, optimizer, trained_bytes)
     return result, timeline
+
+
+Chunks = tuple[float, ...]
+"""Seconds of each chunk of a stage [s]."""
+
+
+def chunk_seconds(one: StepTime, shares: Sequence[float], front: int | None, head: int | None) -> tuple[Chunks, Chunks, Chunks]:
+    """Forward, backward with what is recomputed, and the part of it that makes gradients of weights, of each chunk of a stage.
+
+    shares: part of the stage's layers in each chunk · front, head: the chunks with embedding and with the loss.
+    """
+
+    def cut(whole: float, before: float, behind: float) -> Chunks:
+        if len(shares) == 1:
+            return (whole,)
+        layers = whole - before - behind
+        return tuple(layers * share + (before if c == front else 0.0) + (behind if c == head else 0.0) for c, share in enumerate(shares))
+
+    spans, ends, late = one.spans, one.ends, one.late
+    back = ("recompute", "backward")
+    return (
+        cut(spans["forward"], ends["front", "forward"], ends["head", "forward"]),
+        cut(sum(spans[b] for b in back), sum(ends["front", b] for b in back), sum(ends["head", b] for b in back)),
+        cut(sum(late.values()), late["front"], late["head"]),
+    )
+
+
+def _held_up(passes: tuple[Chunks, ...], hand_over: float) -> tuple[Chunks, ...]:
+    """Passes of every stage with what each of its neighbours makes it wait."""
+    last = len(passes) - 1
+    return tuple(tuple(p + hand_over * ((i > 0) + (i < last)) for p in stage) for i, stage in enumerate(passes))
 
 
 def _units(stretch: Stretch) -> float:
@@ -354,11 +414,12 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
         return
     assert ranks.topology is not None
     trained = sum(p.numel * s.count for s in workload.stretches for p in s.parameters if p.trainable)
-    size, bucket = trained * ranks.gradient_bytes, workload.setting.stack.bucket_bytes
+    size, stack = trained * ranks.gradient_bytes, workload.setting.stack
+    bucket = most(stack.bucket_bytes, stack.bucket_elements_per_replica * ranks.dp * ranks.gradient_bytes)
     if not size:
         return
     kind = "all_reduce" if ranks.sharding == "ddp" else "reduce_scatter"
-    count = max(1.0, size / bucket)
+    count = most(1.0, size / bucket)
     one = collective_seconds(kind, size / count, ranks.dp, ranks.topology, stride=ranks.stride)
     # sharded gradients cannot be accumulated locally: they are exchanged in every micro step
     rounds = accumulation if ranks.sharding == "zero2" else 1
@@ -375,7 +436,12 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
             "all_gather", trained * ranks.weight_bytes, ranks.dp, ranks.topology, stride=ranks.stride
         )
         result.collectives["all_gather"] += gather
-        result.seconds["communication", "exposed"] += gather
+        beside = 0.0
+        if stack.gathers_ahead:
+            forward = sum(v for (phase, _), v in result.seconds.items() if phase == "forward") / accumulation
+            beside = least(gather, forward)
+        result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * beside
+        result.seconds["communication", "exposed"] += gather - beside
 
 
 def _optimizer(

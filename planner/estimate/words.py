@@ -34,7 +34,7 @@ _WORDS = {
     "loop": "the training loop",
     "tensor": "sums over the tensor-parallel group",
     "expert": "tokens travelling to their experts",
-    "context": "keys and values of other ranks",
+    "context": "keys, values or heads of other ranks",
     "bubble": "waiting for other pipeline stages",
 }
 

@@ -91,6 +91,13 @@ PRIORS: Final = {
             0.70,
             "an autograd function, group look-up, NCCL enqueue and stream synchronisation, issued from Python",
         ),
+        Prior(
+            "product_rate",
+            "megatron",
+            1.0,
+            0.10,
+            "the sustained rate is shared by all stacks; Megatron adds weight gradients up inside the product and pretrains on well-cooled machines",
+        ),
         Prior("dispatch", "deepspeed", 2.5, 0.40, "engine hooks on every module"),
         Prior(
             "attention_rate",
@@ -98,6 +105,20 @@ PRIORS: Final = {
             0.6,
             0.25,
             "FlashAttention 1 in Triton against FlashAttention 2 (Dao 2023, arXiv:2307.08691, fig. 4)",
+        ),
+        Prior(
+            "rank_wait_seconds",
+            "nanotron",
+            3e-4,
+            0.40,
+            "the rate of small collectives of the sweep itself, over groups of 4 to 32 ranks",
+        ),
+        Prior(
+            "hand_over_seconds",
+            "nanotron-blocking",
+            0.25,
+            0.40,
+            "steps of the sweep's pipelines that do not depend on their micro batch: 1 s a middle stage, with four transfers",
         ),
         Prior("overlap_slowdown", "", 0.15, 0.60, "Hetu-Galvatron measures 1.1 to 1.3 at full overlap"),
         Prior(
@@ -140,8 +161,8 @@ def _set(table: dict[str, Any], prior: Prior, value: float) -> None:
         entry["value"] = value
         return
     group = entry["by_architecture" if prior.name == "sustained_rate" else "by_stack"]
-    family = uncertainty.SAME_STACK.get(prior.key)
-    alike = [key for key in group if family is not None and key in (family, *uncertainty.SAME_STACK)]
+    family = uncertainty.SAME_STACK.get(prior.key, prior.key)
+    alike = [key for key in group if uncertainty.SAME_STACK.get(key, key) == family]
     for key in {prior.key, *alike}:
         group[key] = value
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from planner.errors import PlanError
+from planner.calibrate.hardware import open_hardware
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "flash-attn", "nvidia-ml-py")
 
@@ -89,34 +89,9 @@ class Device:
 
 def open_device(name: str) -> Device:
     """The device that `name` (``cpu``, ``cuda:0``, …) means here. Raises `PlanError` with what is missing."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise PlanError("device", name, "is no torch device", "Write cpu, cuda:0, xpu or mps.") from None
-    if device.type == "cpu":
-        return Device(device, processor_name(), units=torch.get_num_threads())
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise PlanError("device", name, "is not here: torch sees no usable GPU", "Write cpu, or install the driver and a CUDA build of torch.")
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise PlanError("device", name, f"is not among the {torch.cuda.device_count()} visible GPUs", "Use a lower number.")
-        device = torch.device("cuda", device.index or 0)
-        properties = torch.cuda.get_device_properties(device)
-        uuid = getattr(properties, "uuid", None)
-        return Device(
-            device, properties.name, properties.total_memory, properties.multi_processor_count, f"GPU-{uuid}" if uuid else None
-        )
-    current = torch.accelerator.current_accelerator()
-    if current is None or current.type != device.type:
-        raise PlanError("device", name, "is not available to this torch", "Write cpu, or install torch for that device.")
-    return Device(device, f"{device.type} device")
-
-
-def processor_name() -> str:
-    """The processor's own name and the threads that torch uses of it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as handle:
-            found = next((line.split(":", 1)[1].strip() for line in handle if line.startswith("model name")), "")
-    except OSError:  # not Linux
-        found = ""
-    return f"{found or platform.processor() or platform.machine()} ({torch.get_num_threads()} threads)"
+    found = open_hardware(name)
+    if found.device.type != "cuda":
+        return Device(found.device, found.name, units=found.threads)
+    device = torch.device("cuda", found.device.index or 0)
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    return Device(device, found.name, found.memory_bytes, found.units, f"GPU-{uuid}" if uuid else None)

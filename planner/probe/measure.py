@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from planner.calibrate.telemetry import WARNINGS, open_telemetry
 from planner.errors import shorten
 from planner.probe.build import build
 from planner.probe.device import Device, open_device
 from planner.probe.plan import Plan, plan
-from planner.probe.power import Meter, Watch
+from planner.probe.power import Watch
 from planner.probe.training import PHASES, Loop
 from planner.run import Run
 from planner.units import format_bytes
@@ -134,9 +135,10 @@ def _measure(
         count = steps if seconds is None else max(3, min(steps, int(seconds / max(first, 1e-4))))
         loop.run(max(1, min(WARM_UP, count)) - 1 or 1)
         place.reset_peak()
-        meter = Meter(uuid=place.uuid, index=place.index).open() if place.kind == "cuda" else Meter()
-        with Watch(meter) as watch:
+        telemetry = open_telemetry(place.kind, place.uuid, place.index)
+        with Watch(telemetry) as watch:
             samples = loop.run(count)
+        telemetry.close()
         figures = _memory(loop, place, base, memory)
     times = Spread.of([sample["step"] for sample in samples])
     batch = made.resolved.run.batch
@@ -145,9 +147,9 @@ def _measure(
     losses = (float(loop.losses[0]), float(loop.losses[-1]))
     energy = watch.energy
     parameters = {id(p): p for p in loop.model.parameters()}.values()
-    notes = [*made.notes]
-    if meter.problem:
-        notes.append(f"No power: {meter.problem}.")
+    notes = [*made.notes, *(WARNINGS[name] for name in telemetry.warnings if name != "throttled")]
+    if watch.throttled:
+        notes.append("Power or heat held the clock down while the steps ran.")
     return Measured(
         outcome="ok",
         device=place.name,

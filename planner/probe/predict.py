@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from planner.catalog import identify
-from planner.errors import PlanError
+from planner.device.processor import processor_profile
 from planner.estimate.engine import estimate
 from planner.probe.device import Device
 from planner.run import Run
@@ -46,12 +44,10 @@ def predict(run: Run, device: Device, profile: DeviceProfile | None = None) -> P
     ---------
     run: as planned; the accelerator it names is replaced by the one that was measured.
     device: that was measured.
-    profile: of it; left out: the catalogue's curves of a GPU, a generic processor's where there is one.
+    profile: of it; left out: the catalogue's curves of a GPU, assumed rates of a processor.
     """
     if profile is None and device.kind == "cpu":
-        profile = generic_processor(device)
-        if profile is None:
-            return None
+        profile = processor_profile(device.name, threads=device.units or 1)
     name: str | None = None
     if profile is None:
         known = identify(device.name, device.memory_bytes, device.units)
@@ -60,15 +56,6 @@ def predict(run: Run, device: Device, profile: DeviceProfile | None = None) -> P
         name = known.name
     hardware = run.hardware.model_copy(update={"gpu": name, "gpus": 1})
     return in_terms(estimate(run.model_copy(update={"hardware": hardware}), profile), tracked=device.kind != "cuda")
-
-
-def generic_processor(device: Device) -> DeviceProfile | None:
-    """A processor's curves before any calibration."""
-    if find_spec("planner.device.processor") is None:
-        return None
-    made: Any = import_module("planner.device.processor")
-    found: DeviceProfile = made.processor_profile(device.name, threads=device.units or 1)
-    return found
 
 
 def in_terms(e: Estimate, tracked: bool) -> Predicted:
@@ -92,5 +79,3 @@ def in_terms(e: Estimate, tracked: bool) -> Predicted:
         basis=e.basis,
     )
 
-
-__all__ = ["PlanError", "Predicted", "generic_processor", "in_terms", "predict"]

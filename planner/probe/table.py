@@ -42,8 +42,8 @@ def summary(entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def lines(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Heading and one row a case: measured step and peak, and the errors of every prediction."""
-    made: list[tuple[str, ...]] = [("run", "step", "±", "uncalibrated", "calibrated", "peak", "error", "verdict")]
+    """Heading and one row a case: measured step, the error of the plan without and with a profile, measured peak and its error, verdict."""
+    made: list[tuple[str, ...]] = [("run", "step", "±", "plan", "profile", "peak", "plan", "verdict")]
     for name, row in document.get("predicted", {}).items():
         times = row["step_time_s"]
         part = {kind: (row.get(kind) or {}).get("comparison") or {} for kind in KINDS}

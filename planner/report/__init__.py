@@ -1,6 +1,6 @@
 """Reports: an estimate as a document. Importing this package registers the exporters that ship with Plumbline."""
 
-from planner.report import csv_terms, html, json_report, markdown
+from planner.report import csv_terms, html, json_report, markdown, pdf
 from planner.report.registry import EXPORTERS, Exporter, Subject, export, find_exporter, register
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "html",
     "json_report",
     "markdown",
+    "pdf",
     "register",
 ]

@@ -12,6 +12,7 @@ from planner import __version__, units
 from planner.advise import FITS_WORDS, delta_texts, in_need
 from planner.catalog import snapshot_date
 from planner.estimate.result import Term
+from planner.report import pipeline
 from planner.report.registry import Subject
 from planner.summary import (
     Figure,
@@ -63,7 +64,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A place for a chart: memory, curve or time. Formats without pictures leave it out: a table says the same."""
+    """A place for a chart: memory, curve, time, timeline or stages. Formats without pictures leave it out: a table says the same."""
 
     name: str
 
@@ -103,6 +104,7 @@ def build(subject: Subject) -> Document:
         ("configuration", "Configuration", _configuration, False),
         ("memory", "Memory per GPU" if estimate.run.hardware.gpus > 1 else "Memory", _memory, False),
         ("time", "Step time", _time, False),
+        ("pipeline", "Pipeline", _pipeline, False),
         ("assumptions", "Assumptions and what is left out", _assumptions, False),
         ("warnings", "Warnings", _warnings, False),
         ("sources", "Sources", _sources, False),
@@ -203,6 +205,20 @@ def _time(subject: Subject) -> list[Block]:
     ]
     rows.append(("Step", units.format_seconds(estimate.step_time_s), "", ""))
     return [Chart("time"), Table(("Part", "Time", "Share", "Of which"), tuple(rows), frozenset({1, 2}))]
+
+
+def _pipeline(subject: Subject) -> list[Block]:
+    """The schedule of a run with pipeline stages, and how full each kind of stage becomes."""
+    timeline = pipeline.timeline_of(subject.estimate)
+    if timeline is None:
+        return []
+    header = ("Stages", "Layers", "Work in a step", "Waiting", "Peak memory")
+    return [
+        Chart("timeline"),
+        Paragraph(pipeline.sentence(timeline)),
+        Table(header, pipeline.table(subject.estimate), frozenset({1, 2, 3, 4})),
+        Chart("stages"),
+    ]
 
 
 def _assumptions(subject: Subject) -> list[Block]:

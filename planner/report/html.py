@@ -9,7 +9,7 @@ from html import escape
 from typing import Final
 
 from planner import __version__
-from planner.report import svg
+from planner.report import pipeline, svg
 from planner.report.content import Block, Bullets, Chart, Code, Document, Paragraph, Section, Table, build
 from planner.report.registry import Subject, register
 from planner.report.style import STYLE
@@ -23,7 +23,7 @@ _MARKS: Final = {"fits": "✓", "does-not-fit": "✕", "close": "≈", "unknown"
 def render(subject: Subject) -> bytes:
     """The report as one self-contained page, UTF-8."""
     document = build(subject)
-    charts = _charts(subject)
+    charts = charts_of(subject)
     body = "\n".join([_head(document), *(_section(section, charts) for section in document.sections)])
     title = escape(f"{document.verdict} · {document.headline[0]}")
     return f"""<!doctype html>
@@ -47,12 +47,15 @@ def render(subject: Subject) -> bytes:
 """.encode()
 
 
-def _charts(subject: Subject) -> dict[str, str]:
+def charts_of(subject: Subject) -> dict[str, str]:
+    """Every chart as SVG, by the name that the document calls it; empty where there is nothing to draw."""
     estimate = subject.estimate
     return {
         "memory": svg.memory_bar(memory_parts(estimate), estimate.usable_memory_bytes),
         "curve": svg.memory_curve(estimate.memory_curve, estimate.usable_memory_bytes),
         "time": svg.time_bars(kind_parts(estimate)),
+        "timeline": pipeline.timeline_svg(pipeline.timeline_of(estimate)),
+        "stages": pipeline.stages_svg(estimate),
     }
 
 

@@ -66,7 +66,7 @@ def export(estimate: Estimate, format: str, *, suggestions: Sequence[Suggestion]
     Arguments
     ---------
     estimate: what to report.
-    format: name of a registered exporter: html, md, json, csv.
+    format: name of a registered exporter: html, pdf, md, json, csv.
     suggestions: what would help, from `planner.advise.suggest`.
     run: the run as its author wrote it, so that defaults can be marked and the run file is printed as it was.
 

@@ -26,7 +26,7 @@ from planner.estimate.ranks import shares_of
 from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.result import Estimate
 from planner.estimate.shape import Shape, shape_of
-from planner.estimate.stages import layers_of
+from planner.estimate.stages import alike, layers_of
 from planner.estimate.states import books_of, context_of, persistent_of
 from planner.estimate.step import clock_of, ranks_of
 from planner.estimate.time import Clock, StepTime, close_step
@@ -158,6 +158,9 @@ class Evaluator:
         data = plain.run.data
         if data is not None and data.packing == "padded":  # lengths of batches depend on how many ranks wait for each other
             return self.one_by_one(cell)
+        division = self.space.run.parallel
+        if division.stages is not None or division.schedule not in (None, "1f1b", "interleaved"):  # played one by one
+            return self.one_by_one(cell)
         shape = self._shape(plain)
         pieces = self._traced(plain, shape)
         r = _many(plain, cell.sites, cell.steps)
@@ -233,10 +236,11 @@ class Evaluator:
 
     def _traced(self, r: Resolved, shape: Shape) -> Pieces:
         p = r.run.parallel
-        key = (r.formats, r.attention, r.fused_mixers, r.optimizer.name, r.head, p.sharding in ("zero3", "hsdp"))
+        chunks = 1 if alike(r.arch, r.adaptation) else p.virtual_pp
+        key = (r.formats, r.attention, r.fused_mixers, r.optimizer.name, r.head, p.sharding in ("zero3", "hsdp"), chunks)
         known = self._pieces.get(key)
         if known is None:
-            plain = _altered(r, r, r.run.dp, parallel=Altered(p, virtual_pp=1))
+            plain = _altered(r, r, r.run.dp, parallel=Altered(p, virtual_pp=chunks))
             try:
                 known = pieces_of(plain, shape, self._groups(plain))
             except PlanError as error:
@@ -427,12 +431,12 @@ class Evaluator:
         return Figures(cell, low=low, high=high, usable=usable, fits=fits, **columns)
 
 
-def figures_of(one: Estimate) -> dict[str, float | None]:
-    """The figures of a single estimate, in a search's terms."""
+def figures_of(one: Estimate, whole: bool = True) -> dict[str, float | None]:
+    """The figures of a single estimate, in a search's terms. whole: of the whole run where it says data, else of one sample."""
     batch = one.run.batch.micro * one.run.batch.accumulation * one.run.dp
     seconds = one.step_time_s
     time, cost, energy = one.total_time_s, one.cost_usd, one.energy_kwh
-    if time is None and seconds is not None:
+    if (time is None or not whole) and seconds is not None:
         time = seconds / batch
         price, watts = one.details["price"], one.details["watts_per_gpu"]
         hours = time * one.run.hardware.gpus / 3600

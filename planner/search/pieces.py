@@ -20,7 +20,7 @@ from planner.estimate.resolve import Resolved
 from planner.estimate.shape import Shape
 from planner.estimate.stages import Stage, stages_of
 from planner.estimate.states import Holdings, Shares, gradient_bytes_of
-from planner.estimate.time import Clock, Ranks, StepTime, micro_step
+from planner.estimate.time import Clock, Ranks, StepTime, chunk_seconds, micro_step
 from planner.estimate.update import trained_parameters
 from planner.search.crest import Crest
 from planner.search.schedules import Waiting
@@ -149,11 +149,12 @@ class Pieces:
 
     def waiting(self, key: object, beats: Sequence[Beat], between: Any, steps: NDArray[np.int64], chunks: int) -> Waiting:
         """What must be simulated to know how long the pipelines of a cell take. key: names equal beats of these pieces."""
-        forward: list[Any] = [0.0] * sum(len(piece.stage.indices) for piece in self.timed)
+        forward: list[Any] = [0.0] * (chunks * sum(len(piece.stage.indices) for piece in self.timed))
         backward = list(forward)
         for piece, beat in zip(self.timed, beats, strict=True):
+            there, back, _ = chunk_seconds(beat.ledger, *piece.stage.cut(chunks))
             for i in piece.stage.indices:
-                forward[i], backward[i] = beat.forward, beat.backward
+                forward[i * chunks : (i + 1) * chunks], backward[i * chunks : (i + 1) * chunks] = there, back
         whole = (id(self), key, chunks, _key(between), steps.tobytes())
         return Waiting(whole, forward, backward, between, steps, chunks)
 

@@ -22,8 +22,8 @@ MOST_ELEMENTS: Final = 2**22
 
 
 class Waiting(NamedTuple):
-    """Pipelines of a cell that wait to be simulated. key: equal for equal pipelines · forward, backward: seconds of each stage, numbers or a
-    column · between: the same of a tensor's travel · steps: micro batches · chunks: model chunks of a stage."""
+    """Pipelines of a cell that wait to be simulated. key: equal for equal pipelines · forward, backward: seconds of each chunk of each
+    stage, numbers or a column · between: the same of a tensor's travel · steps: micro batches · chunks: model chunks of a stage."""
 
     key: object
     forward: list[Any]
@@ -62,7 +62,8 @@ def waves(stages: int, chunks: int, shown: int) -> tuple[int, tuple[Wave, ...]]:
         if at == len(rows):
             rows.append([])
         travels = awaits is not None and awaits[1] != place
-        rows[at].append((number, stage + (stages if kind == "B" else 0), latest[stage], needed, travels))
+        task = stage * chunks + chunk + (stages * chunks if kind == "B" else 0)
+        rows[at].append((number, task, latest[stage], needed, travels))
         index[kind, place, batch] = latest[stage] = number
     found = tuple(Wave(*(np.array(column) for column in zip(*row, strict=True))) for row in rows)
     return len(spans) + 1, found
@@ -71,25 +72,32 @@ def waves(stages: int, chunks: int, shown: int) -> tuple[int, tuple[Wave, ...]]:
 def ends(forward: Floats, backward: Floats, between: Floats, micro: int, chunks: int) -> Floats:
     """Time from the first forward to the last backward of many pipelines [s].
 
-    forward, backward: seconds of one micro batch, stages × pipelines · between: seconds that a tensor travels, of each pipeline · micro: micro
-    batches · chunks: model chunks of a stage. Equals `simulate(…).total` of each.
+    forward, backward: seconds of one micro batch in every chunk of every stage, chunks × pipelines · between: seconds that a tensor travels,
+    of each pipeline · micro: micro batches · chunks: model chunks of a stage. Equals `simulate(…).total` of each.
     """
-    stages, pipelines = forward.shape
-    shown = rounds(micro, stages, chunks)
-    count, played = waves(stages, chunks, shown)
-    steady = (micro - shown) * (forward + backward).max(axis=0)
+    stages = len(forward) // chunks
+    shown, group = rounds(micro, stages, chunks)
+    total = _ends(forward, backward, between, shown, chunks)
+    if micro > shown:
+        total += (micro - shown) * (total - _ends(forward, backward, between, shown - group, chunks)) / group
+    return total
+
+
+def _ends(forward: Floats, backward: Floats, between: Floats, shown: int, chunks: int) -> Floats:
+    """The same of as many micro batches as are simulated."""
+    count, played = waves(len(forward) // chunks, chunks, shown)
+    pipelines = forward.shape[1]
     most = max(1, MOST_ELEMENTS // count)
     found = np.empty(pipelines)
     for start in range(0, pipelines, most):
         part = slice(start, start + most)
-        durations = np.vstack([forward[:, part], backward[:, part]]) / chunks
+        durations = np.vstack([forward[:, part], backward[:, part]])
         done = np.zeros((count, durations.shape[1]))
         travel: Any = between[part]
         for wave in played:
             ready = done[wave.needed] + wave.travels[:, None] * travel
             done[wave.events] = np.maximum(done[wave.before], ready) + durations[wave.task]
         found[part] = done.max(axis=0)
-    found += steady
     return found
 
 
@@ -115,7 +123,7 @@ def totals(waiting: Iterable[Waiting]) -> dict[object, Floats]:
 
 
 class _Rows:
-    """Different pipelines of a request, stages × pipelines, and which of them each row of the cell is."""
+    """Different pipelines of a request, chunks × pipelines, and which of them each row of the cell is."""
 
     def __init__(self, one: Waiting) -> None:
         columns = np.broadcast_arrays(one.between, *one.forward, *one.backward)

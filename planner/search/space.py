@@ -128,6 +128,12 @@ class Space:
             name: getattr(choice, name)
             for name in ("tp", "pp", "cp", "ep", "virtual_pp", "sharding", "sequence_parallel")
         }
+        if choice.pp == 1 or parallel.get("schedule") in ("1f1b", "interleaved"):  # the schedule of so many chunks is the default
+            parallel.pop("schedule", None)
+        if choice.cp == 1:
+            parallel.pop("cp_kind", None)
+        if choice.ep == 1:
+            parallel.pop("expert_imbalance", None)
         mapping |= {
             "hardware": hardware,
             "parallel": parallel,

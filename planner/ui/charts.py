@@ -160,7 +160,7 @@ def memory_bar(e: Estimate, theme: Theme) -> go.Figure:
             showarrow=False,
             font={"color": theme.ink},
         )
-    _style(figure, theme, height=218)
+    styled(figure, theme, height=218)
     figure.update_layout(
         barmode="stack",
         bargap=0,
@@ -221,7 +221,7 @@ def step_bars(e: Estimate, theme: Theme, by: str = "kernel") -> go.Figure:
             hovertemplate="%{y}: %{text}<br>%{hovertext}<extra></extra>",
         )
     )
-    _style(figure, theme, height=max(120, 38 * len(parts) + 16))
+    styled(figure, theme, height=max(120, 38 * len(parts) + 16))
     figure.update_layout(bargap=0.35, margin={"t": 4, "b": 4})
     figure.update_xaxes(visible=False, range=[0, 1.62 * longest])
     figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False, ticklabelstandoff=6)
@@ -330,7 +330,7 @@ def memory_curve(e: Estimate, theme: Theme) -> go.Figure:
                 showarrow=False,
                 font={"color": theme.faint},
             )
-    _style(figure, theme, height=330)
+    styled(figure, theme, height=330)
     figure.update_layout(
         hovermode="x unified",
         legend={
@@ -412,7 +412,7 @@ def predicted_and_measured(rows: Sequence[Mapping[str, Any]], theme: Theme, unit
             },
             hovertemplate="%{text}<br>measured %{x:.3s}, predicted %{y:.3s}<extra></extra>",
         )
-    _style(figure, theme, height=460)
+    styled(figure, theme, height=460)
     figure.update_layout(
         legend={"orientation": "h", "y": -0.19, "yanchor": "top", "x": 0, "font": {"size": 12}},
         margin={"t": 10, "b": 10},
@@ -446,7 +446,8 @@ def _faded(colour: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def _style(figure: go.Figure, theme: Theme, height: int) -> None:
+def styled(figure: go.Figure, theme: Theme, height: int) -> None:
+    """Give a figure the theme's colours and no frame, tools or zoom."""
     figure.update_layout(
         height=height,
         paper_bgcolor="rgba(0,0,0,0)",

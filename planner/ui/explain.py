@@ -19,6 +19,7 @@ MEMORY_HELP: Final = (
     "to the program: its memory less the driver's context. The whisker is the 90 % interval."
 )
 STEP_HELP: Final = "Time of one optimizer step by kind of kernel, forward, backward and recomputation together. What overlaps is not counted twice."
+PIPELINE_HELP: Final = "Stages from top to bottom, time from left to right. What has no colour is waiting. Below, the memory of one GPU of each kind of stage."
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 STEP_VIEWS: Final = {"kernel": "By kernel", "phase": "By phase"}
 CURVE_HELP: Final = "What is alive as one step proceeds. Checkpointing lowers the hill; sharding and fewer trained weights lower the ground."

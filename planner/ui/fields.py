@@ -158,6 +158,9 @@ def _of(part: type[Any], place: str, **keys: str) -> dict[str, Entry]:
 RUN: Final[dict[str, Entry]] = {
     **_of(Parallel, "parallel", cp="cp|Context parallel", ep="ep|Expert parallel"),
     **_of(Parallel, "parallel", virtual_pp="virtual_pp|Chunks per stage", sequence_parallel="sequence_parallel"),
+    **_of(Parallel, "parallel", cp_kind="cp_kind|Kind of context parallel"),
+    **_of(Parallel, "parallel", expert_capacity="expert_capacity|Capacity factor", expert_imbalance="expert_imbalance|Imbalance of experts"),
+    **_of(Parallel, "parallel", schedule="schedule|Pipeline schedule", stages="stages|Layers of each stage"),
     **_of(Run, "", offload="offload|Moved to host memory", head="head|Output head"),
     **_of(Checkpoints, "checkpoints", every="every|One block in", keep="keep|Kept all the same"),
     **_of(OptimizerOptions, "optimizer_options", optimizer_rank="rank|Rank of the projection"),

@@ -28,7 +28,12 @@ def draw(arch: Architecture | None) -> set[str]:
         meant = {
             "cp": st.session_state["gpus"] > 1,
             "ep": mixture and st.session_state["gpus"] > 1,
+            "cp_kind": int(st.session_state.get("cp") or 1) > 1,
+            "expert_capacity": mixture,
+            "expert_imbalance": mixture and int(st.session_state.get("ep") or 1) > 1,
             "virtual_pp": st.session_state["pp"] > 1,
+            "schedule": st.session_state["pp"] > 1,
+            "stages": st.session_state["pp"] > 1,
             "sequence_parallel": st.session_state["tp"] > 1,
         }
         drawn |= {key for key, means in meant.items() if means or details.said(key)}

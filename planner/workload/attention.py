@@ -6,8 +6,8 @@ Source: transformers 5.24 `modeling_*.py`.
 from __future__ import annotations
 
 from planner.workload.architecture import Architecture
+from planner.workload.context import arrive, check_kernel, depart
 from planner.workload.graph import BYTES, Graph, Kernel, Tensor
-from planner.workload.regions import gather_keys
 from planner.workload.seq2seq import Cross, additive_mask, zero_bias
 from planner.workload.writer import Writer
 
@@ -53,12 +53,13 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         q = g.unary("query_scale", q, save="none")
     if arch.query_tempered:
         q = g.cast(promoted(w, "temperature", q, "fp32"), q.dtype)
-    k, v = gather_keys(w, *w.s.adaptation.prefix(w, index, k, v))
+    q, k, v = arrive(w, q, *w.s.adaptation.prefix(w, index, k, v))
     bias = None if arch.position_bias is None else arch.position_bias.write(w, layer, index)
     if arch.sinks:
         y = sink_core(w, f"{layer}.{n.sinks}", q, k, v, index)
     else:
         y = core(w, q, k, v, index, bias=bias)
+    y = depart(w, y)
     out = w.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
     g.release(x, q, k, v)  # local variables of the module's forward and of its caller
     return w.s.adaptation.after(w, layer, "attention", x, out)
@@ -203,17 +204,21 @@ def core(
     """softmax(q kᵀ + bias) v by the chosen kernel. cross: keys of another stack, all of which are seen."""
     arch, g = w.arch, w.graph
     window = None if cross else arch.window(index)
-    causal, keys = arch.causal and not cross, k.shape[2] if cross else w.keys
-    repeated = k.shape[1] != arch.heads
+    turned = w.s.split.by_heads
+    causal, keys = arch.causal and not cross, k.shape[2] if cross or turned else w.keys
+    heads, seq = (q.shape[1], q.shape[2]) if turned else (arch.heads, w.t)
+    repeated = k.shape[1] != heads
     given = masks(w, arch, index) or arch.two_way
     if w.s.processor and w.s.attention == "sdpa" and w.active(arch.attention_dropout) and not arch.attention_softcap:
         return math_core(w, q, k, v, keys=keys, causal=causal or given, bias=bias)
     if not cross and w.s.attention == "sdpa" and given and not arch.attention_softcap:
+        check_kernel(w, fused=False)
         return masked(w, q, k, v)
     unfused = w.s.attention == "eager" or (
         w.s.attention == "sdpa" and q.dtype == "fp32" and g.autocast is None and repeated and not w.s.processor
     )
     if unfused or (arch.attention_softcap and w.s.attention == "sdpa"):
+        check_kernel(w, fused=False)
         if w.s.recompute_attention:
             return recomputed(w, q, k, v, keys=keys, causal=causal, bias=bias, window=window)
         return eager_core(w, q, k, v, keys=keys, causal=causal, bias=bias, window=window)
@@ -224,20 +229,20 @@ def core(
         k,
         v,
         batch=w.b,
-        heads=arch.heads,
+        heads=heads,
         kv_heads=k.shape[1],
-        seq=w.t,
+        seq=seq,
         keys=keys,
         head_dim=arch.head_dim,
         causal=causal,
         window=window,
-        spread=w.s.split.cp,
+        spread=1 if turned else w.s.split.cp,
         bias=bias,
     )
     # flash's output has the layout of q, so that the transpose back needs a copy; the fp32 kernel writes rows of tokens
     # (heads that were padded have been copied already)
-    turned = arch.fresh_rotary and w.s.eager and out.dtype != "fp32" and not arch.head_dim % 8
-    return g.copy(out) if turned else out
+    copied = arch.fresh_rotary and w.s.eager and out.dtype != "fp32" and not arch.head_dim % 8
+    return g.copy(out) if copied else out
 
 
 def math_core(
@@ -279,6 +284,7 @@ def sink_core(w: Writer, path: str, q: Tensor, k: Tensor, v: Tensor, index: int)
     sinks = w.weight(path, (arch.heads,))
     if w.s.attention != "eager":
         return core(w, q, k, v, index)
+    check_kernel(w, fused=False)
     b, a, t, d, keys = w.b, arch.heads, w.t, arch.head_dim, w.keys
     every, scores = (b, a, keys, d), (b, a, t, keys)
     q = g.lower(q)

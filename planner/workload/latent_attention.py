@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from planner.workload.attention import complex_rotary, promoted
+from planner.workload.context import arrive, check_kernel, depart
 from planner.workload.graph import BYTES, FUSED_ATTENTION, Kernel, Tensor
 from planner.workload.writer import Writer
 
@@ -31,6 +32,7 @@ class LatentAttention:
     rotation: Literal["halves", "pairs", "complex"] = "pairs"
     bias: bool = False
     by_heads: ClassVar[bool] = True
+    spans_context: ClassVar[bool] = True
     """Tensor parallelism divides it as it does other attention: by heads; the latent vectors stand whole on every rank."""
 
     @property
@@ -63,7 +65,7 @@ class LatentAttention:
         both = w.linear(f"{path}.kv_b_proj", latent, heads * (self.plain + self.value))
         k_plain, v = g.split(both, [(b, heads, t, self.plain), (b, heads, t, self.value)])
         keys = self.join(w, k_plain, k_turned, (b, heads, t, width))
-        y = self.core(w, queries, keys, v)
+        y = depart(w, self.core(w, *arrive(w, queries, keys, v)))
         out = w.linear(f"{path}.o_proj", g.view(y, (b, t, heads * self.value)), arch.hidden, bias=self.bias)
         g.release(x, q, compressed, latent, q_turned, k_turned, queries, keys, v)
         return out
@@ -101,6 +103,7 @@ class LatentAttention:
         b, a, t, d, e = w.b, arch.heads, w.t, self.plain + self.rotary, self.value
         if w.s.attention != "eager":
             return self.fused(w, q, k, v)
+        check_kernel(w, fused=False)
         q, k = g.lower(q), g.lower(k)
         v = g.copy(g.lower(v))
         weights = g.unary(
@@ -119,17 +122,18 @@ class LatentAttention:
         FLOP, of the whole square as torch's FlopCounterMode counts it: forward 2·b·a·s²·(d + e), backward 2·b·a·s²·(3d + 2e),
         d and e: head sizes of keys and values. Timed as a kernel of the mean head size.
         """
-        g, b, a, t, d, e = w.graph, w.b, w.arch.heads, w.t, self.plain + self.rotary, self.value
+        g, b, a, t, d, e = w.graph, w.b, q.shape[1], q.shape[2], self.plain + self.rotary, self.value
+        spread = 1 if w.s.split.by_heads else w.s.split.cp
         q, k, v = g.lower(q), g.lower(k), g.lower(v)
         needs = q.requires_grad or k.requires_grad or v.requires_grad
         out = g.new((b, a, t, e), q.dtype, needs, "attention_output")
         lse = g.new((b, a, t), "fp32", False, "log_sum_exp")
         geometry = {
-            "batch": b, "heads": a, "kv_heads": a, "q_len": t, "kv_len": t, "head_dim": (d + e) / 2,
+            "batch": b / spread, "heads": a, "kv_heads": a, "q_len": t * spread, "kv_len": t * spread, "head_dim": (d + e) / 2,
             "causal": w.arch.causal, "window": None,
         }  # fmt: skip
         product = g.compute if q.dtype == "fp32" and g.compute in ("fp32", "tf32") else q.dtype
-        square = 2.0 * b * a * t * t
+        square = 2.0 * b * a * t * t * spread
         forward = (Kernel("attention", 0.0, square * (d + e), dtype=product, layout="forward", extra=geometry),)
         backward = (
             Kernel("attention", 0.0, square * (3 * d + 2 * e), dtype=product, layout="backward", extra=geometry),

@@ -95,7 +95,7 @@ def routed(w: Writer, path: str, experts: Experts, x: Tensor, weights: Tensor, c
     g.add_operation("sort", "elementwise", (chosen,), order, (), sort, ())
     rows_in = gather(w, x, order[2], (rows, hidden))
     row_weights = gather(w, weights, order[1], (rows, 1))
-    sent = exchange(w, rows_in)
+    sent = exchange(w, rows_in, rows * w.s.split.rows)
     up = grouped(w, f"{path}.gate_up_proj", sent, experts, 2 * experts.ffn)
     local: tuple[Tensor, ...] = ()
     if experts.biased:
@@ -107,7 +107,7 @@ def routed(w: Writer, path: str, experts: Experts, x: Tensor, weights: Tensor, c
         out, bias = biased(w, f"{path}.down_proj_bias", out, experts, order[0])
         g.release(*local)  # the variable names the second bias from here on
         local = (bias,)
-    out = exchange(w, out)
+    out = exchange(w, out, rows)
     weighted = g.mul(out, row_weights, name="expert_weight")
     y = g.new((x.shape[0], hidden), weighted.dtype, weighted.requires_grad, "expert_sum")
     inverse = g.new((rows,), "int64", False, "inverse_permutation")

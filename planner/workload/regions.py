@@ -72,27 +72,19 @@ def statistics(w: Writer, logits: Tensor) -> None:
     w.graph.add_operation("loss_statistics", "collective", (), (), (), kernels, ())
 
 
-def exchange(w: Writer, x: Tensor) -> Tensor:
-    """Tokens travel to the ranks of their experts, or back: all-to-all, with as many rows arriving as left (balanced)."""
+def exchange(w: Writer, x: Tensor, rows: float) -> Tensor:
+    """Tokens travel to the ranks of their experts, or back: all-to-all. rows: that leave the operation.
+
+    What arrives is as much as left where experts are balanced; the busiest rank, and a padded one, has more, and waits for them all.
+    """
     split, g = w.s.split, w.graph
-    if split.ep == 1:
+    if split.ep == 1 and rows == x.shape[0]:
         return x
-    y = g.new(x.shape, x.dtype, x.requires_grad, "exchanged")
-    kernels = (wire("all_to_all", "ep", x.bytes),)
+    y = g.new((rows, x.shape[-1]), x.dtype, x.requires_grad, "exchanged")
+    if split.ep == 1:  # rows are copied to places of as many tokens as each expert has
+        moved = (Kernel("elementwise", x.bytes + y.bytes),)
+        g.add_operation("pad", "elementwise", (x,), (y,), (), moved, moved)
+        return y
+    kernels = (wire("all_to_all", "ep", max(x.bytes, y.bytes)),)
     g.add_operation("exchange", "collective", (x,), (y,), (), kernels, kernels)
     return y
-
-
-def gather_keys(w: Writer, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Context parallel: keys and values of the other ranks pass by, beside the attention over those that are here."""
-    split, g = w.s.split, w.graph
-    if split.cp == 1:
-        return k, v
-    whole = split.cp * (k.bytes + v.bytes)
-    forward = (wire("all_gather", "cp", whole, hidden=True),)
-    back = (wire("all_gather", "cp", whole, hidden=True), wire("reduce_scatter", "cp", whole, hidden=True))
-    # two blocks of keys and values, the one in use and the one that arrives, and in backward their gradients
-    scratch = 2 * (k.bytes + v.bytes)
-    keys, values = (Tensor(t.shape, t.dtype, t.storage, t.requires_grad) for t in (k, v))
-    g.add_operation("ring", "collective", (k, v), (keys, values), (), forward, back, temporary=(scratch, 2 * scratch))
-    return keys, values

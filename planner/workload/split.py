@@ -15,6 +15,7 @@ from typing import Any
 
 from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Experts
+from planner.workload.context import check_context
 
 MULTIPLE = 128
 """Vocabulary rows per rank are a multiple of this where the vocabulary is divided (Megatron's make-vocab-size-divisible-by)."""
@@ -22,12 +23,20 @@ MULTIPLE = 128
 
 @dataclass(frozen=True)
 class Split:
-    """Degrees. sequence: activations between the tensor-parallel regions are divided too."""
+    """Degrees. sequence: activations between the tensor-parallel regions are divided too · cp_kind: how attention sees whole sequences."""
 
     tp: int = 1
     sequence: bool = False
     cp: int = 1
     ep: int = 1
+    cp_kind: str = "ring"
+    rows: float = 1.0
+    """Rows of the busiest expert rank over those that its tokens have."""
+
+    @property
+    def by_heads(self) -> bool:
+        """Whether context-parallel ranks divide the heads while attention runs."""
+        return self.cp > 1 and self.cp_kind == "ulysses"
 
     @property
     def outside(self) -> int:
@@ -44,6 +53,7 @@ def local(arch: Architecture, split: Split) -> Architecture:
         if any(count % split.ep for count in counts):
             raise PlanError("parallel.ep", split.ep, f"does not divide the {max(counts)} experts", "Use a divisor.")
     if split.tp == 1 and split.ep == 1:
+        check_context(arch, split)
         return arch
     if split.tp > 1:
         _check_components(arch, split.tp)
@@ -58,7 +68,7 @@ def local(arch: Architecture, split: Split) -> Architecture:
             "Use another degree.",
         )
     per_rank = math.ceil(arch.vocab / (MULTIPLE * split.tp)) * MULTIPLE if split.tp > 1 else arch.vocab
-    return replace(
+    made = replace(
         arch,
         heads=arch.heads // split.tp,
         kv_heads=max(1, kv // split.tp),
@@ -66,6 +76,8 @@ def local(arch: Architecture, split: Split) -> Architecture:
         variants=tuple(_shares(changes, split) for changes in arch.variants),
         **changes,
     )
+    check_context(made, split)
+    return made
 
 
 _DIVIDED = ("ffn", "experts")

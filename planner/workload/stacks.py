@@ -7,7 +7,7 @@ switches, never a copy of the model. Sources: the projects' own code, named per 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from planner.errors import PlanError
@@ -28,7 +28,8 @@ class Stack:
     cast_on_gather: fully sharded weights are gathered in the compute type (FSDP mixed precision).
     fp32_gradients: gradients are accumulated in fp32 beside lower-precision weights.
     master_by_default: lower-precision weights have an fp32 master copy in the optimizer.
-    bucket_bytes: gradient bucket of data parallel [bytes]; bucket_copies: whether a second copy of the gradients is kept in buckets.
+    bucket_bytes: gradient bucket of data parallel [bytes], or where that is more, bucket_elements_per_replica times the replicas (Megatron-Core's
+        max(40e6, 1e6 × replicas) elements); bucket_copies: whether a second copy of the gradients is kept in buckets.
     dropout: whether the config's dropout is active in training (pretraining stacks run without).
     clips: gradients are clipped by global norm each step.
     optimizer: implementation of AdamW when the run says just adamw.
@@ -45,7 +46,13 @@ class Stack:
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
+    gathers_ahead: updated weights of a sharded optimizer are gathered beside the next forward (Megatron-Core's overlap-param-gather).
     quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
+
+    cuts_sent: each tensor-parallel rank sends its part of what goes to the next pipeline stage, which gathers it (Narayanan et al. 2021,
+    arXiv:2104.04473, sec. 4.1; DeepSpeed's partitioned pipeline activations).
+
+    context: kind of context parallel · deepest_sharding: what data-parallel ranks usually share at most.
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
@@ -62,6 +69,7 @@ class Stack:
     fp32_gradients: bool = False
     master_by_default: bool = False
     bucket_bytes: float = 25 * 2**20
+    bucket_elements_per_replica: float = 0.0
     bucket_copies: bool = True
     dropout: bool = True
     clips: bool = True
@@ -80,6 +88,10 @@ class Stack:
     wide_embedding_states: bool = False
     scaled: Literal["transformer-engine", "torchao"] = "torchao"
     caches_scaled: bool = False
+    gathers_ahead: bool = False
+    cuts_sent: bool = False
+    context: Literal["ring", "all-gather", "ulysses"] = "ring"
+    deepest_sharding: Literal["zero1", "zero3"] = "zero3"
 
 
 _HUGGING_FACE: dict[str, Any] = {"every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
@@ -143,6 +155,7 @@ STACKS: dict[str, Stack] = {
             "pytorch/torchtitan",
             "compiled",
             "upcast",
+            context="all-gather",
             selective="operators",
             bucket_copies=False,
             optimizer="fused",
@@ -159,11 +172,15 @@ STACKS: dict[str, Stack] = {
             cast_on_gather=False,
             fp32_gradients=True,
             master_by_default=True,
+            bucket_bytes=4 * 40e6,
+            bucket_elements_per_replica=1e6,
             bucket_copies=False,
             optimizer="fused",
             regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
+            deepest_sharding="zero1",
+            cuts_sent=True,
         ),
         Stack(
             "nemo",
@@ -176,18 +193,24 @@ STACKS: dict[str, Stack] = {
             cast_on_gather=False,
             fp32_gradients=True,
             master_by_default=True,
+            bucket_bytes=4 * 40e6,
+            bucket_elements_per_replica=1e6,
             bucket_copies=False,
             optimizer="fused",
             regathers=True,
             scaled="transformer-engine",
             caches_scaled=True,
+            deepest_sharding="zero1",
             attention_kernels=("flash3",),
+            gathers_ahead=True,
+            cuts_sent=True,
         ),
         Stack(
             "deepspeed",
             "DeepSpeed",
             "ZeRO with Hugging Face models.",
             "deepspeedai/DeepSpeed runtime/zero",
+            context="ulysses",
             every_expert=True,
             early_stop=False,
             master_by_default=True,
@@ -196,6 +219,7 @@ STACKS: dict[str, Stack] = {
             bucket_copies=False,
             optimizer="fused",
             scaled="transformer-engine",
+            cuts_sent=True,
         ),
         Stack(
             "composer",
@@ -225,6 +249,7 @@ STACKS: dict[str, Stack] = {
             optimizer="fused",
             dropout=False,
             regathers=True,
+            deepest_sharding="zero1",
         ),
         Stack(
             "maxtext",
@@ -263,6 +288,22 @@ STACKS: dict[str, Stack] = {
         ),
     )
 }
+
+
+STACKS["torchtitan-eager"] = replace(
+    STACKS["torchtitan"],
+    name="torchtitan-eager",
+    label="torchtitan, not compiled",
+    help="FSDP2 with plain PyTorch operators.",
+    fusion="eager",
+)
+STACKS["nanotron-blocking"] = replace(
+    STACKS["nanotron"],
+    name="nanotron-blocking",
+    label="nanotron, blocking pipelines",
+    help="nanotron where every tensor between pipeline stages holds both of them up, as in part of its published sweep.",
+    reference="nanotron/ultrascale-playbook, benchmark data",
+)
 
 
 def find_stack(name: str) -> Stack:

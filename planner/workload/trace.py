@@ -79,12 +79,13 @@ class Workload:
 
 @dataclass(frozen=True)
 class Part:
-    """The layers of one pipeline stage [start, stop), and whether it has the model's beginning and its end."""
+    """The layers of one pipeline stage [start, stop), and whether it has the model's beginning and its end. more: further layers, of its other chunks."""
 
     start: int
     stop: int
     first: bool = True
     last: bool = True
+    more: tuple[tuple[int, int], ...] = ()
 
 
 class _Tracer:
@@ -105,6 +106,8 @@ class _Tracer:
             x = self._blocks(tower, self._front(tower), Part(0, tower.layers))
             self._carried[tower.tower] = self._tail(tower, x)
         x = self._blocks(arch, self._front(arch) if part.first else self._received(arch), part)
+        for start, stop in part.more:
+            x = self._blocks(arch, x, Part(start, stop))
         if part.last:
             self._head(x)
         return self.stretches

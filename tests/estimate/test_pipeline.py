@@ -7,8 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import PlanError
+from planner.estimate import estimate
+from planner.estimate.constants import by_stack
 from planner.estimate.pipeline import in_flight, simulate
 from planner.estimate.stages import layers_of
+from planner.run import parse_run
 
 TIMES = st.floats(0.1, 10.0)
 
@@ -63,3 +66,14 @@ def test_the_ends_have_fewer_layers() -> None:
         layers_of(9, 8)
     with pytest.raises(PlanError, match=r"parallel\.virtual_pp"):
         layers_of(4, 8, 3)
+
+
+def test_a_transfer_that_blocks_holds_up_both_of_its_stages_once() -> None:
+    run = {
+        "model": "llama-3.1-8b", "stack": "nanotron", "hardware": {"gpu": "H100 SXM 80GB", "gpus": 32, "network_gbps": 3200},
+        "parallel": {"pp": 4, "tp": 8}, "batch": {"micro": 1, "accumulation": 64, "seq_len": 4096},
+    }  # fmt: skip
+    seconds = [estimate(parse_run({**run, "stack": name})).step_time_s or 0.0 for name in ("nanotron", "nanotron-blocking")]
+    transfer = by_stack("hand_over_seconds", "nanotron-blocking")
+    # a middle stage takes part in four transfers of every micro batch; filling and draining is one of each between neighbours
+    assert seconds[1] - seconds[0] == pytest.approx(transfer * (4 * 64 + 2 * 3), rel=0.05)

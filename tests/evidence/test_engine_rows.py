@@ -23,7 +23,7 @@ CEILINGS = {
     "bigscience": (0.16, 0.15),
     "nemo": (0.16, None),
     "mlperf": (0.15, None),
-    "nanotron": (None, 0.14),
+    "nanotron": (0.10, 0.14),
     "fms-fsdp": (0.12, None),
 }
 """Median errors of tokens and of memory that a change must not exceed, by source: a ratchet, to be lowered with every gain."""

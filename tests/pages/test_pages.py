@@ -100,7 +100,7 @@ def test_the_plan_page_shows_what_the_engine_says(open_app: Any, spec: str) -> N
     said = texts_of(app).replace("\\", "")
     assert all(figure.interval_text in said for figure in figures)
     assert plan.limited_by in said
-    assert len(app.get("plotly_chart")) == 3
+    assert len(app.get("plotly_chart")) == (5 if plan.run.parallel.pp > 1 else 3)
 
 
 @pytest.mark.parametrize(("spec", "field"), BAD.items())

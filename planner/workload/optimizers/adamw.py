@@ -7,10 +7,12 @@ from planner.workload.optimizers.base import Step, Task, launches, register
 
 
 def foreach_adamw(task: Task) -> Step:
-    """torch's multi-tensor AdamW, or the fused one where the stack uses it."""
+    """torch's multi-tensor AdamW; the fused one where the stack uses it, the plain loop on a processor."""
     if task.fused:
         return fused_adamw(task)
     size = task.bytes
+    if task.single:  # the same passes tensor by tensor; the root and its corrected copy live together (torch _single_tensor_adamw)
+        return Step({"exp_avg": size, "exp_avg_sq": size}, 2 * task.widest, 20 * size, 8 * task.tensors)
     # decay r/w, lerp r2w, mul r/w, addcmul r2w, sqrt r/w, div r/w, add r/w, addcdiv r3w: 20 passes over parameter-sized data; sqrt makes one copy
     return Step({"exp_avg": size, "exp_avg_sq": size}, size, 20 * size, launches(8, task.tensors))
 

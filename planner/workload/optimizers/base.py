@@ -30,7 +30,8 @@ class Task:
     trained: the parameters · master: type of the values that it works on, "" for each parameter's own ·
     fused: whether the stack runs AdamW in one kernel · wide_embeddings: 8-bit states of embeddings stay in 32 bits (transformers' Trainer) ·
     hidden, heads: of the model, for blocks of Adam-mini · product: type of fp32 matrix products (fp32 or tf32) ·
-    rank, every: of low-rank and preconditioned optimizers, None for the implementation's default.
+    rank, every: of low-rank and preconditioned optimizers, None for the implementation's default ·
+    single: torch updates one tensor after the other (its default on a processor).
     """
 
     trained: Sequence[Trained]
@@ -42,6 +43,7 @@ class Task:
     product: str = "fp32"
     rank: int | None = None
     every: int | None = None
+    single: bool = False
 
     def dtype(self, p: Parameter) -> str:
         """Type of the values that the optimizer works on."""
@@ -77,6 +79,7 @@ class Task:
             self.product,
             self.rank,
             self.every,
+            self.single,
         )
 
 
