@@ -61,6 +61,9 @@ def assemble(
     }
     useful = sum(v for (phase, _), v in flops.items() if phase not in ("recompute", "optimizer"))
     peak_rate = r.profile.peak_flops.get(r.formats.product)
+    if r.fleet:
+        rates = [(m.share, m.profile.peak_flops.get(r.formats.product)) for m in r.fleet]
+        peak_rate = None if any(rate is None for _, rate in rates) else sum(share * (rate or 0.0) for share, rate in rates)
     rate = hourly_rate(r)
     busy = sum(v for (_, kind), v in timing.seconds.items() if kind in ("matmul", "attention")) / seconds
     cost, energy, hours, watts = bill(r, rate, None if total is None else total * run.hardware.gpus, busy)

@@ -45,6 +45,15 @@ _MEMORY_FIELDS = {"memory_gib": "memory_bytes", "usable_memory_gib": "usable_mem
 
 
 @dataclass(frozen=True)
+class Member:
+    """Accelerators of one kind in a mixed fleet. share: of all accelerators."""
+
+    share: float
+    accelerator: Accelerator
+    profile: DeviceProfile
+
+
+@dataclass(frozen=True)
 class Resolved:
     """A run with nothing left open.
 
@@ -68,6 +77,8 @@ class Resolved:
     usable_memory: float | None
     notes: tuple[str, ...]
     fused_mixers: bool = True
+    fleet: tuple[Member, ...] = ()
+    """The kinds of accelerators of a mixed fleet; empty where all are alike."""
 
 
 def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
@@ -161,7 +172,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             "Use none.",
         )
     if virtual and any(stack.front is not None for stack in arch.stacks):
-        raise PlanError("method.name", run.method.name, "needs tokens of text before the model", "Use lora or freeze.")
+        raise PlanError("method.name", run.method.name, "is planned for models that take tokens of text into one stack", "Use lora or freeze.")
     limits = {getattr(stack.front, "checkpoints", "") for stack in arch.stacks}
     if run.activation_checkpointing != "none" and "none" in limits:
         raise PlanError(
@@ -481,6 +492,10 @@ def _hardware(
             f"does not fill machines of {per_node}",
             f"Use a multiple of {per_node}, or another gpus_per_node.",
         )
+    if hardware.machines_per_leaf is not None and hardware.oversubscription == 1:
+        raise PlanError(
+            "hardware.machines_per_leaf", hardware.machines_per_leaf, "means nothing in a full fat tree", "Give oversubscription beside it."
+        )
     gbps = hardware.network_gbps
     inter = gbps * 1e9 / 8 if gbps else network.inter_bandwidth
     if inter is not None and hardware.gpus_per_node is None:
@@ -516,6 +531,8 @@ def _hardware(
         intra_kind=network.intra_kind if per_node > 1 else "none",
         inter_bandwidth=inter,
         inter_kind=_network_kind(hardware, network, inter),
+        oversubscription=hardware.oversubscription,
+        machines_per_leaf=hardware.machines_per_leaf or 1,
         measured=tuple(profile.measured.collectives.items()) if profile.measured is not None else (),
     )
     if hardware.gpus > 1:

@@ -122,7 +122,7 @@ def mean_of_tokens(w: Writer, x: Tensor) -> Tensor:
 
 def classifier(w: Writer, path: str, x: Tensor, out: float, *, trained: bool, bias: bool) -> Tensor:
     """peft trains a copy of the classification head beside the frozen original (task type SEQ_CLS)."""
-    if trained and w.s.adaptation.peft:
+    if trained and w.s.adaptation.peft and w.s.adaptation.copies_head:
         return w.copied(path, x, out, bias)
     return w.linear(path, x, out, bias=bias, base=False)
 

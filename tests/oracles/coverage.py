@@ -7,18 +7,12 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from planner.errors import PlanError
-from planner.estimate import Estimate
 from planner.workload.families import FAMILIES
 from planner.workload.methods import METHODS
-from tests.engine_cases import comparable, counted_flops, engine_estimate, tensor_peak
+from tests import recorded
 from tests.oracles import record
-
-KINDS = ("parameters", "flops", "memory")
 
 
 @dataclass
@@ -28,7 +22,7 @@ class Errors:
     parameters: list[float] = field(default_factory=list)
     flops: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
-    types: set[str] = field(default_factory=set)
+    types: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def cells(self) -> tuple[str, ...]:
         """Cases and errors as the table shows them."""
@@ -51,50 +45,16 @@ def _median_and_worst(errors: list[float]) -> str:
     return f"{len(errors)} cases, median {_percent(statistics.median(errors))}, worst {_percent(max(errors))}"
 
 
-def measured() -> Iterable[tuple[str, str, str, float]]:
-    """(kind, model_type, method, error) of every recorded case that a run can express."""
-    for name in record.recorded():
-        kind = name.rsplit("-", 1)[-1]
-        if kind not in KINDS or name == "float8-memory":  # torchao's products, which the cases name by their file
-            continue
-        document = record.load(name)
-        for case in document["cases"]:
-            config = document["configs"].get(case["config"])
-            if config is None or not comparable(case):
-                continue
-            arguments, truth = case["arguments"], case["truth"]
-            method = (arguments.get("method") or {"name": "full"})["name"]
-            try:
-                e = engine_estimate(config, {"seq": 8, **arguments})
-            except PlanError:
-                continue
-            yield kind, model_of(config), method, _error(kind, e, truth, config, arguments)
-
-
-def model_of(config: Mapping[str, Any]) -> str:
-    """The name under which a reader is registered."""
-    return str(config.get("model_type") or config.get("_class_name"))
-
-
-def _error(
-    kind: str, e: Estimate, truth: Mapping[str, Any], config: Mapping[str, Any], arguments: Mapping[str, Any]
-) -> float:
-    if kind == "parameters":
-        return float((e.parameters, e.trainable_parameters) != (truth["total"], truth["trainable"]))
-    if kind == "flops":
-        return abs(counted_flops(e, config, arguments) / (truth["forward"] + truth["backward"]) - 1)
-    return abs(tensor_peak(e) / truth["peak"] - 1)
-
-
 def document() -> str:
     """The text of docs/coverage.md."""
     models: dict[str, Errors] = defaultdict(Errors)
     methods: dict[str, Errors] = defaultdict(Errors)
     everything = Errors()
-    for kind, model, method, error in measured():
-        for row in (models[model], methods[method], everything):
-            getattr(row, kind).append(error)
-            row.types.add(model)
+    for case in recorded.every():
+        error = case.error()
+        for row in (models[case.model], methods[case.method], everything):
+            getattr(row, case.kind).append(error)
+            row.types[case.kind].add(case.model)
     versions = record.load("parameters")["versions"]
     lines = [
         "# What is covered, and how it was checked",
