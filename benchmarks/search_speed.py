@@ -40,7 +40,8 @@ def main(seconds: float) -> None:
     from planner import estimate
     from planner.run import parse_run
     from planner.search import Space
-    from planner.search.evaluate import Evaluator, Figures, figures_of
+    from planner.search.evaluate import Evaluator
+    from planner.search.figures import Figures, figures_of
     from planner.search.space import Cell, complete
 
     space = complete(Space(parse_run(RUN), gpus=GPUS, counts=tuple(range(8, 513, 8))))

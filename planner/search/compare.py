@@ -12,7 +12,7 @@ import numpy as np
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.search.constraints import Objective
-from planner.search.evaluate import chance_of_fit, figures_of
+from planner.search.figures import chance_of_fit, figures_of
 from planner.search.pareto import compared, front
 
 FIGURES: Final = ("time", "cost", "energy", "reserved")

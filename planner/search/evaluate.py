@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
-from statistics import NormalDist
+from dataclasses import replace
 from typing import Any, Final, cast
 
 import numpy as np
@@ -17,76 +16,33 @@ from numpy.typing import NDArray
 
 from planner.errors import PlanError
 from planner.estimate import uncertainty
-from planner.estimate.arrays import Several, most
+from planner.estimate.arrays import most
 from planner.estimate.assemble import facts_of
 from planner.estimate.engine import estimate
 from planner.estimate.money import bill, hourly_rate
 from planner.estimate.offload import Offload, add_time, offload_of
 from planner.estimate.ranks import shares_of
 from planner.estimate.resolve import Resolved, resolve
-from planner.estimate.result import Estimate
 from planner.estimate.shape import Shape, shape_of
 from planner.estimate.stages import alike, layers_of
 from planner.estimate.states import books_of, context_of, persistent_of
-from planner.estimate.step import clock_of, ranks_of
-from planner.estimate.time import Clock, StepTime, close_step
+from planner.estimate.step import clock_of
+from planner.estimate.time import Clock, StepTime
 from planner.estimate.verdict import reserved_of, steps_of
-from planner.run import Run
+from planner.search.figures import Figures, figures_of
+from planner.search.ledgers import Part, chosen, joined, machines_of
+from planner.search.many import Altered, altered, many_of, with_steps
 from planner.search.pieces import Floats, Live, Piece, Pieces, pieces_of, spread_of
 from planner.search.schedules import Waiting, totals
-from planner.search.space import Cell, Choice, Site, Space
+from planner.search.space import Cell, Choice, Space
 from planner.workload.optimizers import Step
 
 BATCH, MOST_CELLS = 100_000, 2000
 """Configurations and cells that wait together."""
 NEAR: Final = 1.25
 """Peaks up to this many times the usable memory are timed in a search, though they do not fit: to say what a little more memory would bring."""
-QUANTILE: Final = NormalDist().inv_cdf(0.95)
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Figures of a cell's configurations; rows are sites, columns numbers of micro steps.
-
-    seconds of a step · time of the whole run, or of one sample where no data is given [s] · cost [USD] and energy [kWh] of the same, NaN where
-    unknown · reserved: peak memory [bytes], with the ratios of measured to predicted peak that hold 90 % of the runs, by row · usable [bytes] ·
-    fits: 1 yes, 0 too close to call, -1 no.
-    """
-
-    cell: Cell
-    seconds: Floats
-    time: Floats
-    cost: Floats
-    energy: Floats
-    reserved: Floats
-    low: Floats
-    high: Floats
-    usable: float | None
-    fits: NDArray[np.int8]
-
-    def chance(self, where: NDArray[np.bool_]) -> Floats:
-        """Probability that the masked configurations fit."""
-        low, high = (np.broadcast_to(ratio, where.shape)[where] for ratio in (self.low, self.high))
-        return chance_of_fit(self.reserved[where], self.usable, low, high)
-
-
-def chance_of_fit(reserved: Floats, usable: float | None, low: Floats, high: Floats) -> Floats:
-    """Probability that the true peak is below the usable memory.
-
-    low, high: ratios of measured to predicted peak that hold 90 % of the runs. The logarithm of the ratio is taken as normal with its
-    5 % and 95 % quantiles there and its centre at 1, each side with its own width.
-    """
-    if usable is None:
-        return np.full(np.shape(reserved), np.nan)
-    room = np.log(usable / reserved)
-    width = np.where(room >= 0, np.log(np.maximum(high, 1.0 + 1e-6)), -np.log(np.minimum(low, 1.0 - 1e-6)))
-    return _normal(QUANTILE * room / width)
-
-
-def _normal(z: Floats) -> Floats:
-    """Cumulative normal distribution."""
-    return np.array([0.5 * math.erfc(-value) for value in (z / math.sqrt(2.0)).tolist()])
-
+NO_ARRAYS: Final = (AttributeError, TypeError, ValueError)
+"""What a formula raises that does not take arrays: its cells are estimated one by one, and counted as slow."""
 
 _Work = Generator[list[Waiting], list[Floats], Figures | None]
 """The evaluation of a cell, which may wait for its pipelines."""
@@ -141,17 +97,18 @@ class Evaluator:
                 except PlanError as error:
                     self.impossible += cell.size
                     self.problems.setdefault(error.field, error)
+                except NO_ARRAYS:
+                    started.append(self.one_by_one(cell))
             known = totals(one for item in started if isinstance(item, tuple) for one in item[1])
             for item in started:
-                if isinstance(item, Figures):
+                if isinstance(item, tuple):
+                    work, waiting = item
+                    try:
+                        work.send([known[one.key] for one in waiting])
+                    except StopIteration as done:
+                        yield done.value
+                elif item is not None:
                     yield item
-                if not isinstance(item, tuple):
-                    continue
-                work, waiting = item
-                try:
-                    work.send([known[one.key] for one in waiting])
-                except StopIteration as done:
-                    yield done.value
 
     def _cell(self, cell: Cell) -> _Work:
         plain = self._plain(cell)
@@ -163,7 +120,7 @@ class Evaluator:
             return self.one_by_one(cell)
         shape = self._shape(plain)
         pieces = self._traced(plain, shape)
-        r = _many(plain, cell.sites, cell.steps)
+        r = many_of(plain, cell.sites, cell.steps)
         if self.prune:
             small = self._small_enough(cell, r, shape, pieces)
             self.ruled_out += int(cell.allowed[~small].sum())
@@ -171,7 +128,7 @@ class Evaluator:
                 return None
             if not small.all():
                 cell = cell.rows(small)
-                r = _many(plain, cell.sites, cell.steps)
+                r = many_of(plain, cell.sites, cell.steps)
         return (yield from self._figures(cell, plain, r, shape, pieces))
 
     def _small_enough(self, cell: Cell, r: Resolved, shape: Shape, pieces: Pieces) -> NDArray[np.bool_]:
@@ -179,7 +136,7 @@ class Evaluator:
         if r.usable_memory is None:
             return np.ones(len(cell.sites), dtype=bool)
         offload, shares = self._offload(cell, r), shares_of(r)
-        first = _with_steps(r, np.ones(1, dtype=np.int64))
+        first = with_steps(r, np.ones(1, dtype=np.int64))
         spread = spread_of(r, shares)
         least = np.zeros(cell.allowed.shape)
         for piece in pieces.memory:
@@ -224,7 +181,7 @@ class Evaluator:
         )  # fmt: skip
         batch = Altered(known.run.batch, micro=c.micro, accumulation=int(cell.steps[0]))
         there = site.resolved
-        return _altered(known, there, int(cell.dp[0]), parallel=parallel, batch=batch, hardware=there.run.hardware)
+        return altered(known, there, int(cell.dp[0]), parallel=parallel, batch=batch, hardware=there.run.hardware)
 
     def _shape(self, r: Resolved) -> Shape:
         text = r.run.batch.seq_len or 0
@@ -237,10 +194,10 @@ class Evaluator:
     def _traced(self, r: Resolved, shape: Shape) -> Pieces:
         p = r.run.parallel
         chunks = 1 if alike(r.arch, r.adaptation) else p.virtual_pp
-        key = (r.formats, r.attention, r.fused_mixers, r.optimizer.name, r.head, p.sharding in ("zero3", "hsdp"), chunks)
+        key = (r.formats, r.attention, r.fused_mixers, r.optimizer.name, r.head, p.sharding in ("zero3", "hsdp"), r.profile.measured is None, chunks)
         known = self._pieces.get(key)
         if known is None:
-            plain = _altered(r, r, r.run.dp, parallel=Altered(p, virtual_pp=chunks))
+            plain = altered(r, r, r.run.dp, parallel=Altered(p, virtual_pp=chunks))
             try:
                 known = pieces_of(plain, shape, self._groups(plain))
             except PlanError as error:
@@ -261,8 +218,7 @@ class Evaluator:
             found |= {replicas, min(replicas, max(1, site.machine // p.tp))}
         return np.array(sorted(found - {0}), dtype=np.int64)
 
-    def clock(self, r: Resolved, gpu: str) -> Clock:
-        """Times of kernels on a device, remembered for all cells."""
+    def _clock(self, r: Resolved, gpu: str) -> Clock:
         key = f"{gpu} {r.formats.scaled.recipe.name if r.formats.scaled is not None else ''}"
         if key not in self._clocks:
             self._clocks[key] = clock_of(r)
@@ -276,7 +232,7 @@ class Evaluator:
             key = ("offload", cell.choice.gpu, cell.choice.offload, r.run.method.name, machine)
             if key not in self._tables:
                 hardware = Altered(r.run.hardware, gpus_per_node=machine)
-                self._tables[key] = offload_of(_altered(r, r, r.run.dp, hardware=hardware))
+                self._tables[key] = offload_of(altered(r, r, r.run.dp, hardware=hardware))
             kinds[machine] = self._tables[key]
         first = kinds[machines[0]]
         if len(kinds) == 1 or not first.optimizer:
@@ -325,7 +281,7 @@ class Evaluator:
                 key = (c.gpu, c.sharding, c.offload, many, dp)
                 tide = piece.tides.get(key)
                 if tide is None:
-                    part = _with_steps(r, cell.steps[~first] if many else np.ones(1, dtype=np.int64))
+                    part = with_steps(r, cell.steps[~first] if many else np.ones(1, dtype=np.int64))
                     tide = piece.tides[key] = _tide(part, piece, step, offload)
                 kept = tide.away
                 one = most(tide.peak + flying * tide.kept, tide.end)
@@ -342,7 +298,7 @@ class Evaluator:
         parts = pieces.parts.get(key)
         if parts is None:
             parts = pieces.parts[key] = [
-                _Part(self, cell, rows, plain, shape, pieces, spread) for rows in _machines(cell)
+                Part(self._clock(plain, cell.choice.gpu), cell, rows, plain, shape, pieces, spread) for rows in machines_of(cell)
             ]
         if cell.choice.pp == 1:
             totals_of: list[Any] = [None] * len(parts)
@@ -351,7 +307,7 @@ class Evaluator:
         known = pieces.ledgers.get(key)
         if known is None:
             answers = [(part.rows, part.ledger(total)) for part, total in zip(parts, totals_of, strict=True)]
-            known = answers[0][1] if len(answers) == 1 else _joined(answers, cell.allowed.shape)
+            known = answers[0][1] if len(answers) == 1 else joined(answers, cell.allowed.shape)
             pieces.ledgers[key] = known
         return known
 
@@ -369,7 +325,7 @@ class Evaluator:
                 one, r, pieces.timed[i].stage.workload, offload, pieces.memory[i].trained, steps[i], share, away[i], over[i] + paged
             )  # fmt: skip
             answers.append((largest == i, one))
-        return answers[0][1] if len(answers) == 1 else _chosen(answers, largest.shape)
+        return answers[0][1] if len(answers) == 1 else chosen(answers, largest.shape)
 
     def _answers(
         self, cell: Cell, r: Resolved, shape: Shape, seconds: Floats, busy: Floats, reserved: Floats
@@ -401,7 +357,7 @@ class Evaluator:
             counts = np.ones(cell.allowed.shape)
             low, high = np.ones((len(cell.sites), 1)), np.ones((len(cell.sites), 1))
             for i, (site, dp) in enumerate(zip(cell.sites, cell.dp.tolist(), strict=True)):
-                facts = facts_of(_altered(r, r, dp, hardware=site.resolved.run.hardware), shape)
+                facts = facts_of(altered(r, r, dp, hardware=site.resolved.run.hardware), shape)
                 memory = uncertainty.interval("memory", facts)
                 low[i], high[i] = memory.low_ratio, memory.high_ratio
                 for j, steps in enumerate(cell.steps.tolist()):
@@ -412,68 +368,30 @@ class Evaluator:
         found: tuple[Floats, Floats, Floats] = known
         return found
 
-    def one_by_one(self, cell: Cell) -> Figures:
-        """The same figures from single estimates."""
+    def one_by_one(self, cell: Cell) -> Figures | None:
+        """The same figures from single estimates; None where the engine refuses all."""
         shape = cell.allowed.shape
         columns: dict[str, Floats] = {name: np.full(shape, np.nan) for name in ("seconds", "time", "cost", "energy", "reserved")}
         low, high = np.ones(shape), np.ones(shape)
         fits = np.zeros(shape, dtype=np.int8)
-        usable = None
+        usable, refused = None, np.zeros(shape, dtype=bool)
         for i, j in zip(*np.nonzero(cell.allowed), strict=True):
-            run = self.space.run_of(cell.choice, cell.sites[i].count, int(cell.steps[j]))
-            one = estimate(run, self.space.profile_of(cell.choice.gpu))
+            try:
+                run = self.space.run_of(cell.choice, cell.sites[i].count, int(cell.steps[j]))
+                one = estimate(run, self.space.profile_of(cell.choice.gpu))
+            except PlanError as error:
+                self.impossible += 1
+                self.problems.setdefault(error.field, error)
+                refused[i, j] = True
+                continue
             for name, value in figures_of(one).items():
                 columns[name][i, j] = np.nan if value is None else value
             low[i, j], high[i, j] = (bound / one.peak_reserved_bytes for bound in one.peak_memory_interval_bytes)
             fits[i, j] = 0 if one.fits is None else 1 if one.fits else -1
             usable = one.usable_memory_bytes
+        cell = replace(cell, allowed=cell.allowed & ~refused)
         self.slow += cell.size
-        return Figures(cell, low=low, high=high, usable=usable, fits=fits, **columns)
-
-
-def figures_of(one: Estimate, whole: bool = True) -> dict[str, float | None]:
-    """The figures of a single estimate, in a search's terms. whole: of the whole run where it says data, else of one sample."""
-    batch = one.run.batch.micro * one.run.batch.accumulation * one.run.dp
-    seconds = one.step_time_s
-    time, cost, energy = one.total_time_s, one.cost_usd, one.energy_kwh
-    if (time is None or not whole) and seconds is not None:
-        time = seconds / batch
-        price, watts = one.details["price"], one.details["watts_per_gpu"]
-        hours = time * one.run.hardware.gpus / 3600
-        cost = None if price is None else hours * price["usd_per_gpu_hour"]
-        energy = None if watts is None else hours * watts / 1000
-    return {"seconds": seconds, "time": time, "cost": cost, "energy": energy, "reserved": one.peak_reserved_bytes}
-
-
-def _times(ledger: StepTime, steps: Any) -> StepTime:
-    """Seconds of so many micro steps."""
-    result = StepTime()
-    for key, value in ledger.seconds.items():
-        result.seconds[key] = value * steps
-    return result
-
-
-def _joined(parts: list[tuple[NDArray[np.bool_], StepTime]], size: tuple[int, ...]) -> StepTime:
-    """One ledger whose rows come from several, each of its own rows."""
-    result = StepTime()
-    for key in dict.fromkeys(key for _, timing in parts for key in timing.seconds):
-        whole: Any = np.zeros(size)
-        for rows, timing in parts:
-            whole[rows] = timing.seconds.get(key, 0.0)
-        result.seconds[key] = whole
-    return result
-
-
-def _chosen(answers: list[tuple[NDArray[np.bool_], StepTime]], size: tuple[int, ...]) -> StepTime:
-    """One ledger whose elements come from the answer that holds there; a mask of rows stands for all columns."""
-    result = StepTime()
-    for key in dict.fromkeys(key for _, timing in answers for key in timing.seconds):
-        whole: Any = np.zeros(size)
-        for mask, timing in answers:
-            where = np.broadcast_to(mask if mask.ndim == 2 else mask[:, None], size)
-            whole[where] = np.broadcast_to(np.asarray(timing.seconds[key], dtype=np.float64), size)[where]
-        result.seconds[key] = whole
-    return result
+        return None if not cell.size else Figures(cell, low=low, high=high, usable=usable, fits=fits, **columns)
 
 
 def _tide(r: Resolved, piece: Piece, step: Step, offload: Offload) -> Live:
@@ -483,85 +401,3 @@ def _tide(r: Resolved, piece: Piece, step: Step, offload: Offload) -> Live:
     live = piece.live(persistent_of(r, {}, shares, offload))
     scratch = 0.0 if offload.optimizer else step.temporaries
     return Live(books + live.peak, live.kept, books + live.end + scratch, live.away)
-
-
-class _Part:
-    """Timing of the rows of a cell that have one kind of machine."""
-
-    def __init__(
-        self, evaluator: Evaluator, cell: Cell, rows: NDArray[np.bool_], plain: Resolved, shape: Shape, pieces: Pieces, spread: float
-    ) -> None:
-        sites = tuple(site for site, keep in zip(cell.sites, rows, strict=True) if keep)
-        self.rows, self._pieces = rows, pieces
-        self._r = r = _many(_altered(plain, sites[0].resolved, plain.run.dp, hardware=sites[0].resolved.run.hardware), sites, cell.steps)
-        shares = shares_of(r)
-        self._clock, self._ranks = evaluator.clock(r, cell.choice.gpu), ranks_of(r, shape.timed)
-        gradients = [piece.gradients(r) for piece in pieces.memory]
-        updated = max(range(len(gradients)), key=gradients.__getitem__)
-        self._last = pieces.memory[updated].step(r, shares, spread), gradients[updated] * shares.optimizer
-        device = (cell.choice.gpu, r.topology)
-        self._beats = [piece.beat(device, self._clock, self._ranks) for piece in pieces.timed]
-        sharded = self._ranks.sharding if self._ranks.sharding in ("zero3", "hsdp") else ""
-        key = (device, sharded, cell.dp[rows].tobytes())
-        self.waiting = pieces.waiting(key, self._beats, self._ranks.between, cell.steps, cell.choice.virtual_pp)
-
-    def ledger(self, total: Floats | None) -> StepTime:
-        """Seconds by phase and kind. total: of the pipelines [s], None without stages."""
-        row: Any = self._r.run.batch.accumulation
-        if total is None:
-            timing = _times(self._beats[0].ledger, row)
-            close_step(timing, self._pieces.timed[0].stage.workload, self._clock, self._ranks, row, *self._last)
-            return timing
-        busiest = self._pieces.busiest(self._beats)
-        answers = []
-        for i in sorted(set(busiest.tolist())):
-            beat = self._beats[i]
-            timing = _times(beat.ledger, row)
-            timing.seconds["overhead", "bubble"] = cast(float, total - row * sum(beat.ledger.spans.values()))
-            close_step(timing, self._pieces.timed[i].stage.workload, self._clock, self._ranks, row, *self._last)
-            answers.append((busiest == i, timing))
-        return answers[0][1] if len(answers) == 1 else _chosen(answers, total.shape)
-
-
-def _machines(cell: Cell) -> list[NDArray[np.bool_]]:
-    """Rows that have the same connections."""
-    found: dict[object, list[int]] = {}
-    for i, site in enumerate(cell.sites):
-        found.setdefault(site.resolved.topology, []).append(i)
-    masks = []
-    for rows in found.values():
-        mask = np.zeros(len(cell.sites), dtype=bool)
-        mask[rows] = True
-        masks.append(mask)
-    return masks
-
-
-class Altered:
-    """An object of the run with some attributes replaced, by arrays where many runs are meant."""
-
-    def __init__(self, base: Any, **changes: Any) -> None:
-        self.__dict__.update(changes)
-        self.__dict__["base"] = base
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["base"], name)
-
-
-def _altered(r: Resolved, there: Resolved, dp: Any, **changes: Any) -> Resolved:
-    """A resolved run with parts replaced, on the connections of another."""
-    return replace(r, run=cast(Run, Altered(r.run, dp=dp, **changes)), topology=there.topology)
-
-
-def _many(r: Resolved, sites: tuple[Site, ...], steps: NDArray[np.int64]) -> Resolved:
-    """The run with a column of accelerators and a row of micro steps in place of the two numbers."""
-    p = r.run.parallel
-    counts: Any = np.array([site.count for site in sites], dtype=np.int64)[:, None].view(Several)
-    if len(counts) == 1 and counts[0, 0] == 1:
-        counts = 1
-    hardware = Altered(r.run.hardware, gpus=counts)
-    batch = Altered(r.run.batch, accumulation=steps[None, :].view(Several))
-    return _altered(r, r, counts // (p.tp * p.pp * p.cp), hardware=hardware, batch=batch)
-
-
-def _with_steps(r: Resolved, steps: NDArray[np.int64]) -> Resolved:
-    return _altered(r, r, r.run.dp, batch=Altered(r.run.batch, accumulation=steps[None, :].view(Several)))

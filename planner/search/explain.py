@@ -11,7 +11,8 @@ from typing import Any
 from planner.errors import PlanError
 from planner.estimate.engine import estimate
 from planner.search.constraints import Constraints, text_of
-from planner.search.evaluate import Evaluator, figures_of
+from planner.search.evaluate import Evaluator
+from planner.search.figures import figures_of
 from planner.search.space import POWERS, Space, complete
 from planner.search.tally import Row, Tally
 from planner.units import format_bytes, format_energy, format_percent, format_seconds, format_usd
@@ -20,6 +21,8 @@ FLAGS = {
     "gpus": "gpu", "counts": "gpus", "methods": "method", "sequence_parallel": "sequence-parallel", "virtual_pp": "virtual-pp",
 }  # fmt: skip
 """Names of a space's fields as the command line has them."""
+SAME = 5e-4
+"""A figure that is no further above the best is as much."""
 _WORDS = {"time": "time", "cost": "cost", "energy": "energy"}
 
 
@@ -57,9 +60,12 @@ def reasons_of(space: Space, tally: Tally, evaluator: Evaluator, best: Row | Non
         yield from _nothing(space, tally, evaluator)
     else:
         yield f"Best by {_WORDS[goal]}: {words_of(space, best)} takes {figure(space, goal, getattr(best, goal))}."
+        batch = best.choice.micro * best.steps * (best.gpus // (best.choice.tp * best.choice.pp * best.choice.cp))
+        if batch > space.least_batch and space.constraints.max_batch is None:
+            yield f"Its global batch is {batch:,} sequences where {space.least_batch:,} are asked for at least; max-batch bounds it."
     if best is not None and second is not None:
         a, b = getattr(best, goal), getattr(second, goal)
-        more = "as much" if b <= a * (1 + 1e-9) else f"{format_percent(b / a - 1, 2)} more"
+        more = "as much" if b <= a * (1 + SAME) else f"{format_percent(b / a - 1, 2)} more"
         yield f"Next best: {words_of(space, second)} takes {more} {_WORDS[goal]} ({figure(space, goal, b)}){_beside(goal, best, second)}."
     for limit, row in tally.missed.items():
         if best is not None and getattr(row, goal) >= getattr(best, goal):

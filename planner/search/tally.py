@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.search.evaluate import Figures
+from planner.search.figures import Figures
 from planner.search.pareto import compared, front
 from planner.search.space import Choice, Space
 

@@ -102,7 +102,7 @@ class _Tracer:
 
     def run(self) -> list[Stretch]:
         arch, part = self.s.arch, self.part
-        for tower in arch.towers:
+        for tower in arch.towers if part.first else ():
             x = self._blocks(tower, self._front(tower), Part(0, tower.layers))
             self._carried[tower.tower] = self._tail(tower, x)
         x = self._blocks(arch, self._front(arch) if part.first else self._received(arch), part)

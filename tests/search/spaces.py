@@ -10,7 +10,8 @@ import numpy as np
 
 from planner.run import parse_run
 from planner.search import Constraints, Space
-from planner.search.evaluate import Evaluator, Figures
+from planner.search.evaluate import Evaluator
+from planner.search.figures import Figures
 from planner.search.space import complete
 
 TINY: dict[str, Any] = {"base": "meta-llama/Llama-3.1-8B", "num_hidden_layers": 8}

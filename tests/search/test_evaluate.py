@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from planner.estimate.engine import estimate
-from planner.search.evaluate import figures_of
+from planner.search.figures import figures_of
 from planner.search.space import CHECKPOINTING, OFFLOADS
 from tests.search.spaces import MIXTURE, TINY, sampled, space_of
 

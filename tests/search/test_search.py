@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ from planner.estimate.engine import estimate
 from planner.estimate.result import Estimate
 from planner.run import parse_run
 from planner.search import Constraints, Found, Space, search
-from planner.search.evaluate import Evaluator, figures_of
+from planner.search.evaluate import Evaluator
+from planner.search.figures import figures_of
 from planner.search.pareto import compared, front
 from planner.search.space import complete
 from tests.search.spaces import TINY, places
@@ -50,13 +53,23 @@ def everything() -> list[Estimate]:
 
 LIMITS: dict[str, Constraints] = {
     "none": Constraints(),
-    "deadline": Constraints(deadline=160.0),
-    "budget": Constraints(budget=0.489),
-    "both": Constraints(deadline=900.0, budget=0.489),
+    "deadline": Constraints(deadline=1.1),
+    "budget": Constraints(budget=1.001),
+    "both": Constraints(deadline=3.0, budget=1.002),
     "margin": Constraints(margin=0.3),
     "cost": Constraints(objective="cost"),
     "energy": Constraints(objective="energy", margin=0.0),
 }
+
+
+def bound(limits: Constraints, everything: list[Estimate]) -> Constraints:
+    """The constraints with their times and costs in units of the least that any configuration takes that fits."""
+    fitting = [one for one in everything if one.fits]
+    quickest = min(one.total_time_s or math.inf for one in fitting)
+    cheapest = min(one.cost_usd or math.inf for one in fitting)
+    deadline = None if limits.deadline is None else limits.deadline * quickest
+    budget = None if limits.budget is None else limits.budget * cheapest
+    return replace(limits, deadline=deadline, budget=budget)
 
 
 def accepted(one: Estimate, limits: Constraints) -> bool:
@@ -70,7 +83,7 @@ def accepted(one: Estimate, limits: Constraints) -> bool:
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_the_best_is_that_of_brute_force(name: str, everything: list[Estimate]) -> None:
-    limits = LIMITS[name]
+    limits = bound(LIMITS[name], everything)
     good = [one for one in everything if accepted(one, limits)]
     found = found_of(constraints=limits)
     assert found.evaluated == len(everything) and found.complete
@@ -114,11 +127,11 @@ def test_a_front_is_what_nothing_dominates() -> None:
 
 def test_it_says_why_others_were_not_chosen() -> None:
     found = found_of()
-    assert found.next_best is not None and "Best by time" in found.reasons[0] and "more time" in found.reasons[1]
-    found = found_of(constraints=Constraints(budget=0.489))
-    text = " ".join(found.reasons)
-    assert "beyond the budget of $0.49" in text
-    assert found.best is not None and (found.best.cost_usd or 0) <= 0.489
+    assert found.next_best is not None and "Best by time" in found.reasons[0] and "Next best" in " ".join(found.reasons)
+    cheap = {"model": TINY, "method": "lora", "data": "20M", "hardware": {"gpu": "RTX 4090"}, "price": {"usd_per_gpu_hour": 0.001}}
+    found = found_of(cheap, constraints=Constraints(budget=0.01))
+    assert "beyond the budget of $0.01" in " ".join(found.reasons)
+    assert found.best is not None and (found.best.cost_usd or 1) <= 0.01 and found.best.run.hardware.gpu == "RTX 4090"
 
 
 def test_nothing_fits_is_an_answer() -> None:

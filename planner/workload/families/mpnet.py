@@ -52,8 +52,15 @@ def _(f: Fields) -> Architecture:
             f.size("relative_attention_num_buckets", default=32), True, "mpnet.encoder.relative_attention_bias"
         ),
     )
-    parts = {name: f"attention.attn.{name[0]}" for name in ("query", "key", "value", "out")}
-    return replace(base, names=replace(base.names, **parts, norms=("attention.LayerNorm", "output.LayerNorm")))
+    names = replace(
+        base.names,
+        query="attention.attn.q",
+        key="attention.attn.k",
+        value="attention.attn.v",
+        out="attention.attn.o",
+        norms=("attention.LayerNorm", "output.LayerNorm"),
+    )
+    return replace(base, names=names)
 
 
 @family("megatron-bert")
