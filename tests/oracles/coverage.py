@@ -11,13 +11,29 @@ from dataclasses import dataclass, field
 
 from planner.workload.families import FAMILIES
 from planner.workload.methods import METHODS
+from planner.workload.methods.unplanned import UNPLANNED
 from tests import recorded
 from tests.oracles import record
+
+_FROZEN = "the model with `requires_grad` set"
+_FOUR_BITS = "peft's module; the kernels of 4-bit bases need a GPU"
+ORACLES = {
+    **dict.fromkeys(("full", "freeze", "bitfit", "lisa"), _FROZEN),
+    **dict.fromkeys(("qlora", "loftq"), _FOUR_BITS),
+    "galore": "galore_torch's optimizer",
+    "reft": "pyreft's intervention, written out",
+    "adapter": "modules of `planner/probe`",
+    "shira": "peft's module; its sparse gradients have no fake tensors, so that peaks are not compared",
+    "cpt": "peft's module; its loss picks tokens by value, which only a GPU or CPU run can do",
+    "cartridge": "peft's prompt encoder",
+    **dict.fromkeys(("prompt", "p_tuning", "prefix", "multitask_prompt"), "peft's prompt encoder"),
+}
+"""What a method was compared with, where that is not a layer of peft."""
 
 
 @dataclass
 class Errors:
-    """Relative errors of one row of the document, by kind; configs: architectures that it was checked on."""
+    """Relative errors of one row of the document, by kind. types: model types that it was checked on, by kind."""
 
     parameters: list[float] = field(default_factory=list)
     flops: list[float] = field(default_factory=list)
@@ -82,12 +98,18 @@ def document() -> str:
         "",
         f"## Methods: {len(METHODS)}",
         "",
-        "| method | reference | architectures | parameters | training FLOPs | peak memory |",
-        "|---|---|--:|---|---|---|",
+        "Architectures: model types on which parameters, FLOPs and memory were compared.",
+        "",
+        "| method | reference | oracle | architectures | parameters | training FLOPs | peak memory |",
+        "|---|---|---|--:|---|---|---|",
     ]
     for name, kind in METHODS.items():
         row = methods[name] if name in methods else Errors()
-        lines.append(f"| `{name}` | {kind.reference} | {len(row.types)} | " + " | ".join(row.cells()) + " |")
+        types = " · ".join(str(len(row.types[k])) for k in recorded.KINDS)
+        oracle = ORACLES.get(name, "peft's module")
+        lines.append(f"| `{name}` | {kind.reference} | {oracle} | {types} | " + " | ".join(row.cells()) + " |")
+    lines += ["", "Methods of peft that are not planned, each refused with its reason:", ""]
+    lines += [f"- `{name}` {reason}." for name, reason in UNPLANNED.items()]
     return "\n".join(lines) + "\n"
 
 

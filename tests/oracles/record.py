@@ -1,4 +1,4 @@
-"""Write the truths that the tests read: ``python -m tests.oracles.record [KIND ...] [--only TEXT | --new]``.
+"""Write the truths that the tests read: ``python -m tests.oracles.record [KIND ...] [--only TEXT | --new | --check N]``.
 
 Each file of tests/oracles/data holds the versions it was made with, the configs, and one row per case: the arguments of
 the oracle and its answer. A test asks the engine the same question and compares.
@@ -116,6 +116,14 @@ def record(kind: str, only: str | None = None, seconds: float = float("inf")) ->
     return taken
 
 
+def differing(kind: str, every: int) -> tuple[int, list[str]]:
+    """Take each `every`-th case anew with the installed libraries: how many, and those whose truth is no longer what the file holds."""
+    _, measure, configs = KINDS[kind]
+    rows = [row for row in load(kind)["cases"] if row["config"] in configs][::every]
+    wrong = [row["id"] for row in rows if measure(configs[row["config"]], row["arguments"]) != row["truth"]]
+    return len(rows), wrong
+
+
 def _write(kind: str, rows: Mapping[str, Mapping[str, Any]], configs: Mapping[str, Any]) -> None:
     import peft
     import torch
@@ -148,11 +156,23 @@ def main() -> None:
     parser.add_argument("--only", metavar="TEXT", help="take anew only cases whose id contains TEXT")
     parser.add_argument("--new", dest="only", action="store_const", const="", help="take only cases without a truth")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time; --new goes on")
+    parser.add_argument("--check", type=int, metavar="N", help="write nothing: take each N-th case anew and compare")
     arguments = parser.parse_args()
+    wrong = 0
     for kind in arguments.kinds or KINDS:
         start = time.perf_counter()
+        if arguments.check:
+            try:
+                taken, names = differing(kind, arguments.check)
+            except ModuleNotFoundError as error:
+                print(f"{kind}: skipped, {error.name} is not installed")
+                continue
+            wrong += len(names)
+            print(f"{kind}: {taken} cases in {time.perf_counter() - start:.0f} s, {len(names)} differ", *names, sep="\n  ", flush=True)
+            continue
         taken = record(kind, arguments.only, arguments.seconds)
         print(f"{kind}: {taken} cases in {time.perf_counter() - start:.0f} s")
+    raise SystemExit(1 if wrong else 0)
 
 
 if __name__ == "__main__":
