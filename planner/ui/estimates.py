@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 
 import streamlit as st
 
@@ -16,6 +16,7 @@ from planner.estimate.result import Estimate
 from planner.run import Run
 
 Change = Mapping[str, Any]
+T = TypeVar("T")
 KEPT: Final = 4000
 """Estimates that are remembered, without ledger and curve: a few kilobytes each."""
 
@@ -75,3 +76,14 @@ def micro_batch(run: Run, size: int) -> dict[str, Any]:
     """The change to another micro batch, the global batch kept as nearly as it divides."""
     batch = run.batch
     return {"batch.micro": size, "batch.accumulation": max(1, round(batch.micro * batch.accumulation / size))}
+
+
+@st.cache_resource(max_entries=400, show_spinner=False)
+def _remembered(what: str, key: str, device: str, _work: Callable[[], Any]) -> Any:
+    return _work()
+
+
+def remembered(what: str, run: Run, profile: DeviceProfile | None, work: Callable[[], T]) -> T:
+    """What follows from a run and a profile alone, worked out once. what: its name, with everything else that it depends on."""
+    found: T = _remembered(what, run_key(run), profile_key(profile), work)
+    return found
