@@ -146,7 +146,6 @@ def accuracy_text() -> str:
 
     record = accuracy()
     seen, unseen = record["in_sample"], record["held_out"]
-    sweep = unseen["tokens"]["by_source"]["nanotron"]
     tokens, memory, said = unseen["tokens"]["all"], unseen["memory"]["all"], record["verdicts"]
     ran, failed = said["ran"], said["out_of_memory"]
     sentences = (
