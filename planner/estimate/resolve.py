@@ -22,6 +22,8 @@ from planner.workload.precision import QUANTIZED, Formats, formats, scaled_produ
 from planner.workload.scaled import Scaled
 from planner.workload.stacks import Stack, find_stack
 
+KEEPS_LOW_STREAM = frozenset({"gpt_bigcode", "granite"})
+"""Model types whose sharded 4-bit runs keep the residual stream in half precision (measured peaks of SantaCoder and PowerLM); Llama 2 70B's do not."""
 _LIBRARIES = {
     "transformer-engine": "Transformer Engine, which keeps the quantised inputs for backward",
     "torchao": "torchao's Float8Linear, which keeps the bf16 inputs and casts them again in backward",
@@ -128,7 +130,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         cast_on_gather=sharded and stack.cast_on_gather,
         fp32_gradients=stack.fp32_gradients and run.method.name in ("full", "freeze"),
     )
-    if sharded and kinds.base in ("nf4", "nf4-dq") and stack.requires_input_grad:
+    if sharded and kinds.base in ("nf4", "nf4-dq") and stack.requires_input_grad and arch.model_type not in KEEPS_LOW_STREAM:
         # prepare_model_for_kbit_training leaves norms and embeddings in fp32; FSDP's mixed precision then keeps the residual stream there
         kinds = replace(kinds, graph="fp32", autocast=kinds.compute)
     _check_dtype(kinds.compute, profile)
@@ -170,7 +172,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             "Use none.",
         )
     if virtual and any(stack.front is not None for stack in arch.stacks):
-        raise PlanError("method.name", run.method.name, "needs tokens of text before the model", "Use lora or freeze.")
+        raise PlanError("method.name", run.method.name, "is planned for models that take tokens of text into one stack", "Use lora or freeze.")
     limits = {getattr(stack.front, "checkpoints", "") for stack in arch.stacks}
     if run.activation_checkpointing != "none" and "none" in limits:
         raise PlanError(

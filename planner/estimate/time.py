@@ -155,6 +155,8 @@ class Clock:
                 )
                 / self.attention_rate
             )
+        if kernel.kind == "solve":
+            return constant("solve_seconds")
         kind = "elementwise" if kernel.kind == "dequantize" else kernel.kind
         return float(profile.stream_seconds(kernel.moved, kind if kind in profile.stream.fractions else "elementwise"))
 
@@ -428,7 +430,8 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
     span = sum(v for (phase, _), v in result.seconds.items() if phase in ("backward", "recompute"))
     if ranks.sharding != "zero2":
         span /= accumulation
-    hidden = least(wire - one, span)  # the last bucket has nothing left to hide behind
+    # the last bucket has nothing left to hide behind
+    hidden = least(wire - one, span) if stack.overlaps_gradients else 0.0
     result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * hidden
     result.seconds["communication", "exposed"] += wire - hidden
     if ranks.sharding in ("zero1", "zero2"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -21,6 +20,8 @@ FLAGS = {
     "gpus": "gpu", "counts": "gpus", "methods": "method", "sequence_parallel": "sequence-parallel", "virtual_pp": "virtual-pp",
 }  # fmt: skip
 """Names of a space's fields as the command line has them."""
+SAME = 5e-4
+"""A figure that is no further above the best is as much."""
 _WORDS = {"time": "time", "cost": "cost", "energy": "energy"}
 
 
@@ -58,9 +59,12 @@ def reasons_of(space: Space, tally: Tally, evaluator: Evaluator, best: Row | Non
         yield from _nothing(space, tally, evaluator)
     else:
         yield f"Best by {_WORDS[goal]}: {words_of(space, best)} takes {figure(space, goal, getattr(best, goal))}."
+        batch = best.choice.micro * best.steps * (best.gpus // (best.choice.tp * best.choice.pp * best.choice.cp))
+        if batch > space.least_batch and space.constraints.max_batch is None:
+            yield f"Its global batch is {batch:,} sequences where {space.least_batch:,} are asked for at least; max-batch bounds it."
     if best is not None and second is not None:
         a, b = getattr(best, goal), getattr(second, goal)
-        more = "as much" if b <= a * (1 + 1e-9) else f"{format_percent(b / a - 1, 2)} more"
+        more = "as much" if b <= a * (1 + SAME) else f"{format_percent(b / a - 1, 2)} more"
         yield f"Next best: {words_of(space, second)} takes {more} {_WORDS[goal]} ({figure(space, goal, b)}){_beside(goal, best, second)}."
     for limit, row in tally.missed.items():
         if best is not None and getattr(row, goal) >= getattr(best, goal):
@@ -153,5 +157,5 @@ def _any_left(space: Space, names: tuple[str, ...]) -> bool:
     if "counts" not in names:
         keep["counts"] = tuple(sorted({*space.counts, *POWERS}))
     limits = Constraints(**{name: getattr(space.constraints, name) for name in names if name in ("min_batch", "max_batch")})
-    freed = complete(replace(Space(space.run, **keep), constraints=limits, profile=space.profile))
+    freed = complete(Space(space.run, **keep, constraints=limits, profile=space.profile, providers=space.providers))
     return next(iter(freed), None) is not None

@@ -264,7 +264,7 @@ def runs_of_equal_layers(
     layers = range(start, arch.layers if stop is None else stop)
     if not layers:
         return []
-    if arch.shared_layers:  # gradients and autocast copies of one set of weights: equal layers are no longer alike
+    if arch.shared_layers or adaptation.distinct:  # weights that several layers share: equal layers are no longer alike
         return [((i,), 1) for i in layers]
     if not adaptation.per_layer and len(arch.windows) <= 1 and len(arch.variants) <= 1:
         return [((start,), len(layers))]
