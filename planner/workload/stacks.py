@@ -55,6 +55,7 @@ class Stack:
     arXiv:2104.04473, sec. 4.1; DeepSpeed's partitioned pipeline activations).
 
     context: kind of context parallel · deepest_sharding: what data-parallel ranks usually share at most.
+    retains_split_graph: a backward in two parts, first of activations, keeps all that was saved until the second (torch's pipelining).
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
@@ -95,6 +96,7 @@ class Stack:
     cuts_sent: bool = False
     context: Literal["ring", "all-gather", "ulysses"] = "ring"
     deepest_sharding: Literal["zero1", "zero3"] = "zero3"
+    retains_split_graph: bool = True
 
 
 _HUGGING_FACE: dict[str, Any] = {"every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
@@ -183,6 +185,7 @@ STACKS: dict[str, Stack] = {
             scaled="transformer-engine",
             caches_scaled=True,
             deepest_sharding="zero1",
+            retains_split_graph=False,
             cuts_sent=True,
         ),
         Stack(
@@ -204,6 +207,7 @@ STACKS: dict[str, Stack] = {
             scaled="transformer-engine",
             caches_scaled=True,
             deepest_sharding="zero1",
+            retains_split_graph=False,
             attention_kernels=("flash3",),
             gathers_ahead=True,
             cuts_sent=True,
