@@ -26,6 +26,17 @@ PEFT_NAMES = {
     "miss_dropout": "dropout",
     "randlora_dropout": "dropout",
     "module_dropout": "dropout",
+    **dict.fromkeys(
+        ("hira_dropout", "gralora_dropout", "pvera_dropout", "deft_dropout", "psoft_dropout", "unilora_dropout"),
+        "dropout",
+    ),
+    **dict.fromkeys(("tinylora_dropout", "frod_dropout"), "dropout"),
+    "effective_rank": "rank",
+    "num_ranks": "rank",
+    "num_tasks": "tasks",
+    "theta_d_length": "vector_length",
+    "u": "vector_length",
+    "decomposition_method": "variant",
 }
 """peft's names that mean a field whose alias is another of them."""
 
@@ -91,9 +102,47 @@ class Method(BaseModel):
         None, alias="n_frequency", description="fourierft: trained spectral coefficients of a layer."
     )
     vectors: Size | None = Field(None, alias="num_vectors", description="vblora: vectors in the shared bank.")
-    vector_length: Size | None = Field(None, description="vblora: length of one vector of the bank.")
+    vector_length: Size | None = Field(
+        None, description="vblora: length of one vector of the bank; unilora, tinylora: of the trained vector."
+    )
     topk: Annotated[int, Field(ge=1, le=256, strict=True)] | None = Field(
         None, description="vblora: vectors mixed into one part of a layer."
+    )
+    blocks: Size | None = Field(
+        None, alias="gralora_k", description="gralora: blocks that a layer's input and output are divided into."
+    )
+    hybrid_rank: Annotated[int, Field(ge=0, le=65536, strict=True)] | None = Field(
+        None, alias="hybrid_r", description="gralora: rank of an ordinary LoRA update beside the blocks."
+    )
+    variant: str | None = Field(
+        None, max_length=16, description="road: road_1, road_2 or road_4 (angles of a pair); deft: relu or qr."
+    )
+    group_size: Size | None = Field(None, description="road: features of one group that is rotated together.")
+    stride: Size | None = Field(None, alias="stride_A", description="lily: layers in a row that share a projection.")
+    experts: Size | None = Field(None, alias="num_B", description="lily: projections that a router mixes.")
+    depth: Annotated[int, Field(ge=0, le=64, strict=True)] | None = Field(
+        None, description="peanut: pairs of hidden layers of the network that makes the update."
+    )
+    sparsity: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="supertuning: part of a weight that is not trained."
+    )
+    tying: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, alias="weight_tying", description="tinylora: 0: a vector of its own for each layer, 1: one for all."
+    )
+    weight_path: Literal["lora", "vector", "constant", "none"] | None = Field(
+        None, alias="config_A_B", description="glora: form of what scales the weight and of what is added to it."
+    )
+    input_path: Literal["lora", "vector", "none"] | None = Field(
+        None, alias="config_C", description="glora: form of what the weight maps to a bias (layers with a bias)."
+    )
+    bias_path: Literal["vector", "constant", "none"] | None = Field(
+        None, alias="config_D_E", description="glora: form of what scales the bias and of what is added to it."
+    )
+    tasks: Size | None = Field(None, alias="n_tasks", description="poly, multitask_prompt: tasks that are told apart.")
+    skills: Size | None = Field(None, alias="n_skills", description="poly: adapters that a task mixes.")
+    splits: Size | None = Field(None, alias="n_splits", description="poly: parts of a layer that are mixed apart.")
+    frozen_tokens: Annotated[int, Field(ge=0, le=65536, strict=True)] | None = Field(
+        None, alias="num_frozen_tokens", description="cartridge: first virtual tokens that are not trained."
     )
     period: Annotated[int, Field(ge=1, le=10**9, strict=True)] | None = Field(
         None,

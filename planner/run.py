@@ -82,6 +82,13 @@ class Precision(_Part):
     )
 
 
+class Group(_Part):
+    """Accelerators of one kind in a mixed fleet."""
+
+    gpu: str | dict[str, Any] = Field(description="Accelerator: a catalog name, or {base: NAME, …edited fields}.")
+    gpus: Count = Field(description="Accelerators of this kind.")
+
+
 class Hardware(_Part):
     """Which accelerators, how many, how connected."""
 
@@ -89,6 +96,10 @@ class Hardware(_Part):
         None, description="Accelerator: a catalog name, or {base: NAME, …edited fields}."
     )
     gpus: Count = Field(1, description="Accelerators in all.")
+    groups: tuple[Group, ...] | None = Field(
+        None,
+        description="A mixed fleet, [{gpu: …, gpus: …}, …]: pipeline stages are placed on the groups in this order. In place of gpu and gpus.",
+    )
     gpus_per_node: Count | None = Field(
         None, description="Accelerators in one machine; the catalog's typical number when left out."
     )
@@ -98,12 +109,36 @@ class Hardware(_Part):
     network_gbps: Positive | None = Field(
         None, description="Network bandwidth of one machine [Gb/s]; the catalog's typical figure when left out."
     )
+    oversubscription: Annotated[float, Field(ge=1, le=100)] = Field(
+        1.0, description="Bandwidth below a leaf switch of the network over that of its uplinks; 1 is a full fat tree."
+    )
+    machines_per_leaf: Count | None = Field(
+        None, description="Machines that reach each other without uplinks: a rack's, or of rails those on one rail switch. 1 when left out."
+    )
     host_memory_gib: Positive | None = Field(
         None, description="Host memory of one machine [GiB]: offloaded states are compared with it when given."
     )
     host_memory_gb_per_s: Positive | None = Field(
         None, description="Bandwidth of one machine's memory [GB/s]; a typical server's when left out (offload only)."
     )
+
+
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counts_groups(cls, data: Any) -> Any:
+        groups = data.get("groups") if isinstance(data, dict) else None
+        counts = [g.get("gpus") if isinstance(g, dict) else getattr(g, "gpus", None) for g in groups] if isinstance(groups, list | tuple) else []
+        if not counts or not all(isinstance(n, int) for n in counts):
+            return data
+        total = sum(n for n in counts if n)
+        if data.get("gpus") not in (None, 1, total):
+            raise PlanError("hardware.gpus", data["gpus"], f"is not the {total} accelerators of the groups", "Leave it out.")
+        return {**data, "gpus": total}
 
 
 class Parallel(_Part):

@@ -173,6 +173,9 @@ def sample_text(run: Run) -> str:
 def gpu_name(run: Run) -> str:
     """The accelerator's name for display."""
     gpu = run.hardware.gpu
+    if run.hardware.groups:
+        names = (g.gpu if isinstance(g.gpu, str) else f"{g.gpu.get('base', 'accelerator')} (edited)" for g in run.hardware.groups)
+        return " and ".join(dict.fromkeys(names))
     if isinstance(gpu, dict):
         return str(gpu.get("name") or f"{gpu.get('base', 'accelerator')} (edited)")
     return gpu or "accelerator of the profile"

@@ -122,6 +122,8 @@ def more_gpus(estimate: Estimate, checkpointing: bool = False) -> Iterator[Idea]
     For a run that does not fit the states are sharded, because copies save no memory, and the micro batch shrinks before the accumulation does.
     """
     run, rescue = estimate.run, in_need(estimate)
+    if run.hardware.groups:
+        return  # which kind there would be more of is not said
     factor = 2
     while run.hardware.gpus * factor <= max(_MOST_GPUS, 2 * run.hardware.gpus):
         gpus = run.hardware.gpus * factor
@@ -152,7 +154,7 @@ def hardware(estimate: Estimate, sharded: bool = False) -> Iterator[Idea]:
     divided over the ranks, so that less memory is enough.
     """
     now = _part(estimate.run)
-    if now is None:
+    if now is None or estimate.run.hardware.groups:
         return
     candidates = [
         (part, usd)

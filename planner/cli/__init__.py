@@ -12,11 +12,24 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from planner import __version__
-from planner.cli import ask, calibrate, catalog, compare, doctor, estimate, probe, prove, report, search, validate
+from planner.cli import (
+    ask,
+    calibrate,
+    catalog,
+    compare,
+    doctor,
+    estimate,
+    probe,
+    profile,
+    prove,
+    report,
+    search,
+    validate,
+)
 from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
-COMMANDS = (estimate, compare, search, ask, report, validate, calibrate, probe, prove, catalog.models_command, catalog.gpus_command, doctor)
+COMMANDS = (estimate, compare, search, ask, report, validate, calibrate, profile, probe, prove, catalog.models_command, catalog.gpus_command, doctor)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from planner.cli.output import bold, emit_json, table, wrapped
 from planner.errors import PlanError
 
 if TYPE_CHECKING:
+    from planner.probe.measure import Measured
+    from planner.probe.predict import Predicted
     from planner.probe.run import Probe
 
 NAME = "probe"
@@ -62,39 +65,53 @@ def execute(options: argparse.Namespace) -> None:
 
 def as_text(result: Probe) -> str:
     """A probe for a terminal."""
-    measured, predicted, compared = result.measured, result.predicted, result.comparison
+    measured, compared = result.measured, result.comparison
     if measured.outcome == "oom":
-        blocks = [bold("Out of memory") + f" on {measured.device}", wrapped(measured.oom or ""), wrapped(compared.why)]
-        return "\n\n".join(block for block in blocks if block)
-    assert measured.step_time_s is not None
-    rows: list[tuple[str, ...]] = [("", "measured", "planned", "")]
-    interval = predicted.step_time_interval_s if predicted else None
-    rows.append(
-        (
-            "Step", units.format_seconds(measured.step_time_s.median), units.format_seconds(predicted.step_time_s) if predicted else "",
-            f"measured {_range(measured.step_time_s.low, measured.step_time_s.high)} (middle half)"
-            + (f", planned {_range(*interval)} (90 %)" if interval else ""),
-        )
-    )  # fmt: skip
-    for name, spread in measured.phases.items():
-        rows.append((name.capitalize(), units.format_seconds(spread.median), units.format_seconds(predicted.phases[name]) if predicted else "", ""))
-    if measured.tokens_per_s is not None:
-        rows.append(("Tokens", units.format_rate(measured.tokens_per_s), "", ""))
-    if measured.allocated_bytes is not None:
-        moment = f"in the {measured.peak_phase} phase, at {measured.peak_operation}" if measured.peak_phase else ""
-        label = "Peak of tensors" if measured.memory_kind == "tracked" else "Allocated peak"
-        rows.append((label, units.format_bytes(measured.allocated_bytes), units.format_bytes(predicted.allocated_bytes) if predicted else "", moment))
-    if measured.static_bytes is not None:
-        rows.append(("Between steps", units.format_bytes(measured.static_bytes), units.format_bytes(predicted.static_bytes) if predicted else "", ""))
-    if measured.reserved_bytes is not None:
-        rows.append(("Reserved peak", units.format_bytes(measured.reserved_bytes), units.format_bytes(predicted.reserved_bytes) if predicted else "", ""))
-    if measured.power_w is not None and measured.energy_per_step_j is not None:
-        rows.append(("Power", f"{measured.power_w:.0f} W", "", f"{measured.energy_per_step_j:.3g} J a step"))
-    blocks = [bold(f"{compared.verdict.capitalize()}") + f" on {measured.device}", table(rows, right=(1, 2)), wrapped(compared.why)]
-    blocks += ["\n".join(wrapped(note, bullet="- ") for note in measured.notes)] if measured.notes else []
+        blocks = [bold("Out of memory") + f" on {measured.device}", wrapped(measured.oom or "")]
+        shown = result.extrapolated
+    else:
+        blocks = [bold(compared.verdict.capitalize()) + f" on {measured.device}"]
+        shown = measured
+    if shown is not None:
+        blocks.append(table(_figures(shown, result.predicted), right=(1, 2)))
+    blocks.append(wrapped(compared.why))
+    notes = (shown or measured).notes
+    blocks.append("\n".join(wrapped(note, bullet="- ") for note in notes))
     if result.rows is not None:
         blocks.append(wrapped(f"Added to {result.rows}."))
-    return "\n\n".join(blocks)
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _figures(measured: Measured, predicted: Predicted | None) -> list[tuple[str, ...]]:
+    """Rows (label, measured, planned, remark)."""
+    assert measured.step_time_s is not None
+    remark = f"measured {_range(measured.step_time_s.low, measured.step_time_s.high)} (middle half)"
+    if predicted is not None and predicted.step_time_interval_s is not None:
+        remark += f", planned {_range(*predicted.step_time_interval_s)} (90 %)"
+    rows: list[tuple[str, ...]] = [("", "extrapolated" if measured.depths else "measured", "planned", "")]
+
+    def add(label: str, value: float | None, planned: float | None, text: Callable[[float | None], str], remark: str = "") -> None:
+        if value is not None:
+            rows.append((label, text(value), "" if predicted is None else text(planned), remark))
+
+    p = predicted
+    add("Step", measured.step_time_s.median, p.step_time_s if p else None, units.format_seconds, remark)
+    for name, spread in measured.phases.items():
+        add(name.capitalize(), spread.median, p.phases[name] if p else None, units.format_seconds)
+    if measured.tokens_per_s is not None:
+        rows.append(("Tokens", units.format_rate(measured.tokens_per_s), "", ""))
+    where = f"in the {measured.peak_phase} phase, at {measured.peak_operation}" if measured.peak_phase else ""
+    label = "Peak of tensors" if measured.memory_kind == "tracked" else "Allocated peak"
+    add(label, measured.allocated_bytes, p.allocated_bytes if p else None, units.format_bytes, where)
+    add("Between steps", measured.static_bytes, p.static_bytes if p else None, units.format_bytes)
+    add("Reserved peak", measured.reserved_bytes, p.reserved_bytes if p else None, units.format_bytes)
+    watts = "" if measured.power_w is None else f"{measured.power_w:.0f} W measured"
+    add("Energy of a step", measured.energy_per_step_j, p.energy_per_step_j if p else None, _joules, watts)
+    return rows
+
+
+def _joules(value: float | None) -> str:
+    return "unknown" if value is None else f"{units.significant(value)} J"
 
 
 def _range(low: float, high: float) -> str:

@@ -38,6 +38,8 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--margin", metavar="SHARE", help="share of the memory that stays free; left out, the whole 90 %% interval of the peak must fit")
     command.add_argument("--objective", choices=OBJECTIVES, help="what to minimise; left out: cost under a deadline alone, else time")
     command.add_argument("--method", metavar="NAME", nargs="+", action="extend", default=[], help="methods that are allowed; the run's own when left out")
+    rented = "providers to rent from, the cheapest of them for every accelerator; the catalogue's middle price when left out"
+    command.add_argument("--provider", metavar="NAME", nargs="+", action="extend", default=[], help=rented)
     for name in (*_NUMBERS, *_WORDS):
         command.add_argument(f"--{name.replace('_', '-')}", metavar="LIST", help=f"only these values of {name.replace('_', ' ')}, such as {_example(name)}")
     command.add_argument("--patience", metavar="TIME", help="stop after this time and say what was left out")
@@ -68,6 +70,7 @@ def execute(options: argparse.Namespace) -> None:
         gpus=_gpus(options.gpu),
         counts=_counts(options.gpus, "gpus") if options.gpus is not None else (),
         methods=_methods(options.method),
+        providers=tuple(name.strip().casefold() for name in options.provider),
         constraints=limits,
         profile=profile,
         **values,

@@ -54,6 +54,9 @@ class Topology:
     inter_bandwidth: network bandwidth of one node, per direction, over all its adapters [B/s]; None when there is none.
     inter_kind: ``infiniband``, ``roce``, ``slingshot``, ``efa``, ``efa-shared`` (a busy shared cluster), ``ethernet``
         (TCP sockets), ``omnipath``.
+    oversubscription: bandwidth of the adapters below a leaf switch over that of its uplinks.
+    machines_per_leaf: machines that reach each other without uplinks: those of a rack, or with rails (a leaf for each
+        adapter of a machine) as many as such a leaf has ports for, 32 in NVIDIA's DGX SuperPOD.
     measured: by kind of collective, how far the law is off on these machines at (payload [bytes], ranks).
 
     Errors: `PlanError` for a kind that is not listed or a size that is not positive.
@@ -64,6 +67,8 @@ class Topology:
     intra_kind: str
     inter_bandwidth: float | None
     inter_kind: str = "infiniband"
+    oversubscription: float = 1.0
+    machines_per_leaf: int = 1
     measured: tuple[tuple[str, Correction], ...] = ()
 
     def corrected(self, kind: str, payload: float, group: float) -> float:
@@ -234,17 +239,20 @@ def _across(kind: str, group: int, topology: Topology, stride: int) -> list[_Lin
     def slower(link_cost: float, net_cost: float) -> tuple[float, str]:
         return (net_cost, "network") if net_cost >= link_cost else (link_cost, _LINK_NAMES[topology.intra_kind])
 
+    # Uplinks: pairs far apart all need them; a ring passes from leaf to leaf once, however many machines a leaf has.
+    spanned, leaf = math.ceil(group * stride / topology.gpus_per_node), topology.machines_per_leaf
+    narrow = topology.oversubscription if spanned > leaf else 1.0
     if kind == "send_recv":
-        rate = share * net["send_recv"] * _interpolate(net["fraction"], topology.inter_bandwidth)
+        rate = share * net["send_recv"] * _interpolate(net["fraction"], topology.inter_bandwidth) / narrow
         return [_Line("point to point", base + hop + jitter, 1 / rate, ramp, "network")]
     if kind == "all_to_all":
         # Every rank sends (n - r)/n of its payload through the adapters that the r ranks of its node share.
-        cost, bottleneck = slower(
-            (here - 1) / group / link_rate, here * (group - here) / group / (net_rate * net["all_to_all"])
-        )
+        through = max(here * (group - here), narrow * here * (group - min(group, leaf * here)))
+        cost, bottleneck = slower((here - 1) / group / link_rate, through / group / (net_rate * net["all_to_all"]))
         latency = base + hop + net["per_peer"] * (group - here) + jitter
         return [_Line("pairwise", latency, cost, ramp, bottleneck)]
 
+    net_rate *= min(1.0, leaf / narrow)
     # A ring of n ranks takes 2(n - 1) steps for an all-reduce, else n - 1; one hop a node crosses the network.
     passes = 2 if kind == "all_reduce" else 1
     hops = min(nodes, group - 1) if kind == "all_reduce" else nodes - 1

@@ -75,6 +75,8 @@ _REACH: Final[dict[str, tuple[float, str]]] = {
     "Gaudi3": (0.74, "1243 of 1677 TFLOP/s (ml-engineering @ 744d01e1)"),
     "TPU7x Ironwood": (0.83, "956 of 1153 TFLOP/s a device (tpu-recipes @ c8cfe2f6)"),
 }
+_VECTOR_REACH: Final = 0.93
+"""Share of the peak of fp32 products (assumed): they run on the vector units, where the power limit does not bind."""
 _REACH_UNKNOWN: Final = (0.70, "assumed: no published rate of this architecture")
 """Largest share of the peak at the reference product outside NVIDIA, and its source."""
 
@@ -260,6 +262,8 @@ def _carry_factors(
         factor = share / donor_held[0]
         # The tables are short runs and may lie above what the family holds: never carry a donor past the ceiling because of that.
         factors = {dtype: min(factor, max(1.0, ceiling / rate(curve, dtype))) for dtype, curve in gemm.items()}
+        if "fp32" in factors:
+            factors["fp32"] = _VECTOR_REACH / rate(gemm["fp32"], "fp32")
         return factors, f"the family holds {share:.0%} of the peak here against {donor_held[0]:.0%}; {source}"
     if donor.part.vendor == part.vendor:
         return dict.fromkeys(gemm, 1.0), "same vendor, no rule for the power limit"

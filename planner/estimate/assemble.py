@@ -43,6 +43,7 @@ def assemble(
     peak = max(moments, key=lambda m: m.total)
     allocated = peak.total
     reserved = reserved_of(allocated, r.stack.name)
+    routed = r.arch.experts is not None
     usable = None if r.usable_memory is None else r.usable_memory - detail.context
     facts = facts_of(r, shape)
     time_range, memory_range = uncertainty.interval("time", facts), uncertainty.interval("memory", facts)
@@ -60,6 +61,9 @@ def assemble(
     }
     useful = sum(v for (phase, _), v in flops.items() if phase not in ("recompute", "optimizer"))
     peak_rate = r.profile.peak_flops.get(r.formats.product)
+    if r.fleet:
+        rates = [(m.share, m.profile.peak_flops.get(r.formats.product)) for m in r.fleet]
+        peak_rate = None if any(rate is None for _, rate in rates) else sum(share * (rate or 0.0) for share, rate in rates)
     rate = hourly_rate(r)
     busy = sum(v for (_, kind), v in timing.seconds.items() if kind in ("matmul", "attention")) / seconds
     cost, energy, hours, watts = bill(r, rate, None if total is None else total * run.hardware.gpus, busy)
@@ -101,7 +105,7 @@ def assemble(
         if peak.phase == "optimizer"
         else f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}",
         limited_by=limits_of(timing),
-        assumptions=(*r.notes, *assumptions_of(r, shape, fragmented(moments)), *NOT_MODELLED),
+        assumptions=(*r.notes, *assumptions_of(r, shape, fragmented(moments, routed=routed)), *NOT_MODELLED),
         interval_note=f"Time: {time_range.note}. Memory: {memory_range.note}.",
         details={
             "model": {
@@ -139,7 +143,7 @@ def assemble(
             "timeline": timing.timeline,
             "stages": tuple(StageView(c.stage.indices, c.stage.layers, Curve(c.moments)) for c in classes) if run.parallel.pp > 1 else (),
             "host_memory_bytes": host.total * min(run.hardware.gpus, run.hardware.gpus_per_node or 1),
-            "fragmented_bytes": {"kept": fragmented(moments), "cleared": fragmented(moments, cleared=True)},
+            "fragmented_bytes": {"kept": fragmented(moments, routed=routed), "cleared": fragmented(moments, cleared=True)},
             "sticker_memory_bytes": None if r.accelerator is None else r.accelerator.memory_bytes,
             "time_ratios": (time_range.low_ratio, time_range.high_ratio),
             "dp": run.dp,

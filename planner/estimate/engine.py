@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from planner.device import DeviceProfile
 from planner.estimate.assemble import assemble
+from planner.estimate.fleet import estimate_fleet
 from planner.estimate.offload import add_time, host_bytes, offload_of
 from planner.estimate.ranks import rank_class, setting_of, shares_of, whole_model
 from planner.estimate.resolve import resolve
@@ -24,6 +25,8 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     run: what to do · profile: measured curves of the device; left out, those of the catalog.
     Raises `PlanError` for input that cannot be planned; not fitting is an answer.
     """
+    if run.hardware.groups:
+        return estimate_fleet(run, profile)
     resolved = resolve(run, profile)
     text = resolved.run.batch.seq_len or 0
     shape = shape_of(resolved.run, text, resolved.arch.sample_tokens(resolved.run.batch) - text)

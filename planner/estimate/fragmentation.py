@@ -13,7 +13,7 @@ from planner.estimate.constants import constant
 from planner.estimate.memory import ACTIVATIONS, LOGITS, Moment
 
 
-def fragmented(moments: Sequence[Moment], cleared: bool = False) -> float:
+def fragmented(moments: Sequence[Moment], cleared: bool = False, routed: bool = False) -> float:
     """Bytes that the allocator holds after batches of many lengths [bytes].
 
     max over the step of M(t) + f · (M_activations(t) + M_logits(t)), where f is the share of passing tensors that stays in blocks which no
@@ -22,6 +22,7 @@ def fragmented(moments: Sequence[Moment], cleared: bool = False) -> float:
     Arguments
     ---------
     moments: live bytes over the step of the longest batch. cleared: the cache is emptied every few steps (`torch.cuda.empty_cache`).
+    routed: a mixture of experts, where every expert's share of the tokens asks for blocks of its own size too.
     """
-    share = constant("fragmentation_cleared" if cleared else "fragmentation")
+    share = constant("fragmentation_cleared" if cleared else "fragmentation_routed" if routed else "fragmentation")
     return max(m.total + share * (m.parts[ACTIVATIONS] + m.parts[LOGITS]) for m in moments)

@@ -15,9 +15,12 @@ from typing import NamedTuple
 
 from planner.estimate.arrays import most
 from planner.workload.graph import BATCH, BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
+from planner.workload.precision import STORED_BYTES
 from planner.workload.trace import Stretch, Workload
 
 ROUNDING = 512
+_PACKED = {"int4": STORED_BYTES["int4"], "nf4-dq": BYTES["nf4"]}
+"""Bytes of a gathered element of packed weights that no operation computes in: GPTQ with its scales, NF4 without its constants."""
 COMPONENTS = ("weights", "gradients", "optimizer", "activations", "logits", "workspace", "communication")
 _INDEX = {name: i for i, name in enumerate(COMPONENTS)}
 WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE, COMMUNICATION = range(len(COMPONENTS))
@@ -310,6 +313,7 @@ class Walk:
         if not any(operation.grads for operation in stretch.operations):
             return
         self._gather(stretch, +1)
+        self._prefetch(stretch, +1)
         before = dict.fromkeys(self._accumulated)
         waiting = [operation for operation in reversed(stretch.operations) if operation.grads]
         if stretch.checkpointed and stretch.source is not None:
@@ -328,6 +332,7 @@ class Walk:
                 self._free(stretch.output.storage)
         if self.persistent.sharded_gradients:
             self._reduce(stretch, set(self._accumulated) - set(before))
+        self._prefetch(stretch, -1)
         self._gather(stretch, -1)
 
     def _differentiate(self, operation: Operation) -> None:
@@ -436,7 +441,7 @@ class Walk:
         element = self.persistent.gathered
         assert element is not None
         return rounded(
-            sum(p.numel * min(BYTES.get(p.dtype, element), element) for p in stretch.parameters if not p.buffer)
+            sum(p.numel * min(_PACKED.get(p.dtype) or BYTES.get(p.dtype, element), element) for p in stretch.parameters if not p.buffer)
         )
 
     def _gather_root(self, sign: int) -> None:
@@ -452,6 +457,15 @@ class Walk:
         if self.persistent.gathered is None or stretch.name != "block":
             return
         self.live[COMMUNICATION] += sign * self._gathered_bytes(stretch) * (1 + self.workload.setting.stack.prefetch)
+
+    def _prefetch(self, stretch: Stretch, sign: int) -> None:
+        """While the head goes backward the last block's weights are gathered already (FSDP, BackwardPrefetch.BACKWARD_PRE)."""
+        stretches = self.workload.stretches
+        if self.persistent.gathered is None or stretch is not stretches[-1] or stretch.name == "block":
+            return
+        last = next((s for s in reversed(stretches) if s.name == "block"), None)
+        if last is not None:
+            self.live[COMMUNICATION] += sign * self._gathered_bytes(last) * self.workload.setting.stack.prefetch
 
     def _reduce(self, stretch: Stretch, names: set[str]) -> None:
         """Gradients of a block are reduce-scattered when it is done: this rank keeps its share."""

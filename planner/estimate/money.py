@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from planner.catalog import DEFAULT_PUE, DEFAULT_PUE_SOURCE, find_grid, price_for
@@ -33,6 +33,8 @@ def hourly_rate(resolved: Resolved) -> Rate:
     choice = resolved.run.price
     if choice.usd_per_gpu_hour is not None:
         return Rate(choice.usd_per_gpu_hour, "your price", "", "given in the run")
+    if resolved.fleet:
+        return _mean_rate(resolved)
     if resolved.accelerator is None:
         return Rate(None, "", "", "no price is known for a device outside the catalog")
     name = resolved.accelerator.name.removesuffix(" (edited)")
@@ -52,6 +54,18 @@ def hourly_rate(resolved: Resolved) -> Rate:
             f"the dated catalog has no {'spot ' if choice.spot else ''}offer for {name}: give price.usd_per_gpu_hour",
         )
     return Rate(offer.usd_per_gpu_hour, offer.provider, offer.date.isoformat(), offer.source)
+
+
+def _mean_rate(resolved: Resolved) -> Rate:
+    """Price of a mixed fleet's mean accelerator; None where one of them has none."""
+    rates = [(m.share, hourly_rate(replace(resolved, accelerator=m.accelerator, fleet=()))) for m in resolved.fleet]
+    total = 0.0
+    for share, rate in rates:
+        if rate.usd_per_gpu_hour is None:
+            return rate
+        total += share * rate.usd_per_gpu_hour
+    providers, sources = (", ".join(dict.fromkeys(words)) for words in ([r.provider for _, r in rates], [r.source for _, r in rates]))
+    return Rate(total, providers, min(rate.date for _, rate in rates), f"mean of the fleet: {sources}")
 
 
 class Bill(NamedTuple):
@@ -86,13 +100,21 @@ class Power:
     intensity_source: str
 
 
+def _board_limit(resolved: Resolved) -> float | None:
+    """Power limit of one accelerator, of a mixed fleet the mean [W]."""
+    limits = [(m.share, m.accelerator.tdp_w) for m in resolved.fleet]
+    if limits:
+        return None if any(w is None for _, w in limits) else sum(share * (w or 0.0) for share, w in limits)
+    return resolved.accelerator.tdp_w if resolved.accelerator is not None else None
+
+
 def power(resolved: Resolved, matmul_share: float) -> Power:
     """Power by operation mix: matrix products draw near the limit, memory-bound and waiting time far less.
 
     matmul_share: fraction of the step spent in matrix products and attention [1].
     """
     energy = resolved.run.energy
-    limit = resolved.accelerator.tdp_w if resolved.accelerator is not None else None
+    limit = _board_limit(resolved)
     board = None if limit is None else limit * (IDLE_SHARE + (BUSY_SHARE - IDLE_SHARE) * matmul_share)
     if energy.kg_co2e_per_kwh is not None:
         intensity, where = energy.kg_co2e_per_kwh, "given in the run"

@@ -22,6 +22,8 @@ from planner.workload.precision import QUANTIZED, Formats, formats, scaled_produ
 from planner.workload.scaled import Scaled
 from planner.workload.stacks import Stack, find_stack
 
+KEEPS_LOW_STREAM = frozenset({"gpt_bigcode", "granite"})
+"""Model types whose sharded 4-bit runs keep the residual stream in half precision (measured peaks of SantaCoder and PowerLM); Llama 2 70B's do not."""
 _LIBRARIES = {
     "transformer-engine": "Transformer Engine, which keeps the quantised inputs for backward",
     "torchao": "torchao's Float8Linear, which keeps the bf16 inputs and casts them again in backward",
@@ -40,6 +42,15 @@ _OPTIONAL_FIELDS = {
     "attention_dropout",
 }
 _MEMORY_FIELDS = {"memory_gib": "memory_bytes", "usable_memory_gib": "usable_memory_bytes"}
+
+
+@dataclass(frozen=True)
+class Member:
+    """Accelerators of one kind in a mixed fleet. share: of all accelerators."""
+
+    share: float
+    accelerator: Accelerator
+    profile: DeviceProfile
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,8 @@ class Resolved:
     usable_memory: float | None
     notes: tuple[str, ...]
     fused_mixers: bool = True
+    fleet: tuple[Member, ...] = ()
+    """The kinds of accelerators of a mixed fleet; empty where all are alike."""
 
 
 def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
@@ -117,7 +130,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         cast_on_gather=sharded and stack.cast_on_gather,
         fp32_gradients=stack.fp32_gradients and run.method.name in ("full", "freeze"),
     )
-    if sharded and kinds.base in ("nf4", "nf4-dq") and stack.requires_input_grad:
+    if sharded and kinds.base in ("nf4", "nf4-dq") and stack.requires_input_grad and arch.model_type not in KEEPS_LOW_STREAM:
         # prepare_model_for_kbit_training leaves norms and embeddings in fp32; FSDP's mixed precision then keeps the residual stream there
         kinds = replace(kinds, graph="fp32", autocast=kinds.compute)
     _check_dtype(kinds.compute, profile)
@@ -159,7 +172,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             "Use none.",
         )
     if virtual and any(stack.front is not None for stack in arch.stacks):
-        raise PlanError("method.name", run.method.name, "needs tokens of text before the model", "Use lora or freeze.")
+        raise PlanError("method.name", run.method.name, "is planned for models that take tokens of text into one stack", "Use lora or freeze.")
     limits = {getattr(stack.front, "checkpoints", "") for stack in arch.stacks}
     if run.activation_checkpointing != "none" and "none" in limits:
         raise PlanError(
@@ -479,6 +492,10 @@ def _hardware(
             f"does not fill machines of {per_node}",
             f"Use a multiple of {per_node}, or another gpus_per_node.",
         )
+    if hardware.machines_per_leaf is not None and hardware.oversubscription == 1:
+        raise PlanError(
+            "hardware.machines_per_leaf", hardware.machines_per_leaf, "means nothing in a full fat tree", "Give oversubscription beside it."
+        )
     gbps = hardware.network_gbps
     inter = gbps * 1e9 / 8 if gbps else network.inter_bandwidth
     if inter is not None and hardware.gpus_per_node is None:
@@ -514,6 +531,8 @@ def _hardware(
         intra_kind=network.intra_kind if per_node > 1 else "none",
         inter_bandwidth=inter,
         inter_kind=_network_kind(hardware, network, inter),
+        oversubscription=hardware.oversubscription,
+        machines_per_leaf=hardware.machines_per_leaf or 1,
         measured=tuple(profile.measured.collectives.items()) if profile.measured is not None else (),
     )
     if hardware.gpus > 1:

@@ -123,7 +123,7 @@ def stages_of(
     arch = setting.arch
     if pp == 1:
         return [Stage((0,), Part(0, arch.layers), trace(setting, head, checkpointing), (arch.layers,))]
-    if arch.towers:
+    if arch.towers and arch.merge is None:  # later stages read what the tower makes
         raise PlanError("parallel.pp", pp, f"is not planned for {arch.model_type} with its towers", "Use 1.")
     schedule, last = schedule or "1f1b", pp * chunks - 1
     counts = _chunks_of(setting, pp, chunks, schedule, given)

@@ -34,7 +34,8 @@ def time_of(r: Resolved, classes: Sequence[RankClass], worst: RankClass, length:
     if p.pp == 1:
         return step_time(worst.workload, clock, ranks, r.run.batch.accumulation, most.step, gradients(most))
     stages = [c.stage for c in classes]
-    timing, timeline = pipeline_time(stages, clock, ranks, r.run.batch.accumulation, schedule_of(p), most.step, gradients(most))
+    devices = [(clock, ranks)] * len(stages)
+    timing, timeline = pipeline_time(stages, devices, r.run.batch.accumulation, schedule_of(p), most.step, gradients(most))
     timing.timeline = timeline
     return timing
 

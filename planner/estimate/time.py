@@ -155,6 +155,8 @@ class Clock:
                 )
                 / self.attention_rate
             )
+        if kernel.kind == "solve":
+            return constant("solve_seconds")
         kind = "elementwise" if kernel.kind == "dequantize" else kernel.kind
         return float(profile.stream_seconds(kernel.moved, kind if kind in profile.stream.fractions else "elementwise"))
 
@@ -313,8 +315,7 @@ def model_flops(workload: Workload, accumulation: int) -> Ledger:
 
 def pipeline_time(
     stages: Sequence[Stage],
-    clock: Clock,
-    ranks: Ranks,
+    devices: Sequence[tuple[Clock, Ranks]],
     accumulation: int,
     schedule: str,
     optimizer: Step,
@@ -322,19 +323,20 @@ def pipeline_time(
 ) -> tuple[StepTime, Timeline]:
     """Time of one optimizer step over pipeline stages.
 
-    stages: each kind of stage · schedule: its name · optimizer, trained_bytes: of the
+    stages: each kind of stage · devices: clock and ranks of each · schedule: its name · optimizer, trained_bytes: of the
     stage with most of them. The busiest stage's kernels stand in the ledger; what it waits for is the bubble.
     """
     kinds, passes = [], dict[int, tuple[Chunks, Chunks, Chunks]]()
-    for stage in stages:
+    for stage, (clock, ranks) in zip(stages, devices, strict=True):
         one = micro_step(stage.workload, clock, ranks)
-        kinds.append((one, stage.workload))
+        kinds.append((one, stage.workload, clock, ranks))
         passes.update(dict.fromkeys(stage.indices, chunk_seconds(one, stage.shares, stage.front, stage.head)))
     forward, backward, late = (tuple(passes[i][k] for i in range(len(passes))) for k in range(3))
-    if ranks.hand_over:  # a transfer holds up both of its stages at the same time
-        forward, backward = _held_up(forward, ranks.hand_over), _held_up(backward, ranks.hand_over)
-    timeline = play(schedule, Passes(forward, backward, late), accumulation, ranks.between - ranks.hand_over)
-    busiest, workload = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
+    link = max((ranks for _, ranks in devices), key=lambda ranks: ranks.between)
+    if link.hand_over:  # a transfer holds up both of its stages at the same time
+        forward, backward = _held_up(forward, link.hand_over), _held_up(backward, link.hand_over)
+    timeline = play(schedule, Passes(forward, backward, late), accumulation, link.between - link.hand_over)
+    busiest, workload, clock, ranks = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
     result = StepTime()
     for key, value in busiest.seconds.items():
         result.seconds[key] = value * accumulation
@@ -428,7 +430,8 @@ def _gradient_exchange(result: StepTime, workload: Workload, ranks: Ranks, accum
     span = sum(v for (phase, _), v in result.seconds.items() if phase in ("backward", "recompute"))
     if ranks.sharding != "zero2":
         span /= accumulation
-    hidden = least(wire - one, span)  # the last bucket has nothing left to hide behind
+    # the last bucket has nothing left to hide behind
+    hidden = least(wire - one, span) if stack.overlaps_gradients else 0.0
     result.seconds["communication", "slowdown"] += constant("overlap_slowdown") * hidden
     result.seconds["communication", "exposed"] += wire - hidden
     if ranks.sharding in ("zero1", "zero2"):

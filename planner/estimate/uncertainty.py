@@ -21,7 +21,14 @@ MIN_ROWS: Final = 30
 """Fewer rows do not settle a 5 % and a 95 % quantile."""
 UNSEEN: Final[dict[Kind, tuple[float, float]]] = {"time": (0.5, 2.0), "memory": (0.8, 1.3)}
 """measured / predicted where no measured run is alike: a stated judgement, wider than any fitted class, not a fit."""
-SAME_STACK: Final = {"hf-4": "hf", "hf-kernels": "hf", "hf-liger": "hf", "nanotron-blocking": "nanotron", "torchtitan-eager": "torchtitan"}
+SAME_STACK: Final = {
+    "hf-4": "hf",
+    "hf-kernels": "hf",
+    "hf-liger": "hf",
+    "nanotron-blocking": "nanotron",
+    "torchtitan-eager": "torchtitan",
+    "torchtitan-async-tp": "torchtitan",
+}
 """Variants of one stack share its classes: what differs between them is modelled."""
 LONG_STEP: Final = 1500
 """Tokens of a micro step from which kernels, not their launches, take the time: below it the error is two to three times larger."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from planner.estimate.constants import source
 from planner.estimate.offload import HostBytes
 from planner.estimate.resolve import Resolved
+from planner.estimate.schedules import SPLIT
 from planner.estimate.shape import Shape
 from planner.estimate.time import StepTime
 from planner.units import format_bytes, format_count, significant
@@ -79,6 +80,11 @@ def assumptions_of(r: Resolved, shape: Shape, held: float) -> list[str]:
     if shape.packed and data is not None and data.samples is not None and shape.mean < seq:
         ratio = significant(seq / shape.mean, 2)
         lines.append(f"Samples are packed to {seq} tokens; padded one by one they take {ratio} times as many steps.")
+    p = r.run.parallel
+    if p.tp > 1 and r.arch.towers:
+        lines.append(f"The {r.arch.towers[0].tower} tower stands whole on every tensor-parallel rank, as in the models' own plans of transformers.")
+    if p.schedule in SPLIT and r.run.activation_checkpointing == "full":
+        lines.append("Checkpointed blocks are recomputed once, for the gradients of activations; what those of weights need is kept from there.")
     if r.run.hardware.gpus > 1:
         lines.append(f"Communication library: {source('nccl_bytes')}")
     return lines

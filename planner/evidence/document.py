@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from planner.evidence import targets
+
 TITLES: Final = {
     "source": "By source",
     "device": "By accelerator",
@@ -35,6 +37,8 @@ def render(record: Mapping[str, Any]) -> str:
     ]
     for name, title in _QUANTITIES.items():
         lines += _section(title, seen[name], unseen[name], record["quality_a"][name])
+        if name == "tokens" and unseen[name]["all"] is not None:
+            lines += targets.section(unseen[name]["by_source"])
     lines += _verdicts(record["verdicts"])
     if record["constants"]:
         lines += _constants(record["constants"])

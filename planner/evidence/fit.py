@@ -3,7 +3,7 @@
 The constants are those of `PRIORS`, in ``planner/estimate/data/constants.json``. Each is sought by golden section on the rows that it
 moves, one after the other, minimising robust log errors plus the distance from its prior; rows of one group weigh as its square root.
 Every fold is fitted again without its rows: errors that are reported as held out, and the intervals, come from those values.
-``--only=NAME`` seeks the named constants alone and leaves the others. With ``--write`` the values replace the shipped ones and the
+``--only=NAME`` (or ``"--only=NAME [KEY]"``) seeks the named constants alone and leaves the others. With ``--write`` the values replace the shipped ones and the
 intervals are made; with ``--intervals`` only the intervals are.
 """
 
@@ -82,6 +82,10 @@ PRIORS: Final = {
         Prior("sustained_rate", "Ada Lovelace 8.9", 0.95, 0.10, "as measured for L40S kernels under the power limit"),
         Prior("sustained_rate", "Volta 7.0", 0.95, 0.10, "V100 holds its boost clock at 300 W in most training"),
         Prior("sustained_rate", "Ampere 8.6", 0.90, 0.12, "between A100 and Ada"),
+        *(
+            Prior("sustained_rate", f"TPU {part}", 1.15, 0.12, "a systolic array under XLA, over the 70 % of the peak that parts without tables get")
+            for part in ("v4", "v5e", "v5p")
+        ),
         Prior("dispatch", "hf-4", 2.0, 0.40, "module calls, hooks and autocast around a lone operator"),
         Prior("dispatch", "megatron", 4.0, 0.60, "Python modules of Megatron-LM with recomputation"),
         Prior(
@@ -323,7 +327,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--intervals" in arguments:
         by_fold = fold_values()
     else:
-        only = [name for name in PRIORS if any(f"--only={name.split(' ')[0]}" == given for given in arguments)]
+        only = [name for name in PRIORS if any(given in (f"--only={name}", f"--only={name.split(' ')[0]}") for given in arguments)]
         values, by_fold = refine(table, only, PRIORS) if only else cross_validate(table, PRIORS)
         for path, value in values.items():
             folds = ", ".join(f"{fold[path]:.3g}" for fold in by_fold)

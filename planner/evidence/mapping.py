@@ -10,7 +10,7 @@ from planner.catalog.accelerators import find_accelerator
 from planner.errors import PlanError
 from planner.evidence.architecture import Skip, model_of, module_names
 from planner.evidence.lengths import memory_length
-from planner.evidence.network import network_gbps, network_kind
+from planner.evidence.network import network_gbps, network_kind, nvidia_machine_gbps
 from planner.evidence.rows import Row
 from planner.run import DtypeName, Method, WeightDtype
 from planner.units import GIB
@@ -147,8 +147,14 @@ def _stack(row: Row) -> str:
     told = "compile=0 assumed" not in (row.quality_reason or "") or row.compute_dtype not in SCALED  # float8 is not run uncompiled
     if stack == "torchtitan" and row.compile is False and told:
         return "torchtitan-eager"
+    if stack == "torchtitan" and "async TP" in (row.variant or ""):
+        return "torchtitan-async-tp"
+    if stack == "hf-4" and "scattermoe" in (row.variant or ""):
+        return "hf"  # one product over all experts, as transformers 5 has
     if stack == "hf-4":
         fused = [name for word, name in _KERNELS if word in (row.variant or "")]
+        if fused and fused[0] == "hf-liger" and "foak" in (row.variant or "") and (row.model or "").startswith("Mistral"):
+            return "hf-kernels"  # the plugin of fms patches the head of Llama and Granite only
         return fused[0] if fused else "hf-compile" if row.compile else stack
     return stack
 
@@ -274,6 +280,9 @@ def _hardware(row: Row) -> dict[str, Any]:
     if row.gpus_per_node and not _in_rack(row):
         hardware["gpus_per_node"] = min(row.gpus_per_node, gpus)
     gbps = network_gbps(row.interconnect, row.gpus_per_node)
+    if gbps is None and row.id.startswith("dle-"):  # NVIDIA's examples, measured on its own machines
+        gbps = nvidia_machine_gbps(row.gpu_as_told)
+        hardware["network"] = "infiniband"
     if gbps is not None:
         hardware["network_gbps"] = gbps
     if kind := network_kind(row.interconnect):

@@ -25,6 +25,19 @@ _KINDS = (
 """Words of a source and the kind of network that they name; the Hugging Face cluster is the one whose busy collectives were published."""
 
 
+_NVIDIA_MACHINES = (("V100-SXM3", 800.0), ("V100-SXM2", 400.0), ("A100-SXM4-40GB", 1600.0), ("A100-SXM4-80GB", 1600.0))
+"""InfiniBand of NVIDIA's own machines by the part in them [Gbit/s per machine]: DGX-2, DGX-1 and DGX A100 data sheets."""
+
+
+def nvidia_machine_gbps(part: str | None) -> float | None:
+    """Bandwidth between NVIDIA's own machines with this part, as its name was told.
+
+    >>> nvidia_machine_gbps("V100-SXM3-32GB (DGX-2)")
+    800.0
+    """
+    return next((gbps for word, gbps in _NVIDIA_MACHINES if (part or "").startswith(word)), None)
+
+
 def network_kind(text: str | None) -> str | None:
     """Kind of the network between machines, where the text names one.
 

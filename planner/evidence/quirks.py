@@ -46,11 +46,6 @@ QUIRKS: Final = (
         contradicts=True,
     ),
     Quirk(
-        "fms", "memory", lambda r: _variant(r, "liger") and (r.vocab or 0) == 32000 and _several(r),
-        "the fused head was not in effect: memory equals that of the same rows without it",
-        contradicts=True,
-    ),
-    Quirk(
         "fms", "tokens", lambda r: _several(r) and (r.seq_len or 0) < 1000,
         "a few hundred tokens a step: the processor's work for each sharded unit takes longer than the kernels",
     ),

@@ -52,7 +52,7 @@ def build(plan: Plan, device: torch.device, config: Mapping[str, Any] | None = N
     model.to(device)
     model.train()
     if run.activation_checkpointing == "full":
-        checkpoint(model)
+        checkpoint(model, run.checkpoints.every)
     data = make(model, batch=run.batch.micro, head=plan.resolved.head, device=str(device), **plan.sizes)
     scaler = torch.amp.GradScaler("cuda") if device.type == "cuda" and kind.autocast == torch.float16 else None
     engine = Engine(plan.resolved.optimizer.name, list(model.parameters()), kind.master, scaler)

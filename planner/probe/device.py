@@ -6,6 +6,7 @@ import gc
 import importlib.metadata
 import platform
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -40,9 +41,12 @@ class Device:
             torch.accelerator.synchronize(self.device)
 
     def clean(self) -> None:
-        """Give unused memory back."""
+        """Give unused memory back, cuBLAS's workspaces too, so that each measurement counts its own."""
         gc.collect()
         if self.kind == "cuda":
+            release: Any = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+            if release is not None:
+                release()
             torch.cuda.empty_cache()
 
     def allocated(self) -> int:

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from planner.probe import newer_methods
+
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 
 
@@ -72,11 +74,13 @@ FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "randlora": ("RandLoraConfig", {"rank": "r", "dropout": "randlora_dropout"}),
     "c3a": ("C3AConfig", {"block_size": "block_size"}),
     "delora": ("DeloraConfig", {"rank": "r"}),
+    **newer_methods.FIELDS,
 }
 CONSTANTS: dict[str, dict[str, Any]] = {
     "dora": {"use_dora": True},
     "rslora": {"use_rslora": True},
     "adalora": {"total_step": 1000, "tinit": 200},
+    **newer_methods.CONSTANTS,
 }
 NAMES = tuple(FIELDS)
 
@@ -99,4 +103,4 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
     for i in range(1, method.get("adapters", 1)):
         adapted.add_adapter(f"other{i}", config())
     made: nn.Module = adapted
-    return made
+    return newer_methods.with_tasks(made) if method["name"] == "poly" else made

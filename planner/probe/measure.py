@@ -15,6 +15,7 @@ from planner.calibrate.telemetry import WARNINGS, open_telemetry
 from planner.errors import shorten
 from planner.probe.build import build
 from planner.probe.device import Device, open_device
+from planner.probe.load import BUSY, Load
 from planner.probe.plan import Plan, plan
 from planner.probe.power import Watch
 from planner.probe.training import PHASES, Loop
@@ -71,6 +72,7 @@ class Measured(BaseModel):
     power_w: float | None = None
     energy_per_step_j: float | None = None
     sm_clock_mhz: float | None = None
+    others: float | None = Field(None, description="Share of the machine's processors that other programs took.")
     loss: tuple[float, float] | None = Field(None, description="Of the first and the last step.")
     parameters: int | None = None
     trainable_parameters: int | None = None
@@ -126,6 +128,7 @@ def _measure(
     place.clean()
     base = place.allocated()
     loop = build(made, place.device, config)
+    place.clean()  # what building left over (whole weights before they are quantised) is no part of training
     with warnings.catch_warnings(), loop.format.products():
         warnings.simplefilter("ignore")
         begin = time.perf_counter()
@@ -136,7 +139,7 @@ def _measure(
         loop.run(max(1, min(WARM_UP, count)) - 1 or 1)
         place.reset_peak()
         telemetry = open_telemetry(place.kind, place.uuid, place.index)
-        with Watch(telemetry) as watch:
+        with Watch(telemetry) as watch, Load() as load:
             samples = loop.run(count)
         telemetry.close()
         figures = _memory(loop, place, base, memory)
@@ -148,6 +151,8 @@ def _measure(
     energy = watch.energy
     parameters = {id(p): p for p in loop.model.parameters()}.values()
     notes = [*made.notes, *(WARNINGS[name] for name in telemetry.warnings if name != "throttled")]
+    if place.kind == "cpu" and load.others is not None and load.others > BUSY:
+        notes.append(f"Other programs took {load.others:.0%} of this machine's processors while the steps ran: they are slower for it.")
     if watch.throttled:
         notes.append("Power or heat held the clock down while the steps ran.")
     return Measured(
@@ -162,6 +167,7 @@ def _measure(
         power_w=watch.power,
         energy_per_step_j=None if energy is None else energy / count,
         sm_clock_mhz=watch.clock,
+        others=load.others,
         loss=losses,
         parameters=sum(p.numel() for p in parameters),
         trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),

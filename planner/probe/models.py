@@ -76,7 +76,7 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
     return freeze(model, method)
 
 
-def checkpoint(model: nn.Module) -> None:
-    """Recompute every block in backward, as the Trainer asks for it (which means use_reentrant=False)."""
+def checkpoint(model: nn.Module, every: int = 1) -> None:
+    """Recompute every block in backward, or one in `every`, as the Trainer asks for it (which means use_reentrant=False)."""
     enable: Any = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable()
+    enable(**({} if every == 1 else {"every_n_layers": every}))

@@ -84,10 +84,8 @@ def _check(run: Run) -> None:
         raise PlanError("hardware.gpus", run.hardware.gpus, "are more than the one device of a probe", "Use gpus: 1.")
     if run.offload != "none":
         raise PlanError("offload", run.offload, "is not built by the probe", "Use offload: none.")
-    if run.activation_checkpointing == "selective" or run.checkpoints.keep or run.checkpoints.every > 1:
-        raise PlanError(
-            "activation_checkpointing", "selective", "is nothing that transformers does by itself", "Use none or full."
-        )
+    if run.activation_checkpointing == "selective" or run.checkpoints.keep:
+        raise PlanError("activation_checkpointing", "selective", "is nothing that transformers does by itself", "Use none or full.")
     if run.compression.sparsity or run.compression.pruned or run.compression.heads or run.compression.ffn:
         raise PlanError("compression", "", "is not built by the probe", "Leave compression out.")
     if run.optimizer_options.rank is not None or run.optimizer_options.every is not None:

@@ -33,7 +33,7 @@ class Predicted(BaseModel):
     static_bytes: float = Field(description="Weights, optimizer states and the like, between steps.")
     peak_moment: str = ""
     fits: bool | None
-    energy_per_step_j: float | None = None
+    energy_per_step_j: float | None = Field(None, description="Of the board alone, as its driver counts it.")
     basis: str
 
 
@@ -63,6 +63,7 @@ def in_terms(e: Estimate, tracked: bool) -> Predicted:
     phases = {name: e.total(f"time/{name}") for name in PHASES}
     phases["backward"] += e.total("time/recompute")
     static = e.total("memory/weights") + e.total("memory/optimizer") + e.total("memory/master")
+    board = e.details.get("board_w")
     allocated = e.peak_memory_bytes
     if tracked and e.memory_curve:
         allocated = max(point.allocated - point.parts.get("workspace", 0.0) for point in e.memory_curve)
@@ -76,6 +77,7 @@ def in_terms(e: Estimate, tracked: bool) -> Predicted:
         static_bytes=static,
         peak_moment=e.peak_moment,
         fits=e.fits,
+        energy_per_step_j=None if board is None or e.step_time_s is None else board * e.step_time_s,
         basis=e.basis,
     )
 

@@ -15,6 +15,7 @@ from planner.errors import PlanError, shorten
 from planner.probe.cases import Case
 from planner.probe.compare import Comparison, compare
 from planner.probe.device import Device, open_device
+from planner.probe.load import BUSY
 from planner.probe.measure import Measured, Spread, measure
 from planner.probe.predict import Predicted, predict
 from planner.probe.table import summary
@@ -101,11 +102,15 @@ def pace(place: Device) -> float:
 
 
 def merged(rounds: Sequence[Measured]) -> Measured:
-    """Several measurements of one case as one: all timed steps together, memory of the round that has it."""
+    """Several measurements of one case as one: all timed steps together, memory of the round that has it.
+
+    On a processor, rounds during which other programs were busy count only where no round was quiet.
+    """
     good = [found for found in rounds if found.outcome == "ok"]
     if not good:
         return rounds[0]
-    samples = tuple(sample for found in good for sample in found.samples)
+    quiet = [found for found in good if found.device_kind != "cpu" or found.others is None or found.others <= BUSY]
+    samples = tuple(sample for found in quiet or good for sample in found.samples)
     times = Spread.of([sample["step"] for sample in samples])
     first = good[0]
     scale = first.step_time_s.median / times.median if first.step_time_s is not None else 1.0

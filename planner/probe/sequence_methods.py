@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
-NAMES = ("prompt", "p_tuning", "prefix", "adaption_prompt", "adapter")
+from planner.probe import newer_methods
+
+NAMES = ("prompt", "p_tuning", "prefix", "adaption_prompt", "adapter", *newer_methods.VIRTUAL)
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 ATTENTION_OUT = re.compile(r"(self_attn\.(o_proj|out_proj|dense)|attn\.c_proj|attention\.(dense|output\.dense))$")
 MLP_OUT = re.compile(r"(mlp\.(down_proj|c_proj|fc2|dense_4h_to_h)|layers\.\d+\.fc2|(?<!attention)\.output\.dense)$")
@@ -101,10 +103,12 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
             prefix_projection=method.get("projection", False),
             encoder_hidden_size=method.get("encoder_hidden"),
         )
+    elif method["name"] in newer_methods.VIRTUAL:
+        config = newer_methods.virtual_tokens(method, task)
     else:
         config = peft.AdaptionPromptConfig(task_type=task, adapter_len=tokens, adapter_layers=method["adapter_layers"])
     adapted: nn.Module = peft.get_peft_model(model, config)
-    return adapted
+    return newer_methods.with_tasks(adapted) if method["name"] == "multitask_prompt" else adapted
 
 
 def place_prompt_tokens(model: nn.Module, device: str) -> None:

@@ -132,7 +132,7 @@ class Evaluator:
         return (yield from self._figures(cell, plain, r, shape, pieces))
 
     def _small_enough(self, cell: Cell, r: Resolved, shape: Shape, pieces: Pieces) -> NDArray[np.bool_]:
-        """Rows whose states, and what a forward is known to keep for its backward, leave room in the memory."""
+        """Rows whose states, and the activations that were seen to be there whatever the sharding, leave room in the memory."""
         if r.usable_memory is None:
             return np.ones(len(cell.sites), dtype=bool)
         offload, shares = self._offload(cell, r), shares_of(r)
@@ -141,9 +141,9 @@ class Evaluator:
         least = np.zeros(cell.allowed.shape)
         for piece in pieces.memory:
             books = books_of(first, piece.holdings, piece.step(r, shares, spread), shares, offload)
-            kept = piece.kept.get(offload.activations, 0.0)
-            more = (1.0 + piece.flying((cell.choice.virtual_pp, cell.steps.tobytes()), r)) * kept if kept > 0 else 0.0
-            least = np.maximum(least, sum(books.values()) + more)
+            passing, kept = piece.least.get(offload.activations, (0.0, 0.0))
+            flying = piece.flying((cell.choice.virtual_pp, cell.steps.tobytes()), r) if kept else 0.0
+            least = np.maximum(least, sum(books.values()) + passing + flying * kept)
         margin = self.space.constraints.margin
         high = self._table(cell, r, shape)[2] if margin is None else 1.0
         room = (1.0 - (margin or 0.0)) * (r.usable_memory - context_of(r))

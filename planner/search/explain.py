@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -158,5 +157,5 @@ def _any_left(space: Space, names: tuple[str, ...]) -> bool:
     if "counts" not in names:
         keep["counts"] = tuple(sorted({*space.counts, *POWERS}))
     limits = Constraints(**{name: getattr(space.constraints, name) for name in names if name in ("min_batch", "max_batch")})
-    freed = complete(replace(Space(space.run, **keep), constraints=limits, profile=space.profile))
+    freed = complete(Space(space.run, **keep, constraints=limits, profile=space.profile, providers=space.providers))
     return next(iter(freed), None) is not None

@@ -66,8 +66,8 @@ class Piece:
     groups: NDArray[np.int64]
     tides: dict[object, Live] = field(default_factory=dict)
     """Live bytes with the books, of cells that were seen."""
-    kept: dict[bool, float] = field(default_factory=dict)
-    """What a forward keeps for its backward [bytes], once it was walked; by whether it goes to the host."""
+    least: dict[bool, tuple[float, float]] = field(default_factory=dict)
+    """Passing tensors at the peak at least, and what a forward keeps for its backward [bytes], once walked; by whether they go to the host."""
     _steps: dict[object, Step] = field(default_factory=dict)
     _flying: dict[object, Any] = field(default_factory=dict)
     _live: dict[object, Live] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class Piece:
             books = (0.0,) * len(COMPONENTS)
             walk = Crest(self.stage.workload, replace(p, books=books, gradient_share=share))
             walk.run()
-            self.kept[p.offloaded] = sum(walk.kept)
+            self.least[p.offloaded] = walk.passing, max(0.0, sum(walk.kept))
             known = self._live[key] = Live(walk.highest, sum(walk.kept), sum(walk.live), walk.offloaded)
         return known if rows is None else known.of(rows)
 

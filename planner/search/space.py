@@ -14,8 +14,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.catalog import find_accelerator, price_for
 from planner.device import DeviceProfile
 from planner.errors import PlanError
+from planner.estimate.money import hourly_rate
 from planner.estimate.resolve import Resolved, resolve
 from planner.method import Method
 from planner.run import Run, parse_run
@@ -105,6 +107,7 @@ class Space:
     sequence_parallel: tuple[bool, ...] = ()
     virtual_pp: tuple[int, ...] = ()
     offload: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
     constraints: Constraints = field(default_factory=Constraints)
     profile: DeviceProfile | None = None
     sites: tuple[Site, ...] = ()
@@ -143,13 +146,21 @@ class Space:
         }
         if choice.checkpointing != "full":
             mapping.pop("checkpoints", None)
-        if not self._own(choice.gpu) and (mapping.get("price") or {}).get("usd_per_gpu_hour") is not None:
+        if self.providers:
+            price = {k: v for k, v in (mapping.get("price") or {}).items() if k not in ("usd_per_gpu_hour", "provider")}
+            mapping["price"] = price | {"provider": self._cheapest(choice.gpu)}
+        elif not self._own(choice.gpu) and (mapping.get("price") or {}).get("usd_per_gpu_hour") is not None:
             mapping["price"] = {k: v for k, v in mapping["price"].items() if k != "usd_per_gpu_hour"}
         return parse_run(mapping)
 
     def profile_of(self, gpu: str) -> DeviceProfile | None:
         """The measured profile, where it is this device's."""
         return self.profile if self.profile is not None and self.profile.accelerator_name == gpu else None
+
+    def _cheapest(self, gpu: str) -> str:
+        """The provider that asks least for an accelerator: all else equal, no other can be better. The first where none has an offer."""
+        offers = [o for name in self.providers if (o := price_for(gpu, name, self.run.price.spot)) is not None]
+        return min(offers, key=lambda o: o.usd_per_gpu_hour).provider if offers else self.providers[0]
 
     def _named(self, gpu: str) -> Any:
         """The accelerator as the run file has it: the run's own may be an edited one."""
@@ -291,8 +302,6 @@ def _powers(most: int) -> tuple[int, ...]:
 
 
 def _name(gpu: str | dict[str, Any] | None) -> str:
-    from planner.catalog import find_accelerator
-
     if isinstance(gpu, dict):
         return str(gpu.get("base"))
     return find_accelerator(gpu).name if gpu else ""
@@ -317,7 +326,9 @@ def _sites(space: Space) -> tuple[tuple[Site, ...], tuple[str, ...], PlanError |
         for count in space.counts:
             choice = Choice(gpu, 0, 1, "none", 1, 1, 1, False, 1, 1, "none" if count == 1 else "ddp", "none")
             try:
-                sites.append(Site(gpu, count, resolve(space.run_of(choice, count, 1), space.profile_of(gpu))))
+                site = Site(gpu, count, resolve(space.run_of(choice, count, 1), space.profile_of(gpu)))
+                hourly_rate(site.resolved)  # refuses a provider without an offer
+                sites.append(site)
             except PlanError as error:
                 first = first or error
                 refused.setdefault(f"{error.field} {error.problem}", []).append(count)

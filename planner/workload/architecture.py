@@ -150,7 +150,7 @@ class Architecture:
     interleaved pairs (GLM).
     Scores of eager attention. score_scaling: scaled by an operator of its own or by the product · score_bias: fp32
     ALiBi biases are added (MPT) · scores_floored: bounded from below by an operator that keeps them (XGLM) · scores_kept: a variable holds
-    them (RemBERT).
+    them (RemBERT) · probabilities_returned: the block's forward holds them until it ends (not MPNet's).
     Masks. masks_built: a causal mask exists even where the kernel has its own · mask_heads: how many heads it tells
     apart (ALiBi) · causal_tables: rows of the square table that each layer keeps as a buffer (GPT-Neo).
     Blocks. first_norm: the block norms its input · branch_dropout: which branches end in hidden_dropout · bias_added:
@@ -259,6 +259,7 @@ class Architecture:
     hidden_dropout: float = 0.0
     branch_dropout: Literal["both", "attention", "mlp"] = "both"
     scores_kept: bool = False
+    probabilities_returned: bool = True
     scores_floored: bool = False
     first_norm: bool = True
     sinusoid_rows: int = 0

@@ -411,5 +411,8 @@ def eager_core(
         g.release(weights)
     if repeated:
         g.release(k, v)  # the repeated heads
-    w.kept = (*w.kept, probabilities)  # handed out of the attention module
+    if arch.probabilities_returned:
+        w.kept = (*w.kept, probabilities)  # handed out of the attention module
+    else:
+        g.release(probabilities)
     return out

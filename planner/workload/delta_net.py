@@ -7,8 +7,9 @@ which keeps normed queries and keys, values, decays and the solved chunk matrix 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from planner.errors import PlanError
 from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
 from planner.workload.pointwise import apply, exponential, normalized, outer, padded, plus, repeated, softplus
 from planner.workload.short_convolution import short_convolution
@@ -34,6 +35,13 @@ class GatedDeltaNet:
     activation: str
     grouped: bool = True
     path: str = "linear_attn"
+
+    def divided(self, tp: int) -> GatedDeltaNet:
+        """Heads of one tensor-parallel rank."""
+        for name, count in (("key", self.key_heads), ("value", self.value_heads)):
+            if count % tp:
+                raise PlanError("parallel.tp", tp, f"does not divide the {count} {name} heads of linear attention", "Use a divisor.")
+        return replace(self, key_heads=self.key_heads // tp, value_heads=self.value_heads // tp)
 
     @property
     def kernels(self) -> str:

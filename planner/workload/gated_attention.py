@@ -6,6 +6,7 @@ Source: Qiu et al. 2025, arXiv:2505.06708; transformers 5.24 `Qwen3NextAttention
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from planner.workload.attention import core, qk_norm, rotate
 from planner.workload.graph import Tensor
@@ -16,6 +17,7 @@ from planner.workload.writer import Writer
 class GatedAttention:
     """The query projection is twice as wide: queries and gates, head by head."""
 
+    by_heads: ClassVar[bool] = True
     path: str = "self_attn"
 
     @property

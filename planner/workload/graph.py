@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["matmul", "attention", "norm", "elementwise", "loss", "embedding", "dequantize", "collective"]
+Kind = Literal["matmul", "attention", "norm", "elementwise", "loss", "embedding", "dequantize", "collective", "solve"]
 
 BYTES: dict[str, float] = {
     "fp32": 4,

@@ -122,7 +122,7 @@ def mean_of_tokens(w: Writer, x: Tensor) -> Tensor:
 
 def classifier(w: Writer, path: str, x: Tensor, out: float, *, trained: bool, bias: bool) -> Tensor:
     """peft trains a copy of the classification head beside the frozen original (task type SEQ_CLS)."""
-    if trained and w.s.adaptation.peft:
+    if trained and w.s.adaptation.peft and w.s.adaptation.copies_head:
         return w.copied(path, x, out, bias)
     return w.linear(path, x, out, bias=bias, base=False)
 
@@ -151,9 +151,28 @@ def chunked_loss(w: Writer, x: Tensor, weight: Tensor) -> Tensor:
     return loss
 
 
+SHIFTS_PLAIN_LOGITS = frozenset({"gpt_bigcode"})
+"""Model types whose code in transformers 4 copies the logits for the shift and hands them to the loss as they are; 5 has one loss for all."""
 RETURNS_WIDE_LOGITS = frozenset({"mistral", "qwen"})
 """Model types whose code (transformers 4, or their own) returns fp32 logits, which the trainer's wrapper holds beside the loss's. Those that upcast
 inside the loss (Llama 3, Granite, GPTBigCode in the same software) show no such copy in measured peaks under full sharding."""
+
+
+def _shifted(w: Writer, logits: Tensor) -> Tensor:
+    """`lm_logits[..., :-1, :].contiguous()`, while the trainer holds the outputs: in fp32 where autocast's wrapper converts them."""
+    g = w.graph
+    outputs = [g.new(logits.shape, "fp32", False, "output_copy")] if w.s.formats.autocast else []
+    shifted = g.new(logits.shape, logits.dtype, logits.requires_grad, "shifted_logits")
+    g.add_operation(
+        "shift",
+        "loss",
+        (logits,),
+        (shifted, *outputs),
+        (logits, *outputs),
+        (Kernel("elementwise", 2 * logits.bytes + sum(4 * o.bytes for o in outputs)),),
+        (Kernel("elementwise", 2 * logits.bytes),),
+    )
+    return shifted
 
 
 def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
@@ -164,6 +183,9 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
     style = "upcast" if copied else w.s.stack.loss
     loss = g.new((1,), "fp32", logits.requires_grad, "loss")
     plain = w.arch.plain_loss or (kind == "masked-lm" and not w.arch.masked_loss_upcast)
+    if w.arch.model_type in SHIFTS_PLAIN_LOGITS and w.s.stack.name in ("hf-4", "hf-kernels"):
+        plain = True
+        logits = _shifted(w, logits)
     if plain and style == "upcast":  # these hand the logits to CrossEntropyLoss as they are
         logits = g.raise_(logits)
         probabilities = g.softmax(logits, name="log_softmax")
@@ -185,7 +207,7 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
             (Kernel("reduction", 2 * moved),),
         )
         return loss
-    wide = g.cast(logits, "fp32", name="logits_upcast")
+    wide = g.raise_(logits) if plain else g.cast(logits, "fp32", name="logits_upcast")
     if style == "in-place":
         saved = (wide,) if wide.requires_grad else ()
         kernels = tuple(Kernel("reduction", 2 * wide.bytes) for _ in range(4))

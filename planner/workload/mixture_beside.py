@@ -5,8 +5,9 @@ Source: transformers 5.24 `GraniteMoeHybridDecoderLayer`, `GraniteMoeHybridMLP`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from planner.errors import PlanError
 from planner.workload.architecture import Experts
 from planner.workload.graph import Tensor
 from planner.workload.moe import glu, mixture
@@ -20,6 +21,12 @@ class MixtureBeside:
     width: int
     experts: Experts | None
     path: str = "shared_mlp"
+
+    def divided(self, tp: int) -> MixtureBeside:
+        """The MLP of one tensor-parallel rank; experts are divided as those of other mixtures."""
+        if self.width % tp:
+            raise PlanError("parallel.tp", tp, f"does not divide the shared MLP's width of {self.width}", "Use a divisor.")
+        return replace(self, width=self.width // tp)
 
     @property
     def linears(self) -> tuple[str, ...]:

@@ -13,6 +13,10 @@ from planner.workload.regions import exchange
 from planner.workload.routing import route, top
 from planner.workload.writer import Writer
 
+LOOP_KERNELS = 12
+"""Kernels of one expert in transformers 4's loop: find its tokens (three), index, two products, activation, product with the gate, third
+product, weights' index and product, index_add (modeling_mixtral.py, MixtralSparseMoeBlock.forward, 4.4x)."""
+
 
 def mixture(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
     """Routed experts, and the shared one where the family has it."""
@@ -111,9 +115,15 @@ def routed(w: Writer, path: str, experts: Experts, x: Tensor, weights: Tensor, c
     weighted = g.mul(out, row_weights, name="expert_weight")
     y = g.new((x.shape[0], hidden), weighted.dtype, weighted.requires_grad, "expert_sum")
     inverse = g.new((rows,), "int64", False, "inverse_permutation")
-    moved = (Kernel("elementwise", 2 * weighted.bytes), Kernel("reduction", weighted.bytes + y.bytes))
+    moved: tuple[Kernel, ...] = (
+        Kernel("elementwise", 2 * weighted.bytes),
+        Kernel("reduction", weighted.bytes + y.bytes),
+    )
     saved = (inverse,) if y.requires_grad else ()
-    back = (Kernel("elementwise", 2 * weighted.bytes),)
+    back: tuple[Kernel, ...] = (Kernel("elementwise", 2 * weighted.bytes),)
+    if w.s.stack.quantizes_experts:  # one expert after the other: small kernels beside what the grouped form has
+        loop = Kernel("elementwise", times=LOOP_KERNELS * experts.here)
+        moved, back = (*moved, loop), (*back, loop)
     g.add_operation(
         "expert_sum", "elementwise", (weighted,), (y, inverse), saved, moved, back, temporary=(weighted.bytes, 0.0)
     )

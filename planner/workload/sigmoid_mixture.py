@@ -23,6 +23,10 @@ class SigmoidMixture:
     biased: bool
     normed: bool
 
+    def divided(self, tp: int) -> SigmoidMixture:
+        """The router of one tensor-parallel rank is whole; experts are divided as those of other mixtures."""
+        return self
+
     @property
     def linears(self) -> tuple[str, ...]:
         return ()  # routers and stacked experts are parameters

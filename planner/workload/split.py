@@ -9,6 +9,7 @@ Expert parallel: every rank has a part of the experts; tokens travel to them (Le
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,7 +48,8 @@ class Split:
 def local(arch: Architecture, split: Split) -> Architecture:
     """The part of a stack that one rank holds. Raises `PlanError` for what cannot be divided so."""
     if split.ep > 1:
-        counts = {kind.experts.count for kind in arch.kinds if kind.experts is not None}
+        held = [kind.experts or getattr(kind.feed_forward, "experts", None) for kind in arch.kinds]
+        counts = {experts.count for experts in held if experts is not None}
         if not counts:
             raise PlanError("parallel.ep", split.ep, f"needs experts, and {arch.model_type} has none", "Use 1.")
         if any(count % split.ep for count in counts):
@@ -56,22 +58,14 @@ def local(arch: Architecture, split: Split) -> Architecture:
         check_context(arch, split)
         return arch
     if split.tp > 1:
-        _check_components(arch, split.tp)
-        _divisible("num_attention_heads", arch.heads, split.tp)
+        _check_components(arch, split)
+    attends = split.tp > 1 and any(kind.mixer is None or getattr(kind.mixer, "by_heads", False) for kind in arch.kinds)
     changes = _shares({name: getattr(arch, name) for name in _DIVIDED}, split)
-    kv = arch.kv_heads
-    if split.tp > 1 and kv % split.tp and split.tp % kv:
-        raise PlanError(
-            "parallel.tp",
-            split.tp,
-            f"neither divides the {kv} key-value heads nor is a multiple of them",
-            "Use another degree.",
-        )
+    if attends:
+        changes |= _heads({"heads": arch.heads, "kv_heads": arch.kv_heads}, split.tp)
     per_rank = math.ceil(arch.vocab / (MULTIPLE * split.tp)) * MULTIPLE if split.tp > 1 else arch.vocab
     made = replace(
         arch,
-        heads=arch.heads // split.tp,
-        kv_heads=max(1, kv // split.tp),
         vocab=per_rank,
         variants=tuple(_shares(changes, split) for changes in arch.variants),
         **changes,
@@ -80,23 +74,44 @@ def local(arch: Architecture, split: Split) -> Architecture:
     return made
 
 
-_DIVIDED = ("ffn", "experts")
+_COMPONENTS = ("mixer", "feed_forward", "layout")
+_DIVIDED = ("ffn", "experts", *_COMPONENTS)
+
+
+def _heads(traits: Mapping[str, Any], tp: int) -> dict[str, Any]:
+    """Attention heads of one rank; key-value heads that several ranks need are on each of them."""
+    made = dict(traits)
+    if "heads" in made:
+        _divisible("num_attention_heads", made["heads"], tp)
+        made["heads"] //= tp
+    if "kv_heads" in made:
+        kv = made["kv_heads"]
+        if kv % tp and tp % kv:
+            raise PlanError("parallel.tp", tp, f"neither divides the {kv} key-value heads nor is a multiple of them", "Use another degree.")
+        made["kv_heads"] = max(1, kv // tp)
+    return made
 
 
 def _shares(traits: Mapping[str, Any], split: Split) -> dict[str, Any]:
     """The traits with inner widths and experts divided."""
-    made = dict(traits)
+    made = _heads(traits, split.tp) if split.tp > 1 else dict(traits)
+    for name in _COMPONENTS:
+        if name in made:
+            made[name] = _component(made[name], split)
     if "ffn" in made:
         _divisible("intermediate_size", made["ffn"], split.tp)
         made["ffn"] //= split.tp
     experts = made.get("experts")
     if isinstance(experts, Experts):
-        inside = 1 if split.ep > 1 and split.sequence else split.tp
-        _divisible("moe_intermediate_size", experts.ffn, inside)
-        made["experts"] = replace(
-            experts, ffn=experts.ffn // inside, shared=experts.shared // split.tp, held=experts.count // split.ep
-        )
+        made["experts"] = _experts(experts, split)
     return made
+
+
+def _experts(experts: Experts, split: Split) -> Experts:
+    """Experts of one rank."""
+    inside = 1 if split.ep > 1 and split.sequence else split.tp
+    _divisible("moe_intermediate_size", experts.ffn, inside)
+    return replace(experts, ffn=experts.ffn // inside, shared=experts.shared // split.tp, held=experts.count // split.ep)
 
 
 def _divisible(field: str, size: int, tp: int) -> None:
@@ -104,16 +119,39 @@ def _divisible(field: str, size: int, tp: int) -> None:
         raise PlanError("parallel.tp", tp, f"does not divide the model's {field} of {size}", "Use a divisor.")
 
 
-def _check_components(arch: Architecture, tp: int) -> None:
-    own = any(
-        part is not None and not getattr(part, "by_heads", False)
-        for kind in arch.kinds
-        for part in (kind.front, kind.mixer, kind.feed_forward, kind.layout, kind.tail, *kind.outputs)
-    )
-    if own or arch.towers:
+def _component(part: Any, split: Split) -> Any:
+    """A component of one rank; those that read the stack's heads are as they were. Their experts are divided as the stack's are."""
+    if part is None:
+        return None
+    made = part.divided(split.tp) if split.tp > 1 and hasattr(part, "divided") else part
+    if isinstance(experts := getattr(made, "experts", None), Experts):
+        if split.ep > 1 and split.sequence:
+            raise PlanError(
+                "parallel.sequence_parallel", True, "is not planned beside expert parallel for experts with an MLP or router of their own", "Use false."
+            )
+        made = replace(made, experts=_experts(experts, split))
+    return made
+
+
+def _check_components(arch: Architecture, split: Split) -> None:
+    tp = split.tp
+    for kind in arch.kinds:
+        for part in (kind.front, kind.mixer, kind.feed_forward, kind.layout, kind.tail, *kind.outputs):
+            if part is not None and not getattr(part, "by_heads", False) and not hasattr(part, "divided"):
+                raise PlanError(
+                    "parallel.tp",
+                    tp,
+                    f"is not planned for {arch.model_type}: its {words(part)} has no part for each rank",
+                    "Use 1, with zero3 or pipeline stages.",
+                )
+    if arch.towers and arch.merge is None:
+        raise PlanError("parallel.tp", tp, f"is not planned for {arch.model_type} with its {arch.towers[0].tower} stack", "Use 1, with zero3.")
+    if arch.towers and split.sequence:
         raise PlanError(
-            "parallel.tp",
-            tp,
-            f"is not planned for {arch.model_type}, whose blocks have parts of their own",
-            "Use 1, with zero3 or pipeline stages.",
+            "parallel.sequence_parallel", True, f"is not planned for {arch.model_type}, whose images are merged into whole sequences", "Use false."
         )
+
+
+def words(part: object) -> str:
+    """A component's class in words: SelectiveScan is a selective scan."""
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", type(part).__name__).lower()

@@ -40,18 +40,22 @@ class Stack:
     attention_kernels: fused attention of the stack, the first that the device has; the device's usual one when it has none of them.
     low_gradients: gradients in the weights' type, and their buckets, stay beside those that are accumulated in fp32.
     stages_by_cost: pipeline stages take layers by cost, the head's counted, and early ones take more (`estimate/partition.py`).
+    keeps_quantized_inputs: type in which 4-bit products keep a copy of their input; none where empty.
     keeps_gathered: fully sharded frozen weights stay gathered once they were used (PyTorch before 2.1 under use_orig_params).
     every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
+    overlaps_gradients: gradients are exchanged beside the backward (DeepSpeed's overlap_comm is off by default below ZeRO-3).
     gathers_ahead: updated weights of a sharded optimizer are gathered beside the next forward (Megatron-Core's overlap-param-gather).
-    quantizes_experts: a quantized base includes the experts of a mixture (transformers 4, where each is a linear layer).
+    quantizes_experts: each expert of a mixture is linear layers of its own, which a quantized base includes and which run one after the other
+        (transformers 4).
 
     cuts_sent: each tensor-parallel rank sends its part of what goes to the next pipeline stage, which gathers it (Narayanan et al. 2021,
     arXiv:2104.04473, sec. 4.1; DeepSpeed's partitioned pipeline activations).
 
     context: kind of context parallel · deepest_sharding: what data-parallel ranks usually share at most.
+    retains_split_graph: a backward in two parts, first of activations, keeps all that was saved until the second (torch's pipelining).
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
@@ -80,6 +84,7 @@ class Stack:
     regathers: bool = False
     low_gradients: bool = False
     stages_by_cost: bool = False
+    keeps_quantized_inputs: str = ""
     keeps_gathered: bool = False
     every_expert: bool = False
     attention_kernels: tuple[str, ...] = ()
@@ -87,9 +92,11 @@ class Stack:
     scaled: Literal["transformer-engine", "torchao"] = "torchao"
     caches_scaled: bool = False
     gathers_ahead: bool = False
+    overlaps_gradients: bool = True
     cuts_sent: bool = False
     context: Literal["ring", "all-gather", "ulysses"] = "ring"
     deepest_sharding: Literal["zero1", "zero3"] = "zero3"
+    retains_split_graph: bool = True
 
 
 _HUGGING_FACE: dict[str, Any] = {"every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
@@ -178,6 +185,7 @@ STACKS: dict[str, Stack] = {
             scaled="transformer-engine",
             caches_scaled=True,
             deepest_sharding="zero1",
+            retains_split_graph=False,
             cuts_sent=True,
         ),
         Stack(
@@ -199,6 +207,7 @@ STACKS: dict[str, Stack] = {
             scaled="transformer-engine",
             caches_scaled=True,
             deepest_sharding="zero1",
+            retains_split_graph=False,
             attention_kernels=("flash3",),
             gathers_ahead=True,
             cuts_sent=True,
@@ -208,6 +217,7 @@ STACKS: dict[str, Stack] = {
             "DeepSpeed",
             "ZeRO with Hugging Face models.",
             "deepspeedai/DeepSpeed runtime/zero",
+            overlaps_gradients=False,
             context="ulysses",
             every_expert=True,
             early_stop=False,
@@ -271,6 +281,7 @@ STACKS: dict[str, Stack] = {
             clips=False,
             scaled="transformer-engine",
             keeps_gathered=True,
+            keeps_quantized_inputs="fp32",
         ),
         Stack(
             "torchtune",
@@ -293,6 +304,13 @@ STACKS["torchtitan-eager"] = replace(
     label="torchtitan, not compiled",
     help="FSDP2 with plain PyTorch operators.",
     fusion="eager",
+)
+STACKS["torchtitan-async-tp"] = replace(
+    STACKS["torchtitan"],
+    name="torchtitan-async-tp",
+    label="torchtitan, asynchronous tensor parallelism",
+    help="FSDP2 with torch.compile per block, and tensor-parallel collectives split and run beside the products.",
+    reference="pytorch/torchtitan, parallelism.enable_async_tensor_parallel",
 )
 STACKS["nanotron-blocking"] = replace(
     STACKS["nanotron"],

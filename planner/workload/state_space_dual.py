@@ -7,9 +7,10 @@ As separate operators in fp32: transformers 5.24 `mamba2_chunk_scan`. Fused: sta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from planner.errors import PlanError
 from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
 from planner.workload.pointwise import (
     apply,
@@ -67,6 +68,15 @@ class StateSpaceDual:
     out_bias: bool | None = None
     wide_norm: bool = False
     path: str = "mixer"
+
+    def divided(self, tp: int) -> StateSpaceDual:
+        """Heads and groups of one tensor-parallel rank; B and C of a group that several ranks need are on each of them (Megatron-Core
+        MambaMixer, which asks for at least as many groups as ranks)."""
+        if self.heads % tp:
+            raise PlanError("parallel.tp", tp, f"does not divide the {self.heads} state-space heads", "Use a divisor.")
+        if self.groups % tp and tp % self.groups:
+            raise PlanError("parallel.tp", tp, f"neither divides the {self.groups} state-space groups nor is a multiple of them", "Use a divisor.")
+        return replace(self, heads=self.heads // tp, groups=max(1, self.groups // tp))
 
     @property
     def kernels(self) -> str:

@@ -102,7 +102,7 @@ class _Tracer:
 
     def run(self) -> list[Stretch]:
         arch, part = self.s.arch, self.part
-        for tower in arch.towers:
+        for tower in arch.towers if part.first else ():
             x = self._blocks(tower, self._front(tower), Part(0, tower.layers))
             self._carried[tower.tower] = self._tail(tower, x)
         x = self._blocks(arch, self._front(arch) if part.first else self._received(arch), part)
@@ -264,7 +264,7 @@ def runs_of_equal_layers(
     layers = range(start, arch.layers if stop is None else stop)
     if not layers:
         return []
-    if arch.shared_layers:  # gradients and autocast copies of one set of weights: equal layers are no longer alike
+    if arch.shared_layers or adaptation.distinct:  # weights that several layers share: equal layers are no longer alike
         return [((i,), 1) for i in layers]
     if not adaptation.per_layer and len(arch.windows) <= 1 and len(arch.variants) <= 1:
         return [((start,), len(layers))]

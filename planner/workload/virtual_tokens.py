@@ -12,6 +12,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 
 if TYPE_CHECKING:
+    from planner.workload.methods.base import Join
     from planner.workload.writer import Writer
 
 DEFAULT_TOKENS = 20
@@ -43,6 +44,42 @@ def prepend(w: Writer, prompt: Tensor, x: Tensor) -> Tensor:
     joined = g.cat((prompts, x), (w.b, w.t, x.shape[-1]), name="prepend_prompt")
     w.held = (*w.held, prompts, joined)  # `prompts` and `inputs_embeds`, variables of peft's forward
     return joined
+
+
+def check_cache(arch: Architecture, method: str) -> None:
+    """Keys and values before those of the input reach the layers as a cache."""
+    if not arch.causal:
+        raise PlanError(
+            "method.name",
+            method,
+            f"needs a model that takes past keys and values; {arch.model_type} does not in transformers",
+            "Use prompt, lora or another method.",
+        )
+
+
+def hand_out(w: Writer, arch: Architecture, whole: Tensor) -> None:
+    """All layers' keys and values [b, p, L · 2 · kv heads · head size] in the model's type, one slice a layer."""
+    whole = w.graph.cast(whole, w.s.formats.graph, name="prefix_cast")
+    shape = (2.0, w.b, arch.kv_heads, whole.shape[1], arch.head_dim)
+    w.carried.update(enumerate(w.graph.split(whole, [shape] * arch.layers, kernels=2)))
+
+
+def join_prefix(arch: Architecture) -> Join:
+    """What joins a layer's slice with the keys and values of the tokens."""
+
+    def join(w: Writer, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The cache's copy of this layer's slice, and its keys and values joined with those of the tokens."""
+        g = w.graph
+        source = w.carried[index]
+        slices = [g.new(source.shape[1:], source.dtype, True, "prefix_copy") for _ in range(2)]
+        moved = (Kernel("elementwise", source.bytes),) * 2
+        g.add_operation("prefix_copy", "elementwise", (source,), slices, (), moved, moved)
+        shape = (w.b, arch.kv_heads, w.keys, arch.head_dim)
+        joined = [g.cat((p, x), shape, name="prefix_join") for p, x in zip(slices, (k, v), strict=True)]
+        w.held = (*w.held, *joined)  # the cache
+        return joined[0], joined[1]
+
+    return join
 
 
 def check_width(arch: Architecture, method: str) -> None:

@@ -239,7 +239,10 @@ class Writer:
             else []
         )
         inputs = [x, w] if bias is None else [x, w, bias]
-        g.add_operation("quantized_linear", "matmul", inputs, (y,), (), forward, backward, temporary=(full, full))
+        kept = []
+        if self.s.stack.keeps_quantized_inputs and x.requires_grad:
+            kept = [g.new(x.shape, self.s.stack.keeps_quantized_inputs, False, "kept_input")]
+        g.add_operation("quantized_linear", "matmul", inputs, (y, *kept), kept, forward, backward, temporary=(full, full))
         return y
 
     def affine(self, path: str, width: float, rows: float = 0) -> Tensor:

@@ -7,28 +7,38 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from planner.errors import PlanError
-from planner.estimate import Estimate
 from planner.workload.families import FAMILIES
 from planner.workload.methods import METHODS
-from tests.engine_cases import comparable, counted_flops, engine_estimate, tensor_peak
+from planner.workload.methods.unplanned import UNPLANNED
+from tests import recorded
 from tests.oracles import record
 
-KINDS = ("parameters", "flops", "memory")
+_FROZEN = "the model with `requires_grad` set"
+_FOUR_BITS = "peft's module; the kernels of 4-bit bases need a GPU"
+ORACLES = {
+    **dict.fromkeys(("full", "freeze", "bitfit", "lisa"), _FROZEN),
+    **dict.fromkeys(("qlora", "loftq"), _FOUR_BITS),
+    "galore": "galore_torch's optimizer",
+    "reft": "pyreft's intervention, written out",
+    "adapter": "modules of `planner/probe`",
+    "shira": "peft's module; its sparse gradients have no fake tensors, so that peaks are not compared",
+    "cpt": "peft's module; its loss picks tokens by value, which only a GPU or CPU run can do",
+    "cartridge": "peft's prompt encoder",
+    **dict.fromkeys(("prompt", "p_tuning", "prefix", "multitask_prompt"), "peft's prompt encoder"),
+}
+"""What a method was compared with, where that is not a layer of peft."""
 
 
 @dataclass
 class Errors:
-    """Relative errors of one row of the document, by kind; configs: architectures that it was checked on."""
+    """Relative errors of one row of the document, by kind. types: model types that it was checked on, by kind."""
 
     parameters: list[float] = field(default_factory=list)
     flops: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
-    types: set[str] = field(default_factory=set)
+    types: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def cells(self) -> tuple[str, ...]:
         """Cases and errors as the table shows them."""
@@ -51,50 +61,16 @@ def _median_and_worst(errors: list[float]) -> str:
     return f"{len(errors)} cases, median {_percent(statistics.median(errors))}, worst {_percent(max(errors))}"
 
 
-def measured() -> Iterable[tuple[str, str, str, float]]:
-    """(kind, model_type, method, error) of every recorded case that a run can express."""
-    for name in record.recorded():
-        kind = name.rsplit("-", 1)[-1]
-        if kind not in KINDS or name == "float8-memory":  # torchao's products, which the cases name by their file
-            continue
-        document = record.load(name)
-        for case in document["cases"]:
-            config = document["configs"].get(case["config"])
-            if config is None or not comparable(case):
-                continue
-            arguments, truth = case["arguments"], case["truth"]
-            method = (arguments.get("method") or {"name": "full"})["name"]
-            try:
-                e = engine_estimate(config, {"seq": 8, **arguments})
-            except PlanError:
-                continue
-            yield kind, model_of(config), method, _error(kind, e, truth, config, arguments)
-
-
-def model_of(config: Mapping[str, Any]) -> str:
-    """The name under which a reader is registered."""
-    return str(config.get("model_type") or config.get("_class_name"))
-
-
-def _error(
-    kind: str, e: Estimate, truth: Mapping[str, Any], config: Mapping[str, Any], arguments: Mapping[str, Any]
-) -> float:
-    if kind == "parameters":
-        return float((e.parameters, e.trainable_parameters) != (truth["total"], truth["trainable"]))
-    if kind == "flops":
-        return abs(counted_flops(e, config, arguments) / (truth["forward"] + truth["backward"]) - 1)
-    return abs(tensor_peak(e) / truth["peak"] - 1)
-
-
 def document() -> str:
     """The text of docs/coverage.md."""
     models: dict[str, Errors] = defaultdict(Errors)
     methods: dict[str, Errors] = defaultdict(Errors)
     everything = Errors()
-    for kind, model, method, error in measured():
-        for row in (models[model], methods[method], everything):
-            getattr(row, kind).append(error)
-            row.types.add(model)
+    for case in recorded.every():
+        error = case.error()
+        for row in (models[case.model], methods[case.method], everything):
+            getattr(row, case.kind).append(error)
+            row.types[case.kind].add(case.model)
     versions = record.load("parameters")["versions"]
     lines = [
         "# What is covered, and how it was checked",
@@ -122,12 +98,18 @@ def document() -> str:
         "",
         f"## Methods: {len(METHODS)}",
         "",
-        "| method | reference | architectures | parameters | training FLOPs | peak memory |",
-        "|---|---|--:|---|---|---|",
+        "Architectures: model types on which parameters, FLOPs and memory were compared.",
+        "",
+        "| method | reference | oracle | architectures | parameters | training FLOPs | peak memory |",
+        "|---|---|---|--:|---|---|---|",
     ]
     for name, kind in METHODS.items():
         row = methods[name] if name in methods else Errors()
-        lines.append(f"| `{name}` | {kind.reference} | {len(row.types)} | " + " | ".join(row.cells()) + " |")
+        types = " · ".join(str(len(row.types[k])) for k in recorded.KINDS)
+        oracle = ORACLES.get(name, "peft's module")
+        lines.append(f"| `{name}` | {kind.reference} | {oracle} | {types} | " + " | ".join(row.cells()) + " |")
+    lines += ["", "Methods of peft that are not planned, each refused with its reason:", ""]
+    lines += [f"- `{name}` {reason}." for name, reason in UNPLANNED.items()]
     return "\n".join(lines) + "\n"
 
 

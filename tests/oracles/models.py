@@ -31,7 +31,7 @@ from planner.probe import sequence_methods
 from planner.probe.freezing import CLASSIFIER
 from planner.probe.inputs import make
 from planner.probe.models import base_model, checkpoint, multimodal
-from tests.oracles import denoisers, pictures, reft
+from tests.oracles import denoisers, newer_methods, pictures, reft
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def build(
     if device is not None:
         _remake(model, device)
         sequence_methods.place_prompt_tokens(model, device)
+        newer_methods.place(model)
     model.train()
     if checkpointing and "_class_name" in config:
         model.enable_gradient_checkpointing()
@@ -112,8 +113,9 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
         return _lora(model, method, head)
     if method is not None and name == "reft":
         return reft.apply(model, method)
-    with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation):
+    with mock.patch("peft.tuners.boft.layer.BOFTLayer.perm2mat", _permutation), newer_methods.without_data():
         adapted = planner.probe.models.apply_method(model, method, head)
+    newer_methods.settle(adapted)
     for module in adapted.modules():
         if name in ("loha", "lokr") and hasattr(module, "module_dropout"):
             module.module_dropout["default"] = _Less()  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Write the truths that the tests read: ``python -m tests.oracles.record [KIND ...] [--only TEXT]``.
+"""Write the truths that the tests read: ``python -m tests.oracles.record [KIND ...] [--only TEXT | --new | --check N]``.
 
 Each file of tests/oracles/data holds the versions it was made with, the configs, and one row per case: the arguments of
 the oracle and its answer. A test asks the engine the same question and compares.
@@ -90,28 +90,45 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def record(kind: str, only: str | None = None) -> int:
+def record(kind: str, only: str | None = None, seconds: float = float("inf")) -> int:
     """Run the cases of `kind` and write its file; the number of cases run.
 
-    With `only`, cases whose id lacks that text keep the truth that the file already holds.
+    With `only`, cases whose id lacks that text keep the truth that the file already holds; with an empty text all do, so that
+    only new cases are run. seconds: after that time the cases that are left wait for another call [s].
     """
-    import peft
-    import torch
-    import transformers
-
     make, measure, configs = KINDS[kind]
-    known = {row["id"]: row for row in load(kind)["cases"]} if only is not None else {}
+    known = {row["id"]: row for row in load(kind)["cases"]} if only is not None and kind in recorded() else {}
+    stop = time.perf_counter() + seconds
     rows: dict[str, dict[str, Any]] = {}
     taken = 0
     for case in make():
         arguments = {key: value for key, value in case.items() if key != "config"}
         name = cases.identity(case)
-        if only is not None and only not in name and name in known:
+        if name in known and (not only or only not in name):
             rows[name] = known[name]
+            continue
+        if time.perf_counter() > stop:
             continue
         truth = measure(configs[case["config"]], arguments)
         taken += 1
         rows[name] = {"id": name, "config": case["config"], "arguments": arguments, "truth": truth}
+    _write(kind, rows, configs)
+    return taken
+
+
+def differing(kind: str, every: int) -> tuple[int, list[str]]:
+    """Take each `every`-th case anew with the installed libraries: how many, and those whose truth is no longer what the file holds."""
+    _, measure, configs = KINDS[kind]
+    rows = [row for row in load(kind)["cases"] if row["config"] in configs][::every]
+    wrong = [row["id"] for row in rows if measure(configs[row["config"]], row["arguments"]) != row["truth"]]
+    return len(rows), wrong
+
+
+def _write(kind: str, rows: Mapping[str, Mapping[str, Any]], configs: Mapping[str, Any]) -> None:
+    import peft
+    import torch
+    import transformers
+
     used = {row["config"] for row in rows.values()}
     document = {
         "versions": optimizers.versions()
@@ -122,7 +139,6 @@ def record(kind: str, only: str | None = None) -> int:
     }
     DATA.mkdir(exist_ok=True)
     (DATA / f"{kind}.json").write_text(_compact(document))
-    return taken
 
 
 def _compact(document: Mapping[str, Any]) -> str:
@@ -138,11 +154,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], help="default: all")
     parser.add_argument("--only", metavar="TEXT", help="take anew only cases whose id contains TEXT")
+    parser.add_argument("--new", dest="only", action="store_const", const="", help="take only cases without a truth")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time; --new goes on")
+    parser.add_argument("--check", type=int, metavar="N", help="write nothing: take each N-th case anew and compare")
     arguments = parser.parse_args()
+    wrong = 0
     for kind in arguments.kinds or KINDS:
         start = time.perf_counter()
-        taken = record(kind, arguments.only)
+        if arguments.check:
+            try:
+                taken, names = differing(kind, arguments.check)
+            except ModuleNotFoundError as error:
+                print(f"{kind}: skipped, {error.name} is not installed")
+                continue
+            wrong += len(names)
+            print(f"{kind}: {taken} cases in {time.perf_counter() - start:.0f} s, {len(names)} differ", *names, sep="\n  ", flush=True)
+            continue
+        taken = record(kind, arguments.only, arguments.seconds)
         print(f"{kind}: {taken} cases in {time.perf_counter() - start:.0f} s")
+    raise SystemExit(1 if wrong else 0)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def test_checkpointing_is_on_when_the_run_asks_for_it() -> None:
         ("hardware.gpus", {"hardware": {"gpu": "H100 SXM 80GB", "gpus": 2}}),
         ("offload", {"offload": "optimizer"}),
         ("activation_checkpointing", {"activation_checkpointing": "selective"}),
-        ("activation_checkpointing", {"activation_checkpointing": {"every": 2}}),
+        ("activation_checkpointing", {"activation_checkpointing": {"keep": ["attention"]}}),
         ("compression", {"compression": {"pruned": 0.5}}),
         ("precision.weights", {"method": {"name": "qlora", "rank": 4, "targets": "all-linear"}, "precision": "bf16"}),
         ("head", {"model": tiny.BERT, "head": "none"}),
@@ -172,3 +172,39 @@ def test_flash_without_its_package_runs_sdpa_and_says_so() -> None:
     made = plan(tiny.run(precision="bf16", attention="flash"), "cpu")
     assert made.attention == "sdpa"
     assert "flash-attn" in made.notes[0]
+
+
+def test_one_block_in_two_is_checkpointed() -> None:
+    model = {**tiny.LLAMA, "num_hidden_layers": 4}
+    peaks = []
+    for checkpointing in ("full", {"every": 2}, "none"):
+        loop = build(plan(tiny.run(model, activation_checkpointing=checkpointing, batch={"micro": 8}), "cpu"), CPU)
+        loop.run(1)
+        peaks.append(loop.tracked()["by_phase"]["forward"])
+    assert peaks[0] < peaks[1] < peaks[2]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of libraries about themselves; a measurement ignores them as well
+def test_every_kind_of_run_in_the_gpu_matrix_trains_when_it_is_small() -> None:
+    """On a processor, with four narrow layers: one run of each family, method, precision, kernel and optimizer."""
+    small = {
+        "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 300,
+        "n_embd": 64, "n_head": 4, "d_model": 64, "d_ff": 96, "num_heads": 4, "d_kv": 16, "image_size": 32, "patch_size": 8,
+    }  # fmt: skip
+    seen = set()
+    for case in gpu_cases():
+        run, precision = case.run, case.run.precision
+        assert isinstance(run.model, dict) and precision is not None
+        if precision.weights in ("nf4", "nf4-dq", "int8"):
+            continue
+        kind = (run.model["model_type"], run.method.name, precision.weights, precision.autocast, run.attention, run.activation_checkpointing, run.optimizer)
+        if kind in seen:
+            continue
+        seen.add(kind)
+        config = {key: small.get(key, value) for key, value in at_depth(run.model, 4).items()}
+        batch = run.batch.model_copy(update={"micro": 2, "seq_len": None if run.batch.seq_len is None else 32})
+        loop = build(plan(run.model_copy(update={"model": config, "batch": batch}), "cuda"), CPU)
+        loop.run(2)
+        assert torch.isfinite(loop.losses[-1]), case.name
+    assert len(seen) >= 35

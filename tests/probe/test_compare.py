@@ -16,6 +16,7 @@ pytest.importorskip("peft")
 import yaml
 
 from planner.cli import main
+from planner.cli.probe import as_text
 from planner.errors import PlanError
 from planner.evidence.rows import COLUMNS
 from planner.probe import prove as prove_module
@@ -25,7 +26,7 @@ from planner.probe.measure import Measured, Spread
 from planner.probe.predict import Predicted, in_terms
 from planner.probe.prove import merged, prove
 from planner.probe.row import append
-from planner.probe.run import probe
+from planner.probe.run import Probe, probe
 from planner.probe.table import lines, summary, words
 from tests.probe import tiny
 
@@ -84,6 +85,7 @@ def test_an_estimate_in_the_terms_of_a_probe_leaves_the_workspace_out_where_tens
     e = estimate(tiny.run(hardware={"gpu": "H100 SXM 80GB"}, activation_checkpointing="full"))
     tracked, allocated = in_terms(e, tracked=True), in_terms(e, tracked=False)
     assert tracked.allocated_bytes < allocated.allocated_bytes == e.peak_memory_bytes
+    assert allocated.energy_per_step_j == pytest.approx(e.details["board_w"] * e.step_time_s)
     assert sum(tracked.phases.values()) == pytest.approx(e.total("time") - e.total("time/overhead"))
 
 
@@ -95,6 +97,10 @@ def test_rounds_are_merged_step_by_step() -> None:
     assert both.phases["forward"].median == 1.0
     assert both.tokens_per_s == pytest.approx(100 / 3)
     assert both.allocated_bytes == 1000
+    loud = two.model_copy(update={"device_kind": "cpu", "others": 0.4})
+    calm = one.model_copy(update={"device_kind": "cpu", "others": 0.02})
+    assert merged([loud, calm]).step_time_s == Spread(median=1.0, low=1.0, high=1.0)
+    assert merged([loud]).step_time_s == Spread(median=3.0, low=3.0, high=3.0)
     assert merged([measured(outcome="oom"), one]).outcome == "ok"
     assert merged([measured(outcome="oom")]).outcome == "oom"
 
@@ -172,6 +178,16 @@ def test_the_command_prints_measured_beside_planned_and_json(tmp_path: Path, cap
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {"measured", "predicted", "comparison", "row", "run"} <= set(document)
     assert document["measured"]["outcome"] == "ok"
+
+
+def test_out_of_memory_prints_the_extrapolation_and_a_gpu_its_energy() -> None:
+    found = measured(depths=(2, 4), power_w=400.0, energy_per_step_j=401.0, reserved_bytes=2**30, notes=("2 and 4 layers.",))
+    oom = measured(outcome="oom", oom="CUDA out of memory.", step_time_s=None, phases={})
+    common = {"predicted": predicted(), "row": {}, "run": tiny.run()}
+    shown = as_text(Probe(measured=oom, extrapolated=found, comparison=compare(predicted(), oom), **common))
+    for words_shown in ("Out of memory", "CUDA out of memory.", "extrapolated", "401 J", "400 W measured", "Reserved peak", "2 and 4 layers."):
+        assert words_shown in shown
+    assert "Step" not in as_text(Probe(measured=oom, comparison=compare(predicted(), oom), **common))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import torch
 
 from planner.calibrate.telemetry import open_telemetry
 from planner.errors import PlanError
+from planner.probe import load as load_module
 from planner.probe import measure as measure_module
 from planner.probe import run as run_module
 from planner.probe.build import build
@@ -247,3 +248,16 @@ def test_the_planned_peak_of_a_processor_is_the_tracked_one(model: Any, seq: int
         found = measure(run, "cpu", steps=1)
         assert planned is not None
         assert planned.allocated_bytes == pytest.approx(found.allocated_bytes, rel=0.05)  # tensors this small end in odd half kilobytes
+
+
+def test_other_programs_on_the_processors_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([(10.0, 100.0, 5.0), (12.0, 103.0, 6.0)])
+    monkeypatch.setattr(load_module, "_now", lambda: next(readings))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    with load_module.Load() as load:
+        pass
+    assert load.others == pytest.approx(0.5)  # two seconds of two processors: three at work, one of them here
+    monkeypatch.setattr(load_module, "_now", lambda: None)
+    with load_module.Load() as load:
+        pass
+    assert load.others is None

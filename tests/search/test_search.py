@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from planner.catalog import price_for, providers_of
 from planner.errors import PlanError
 from planner.estimate.engine import estimate
 from planner.estimate.result import Estimate
@@ -191,3 +192,13 @@ def test_limits_need_a_measure() -> None:
     without = {key: value for key, value in RUN.items() if key != "data"}
     with pytest.raises(PlanError, match="needs to know how much is trained on"):
         found_of(without, constraints=Constraints(deadline=100.0))
+
+
+def test_the_cheapest_of_the_providers_is_taken() -> None:
+    names = providers_of("H100 SXM 80GB")
+    assert len(names) >= 2
+    found = found_of(gpus=("H100 SXM 80GB",), providers=names)
+    offers = [offer for name in names if (offer := price_for("H100 SXM 80GB", name)) is not None]
+    assert found.best is not None and found.best.details["price"]["usd_per_gpu_hour"] == min(o.usd_per_gpu_hour for o in offers)
+    with pytest.raises(PlanError, match=r"price\.provider"):
+        found_of(providers=("nobody",))

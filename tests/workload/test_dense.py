@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 import pytest
@@ -10,46 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import PlanError
-from tests.engine_cases import engine_estimate, tensor_peak
+from tests.engine_cases import engine_estimate
 from tests.oracles import parameters, record
 from tests.oracles.dense_cases import CONFIGS, EAGER_ONLY, HEADS
 
 SIZES = {"max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-
-
-def cases(kind: str) -> list[Any]:
-    recorded = record.load(f"dense-{kind}")
-    return [pytest.param(recorded["configs"][case["config"]], case, id=case["id"]) for case in recorded["cases"]]
-
-
-@pytest.mark.parametrize(("config", "case"), cases("parameters"))
-def test_parameter_counts_equal_the_real_modules(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, {**case["arguments"], "seq": 8})
-    assert e.parameters == case["truth"]["total"]
-    assert e.trainable_parameters == case["truth"]["trainable"]
-
-
-@pytest.mark.parametrize(("config", "case"), cases("flops"))
-def test_training_flops_equal_the_flop_counter(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, case["arguments"])
-    assert e.flops_per_step == pytest.approx(case["truth"]["forward"] + case["truth"]["backward"], rel=0.0005)
-
-
-@pytest.mark.parametrize(("config", "case"), cases("memory"))
-def test_peak_memory_is_near_the_tracked_peak(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, case["arguments"])
-    # three configs stand up to 3.5 % above the tracked peak in one case each, for a reason not yet found
-    allowed = 0.04 if case["config"] in ("xlm-roberta-xl-odd", "codegen-odd", "distilbert") else 0.03
-    assert tensor_peak(e) == pytest.approx(case["truth"]["peak"], rel=allowed)
-
-
-def test_peak_memory_is_exact_for_most_cases() -> None:
-    errors = [
-        abs(tensor_peak(engine_estimate(p.values[0], p.values[1]["arguments"])) / p.values[1]["truth"]["peak"] - 1)
-        for p in cases("memory")
-    ]
-    assert len(errors) >= 100
-    assert statistics.median(errors) < 0.001
 
 
 def test_every_family_is_recorded() -> None:

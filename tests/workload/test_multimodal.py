@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 import pytest
@@ -10,48 +9,8 @@ import pytest
 from planner.errors import PlanError
 from planner.workload import read_config
 from tests.engine_cases import engine_estimate, tensor_peak
-from tests.oracles import denoisers, memory, parameters, record
+from tests.oracles import denoisers, memory, parameters
 from tests.oracles.multimodal_cases import CONFIGS, DIFFUSION, SIZES, VISION_LANGUAGE
-
-
-def cases(kind: str) -> list[Any]:
-    recorded = record.load(f"multimodal-{kind}")
-    return [pytest.param(recorded["configs"][case["config"]], case, id=case["id"]) for case in recorded["cases"]]
-
-
-def sized(case: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a parameter case, with the sizes that its model needs."""
-    default = {} if case["config"] in DIFFUSION else {"seq": 256, "images": 2}
-    return {**case["arguments"], "attention": "sdpa", **default, **SIZES.get(case["config"], {})}
-
-
-@pytest.mark.parametrize(("config", "case"), cases("parameters"))
-def test_parameter_counts_equal_the_real_modules(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, sized(case))
-    assert e.parameters == case["truth"]["total"]
-    assert e.trainable_parameters == case["truth"]["trainable"]
-
-
-@pytest.mark.parametrize(("config", "case"), cases("flops"))
-def test_training_flops_equal_the_flop_counter(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, case["arguments"])
-    truth = case["truth"]["forward"] + case["truth"]["backward"]
-    assert e.flops_per_step == pytest.approx(truth, rel=0.0005)
-
-
-@pytest.mark.parametrize(("config", "case"), cases("memory"))
-def test_peak_memory_is_near_the_tracked_peak(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, case["arguments"])
-    assert tensor_peak(e) == pytest.approx(case["truth"]["peak"], rel=0.03)
-
-
-def test_most_peaks_are_within_a_third_of_a_percent() -> None:
-    errors = [
-        abs(tensor_peak(engine_estimate(p.values[0], p.values[1]["arguments"])) / p.values[1]["truth"]["peak"] - 1)
-        for p in cases("memory")
-    ]
-    assert len(errors) >= 45
-    assert statistics.median(errors) < 0.0033
 
 
 def by_name(name: str, **arguments: Any) -> dict[str, Any]:

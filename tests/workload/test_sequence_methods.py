@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 import pytest
@@ -10,49 +9,11 @@ import pytest
 from planner.errors import PlanError
 from planner.probe import sequence_methods
 from planner.workload.methods import METHODS
-from tests.engine_cases import counted_flops, engine_estimate, tensor_peak
-from tests.oracles import record
+from tests.engine_cases import engine_estimate
 from tests.oracles.cases import CONFIGS
 
 LLAMA, GPT2 = CONFIGS["llama"], CONFIGS["gpt2"]
 SIZE: dict[str, Any] = {"batch": 2, "seq": 128}
-
-
-def cases(kind: str) -> list[Any]:
-    recorded = record.load(f"sequence-{kind}")
-    return [pytest.param(recorded["configs"][case["config"]], case, id=case["id"]) for case in recorded["cases"]]
-
-
-@pytest.mark.parametrize(("config", "case"), cases("parameters"))
-def test_parameter_counts_equal_the_real_modules(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, {**case["arguments"], "seq": 8})
-    assert e.parameters == case["truth"]["total"]
-    assert e.trainable_parameters == case["truth"]["trainable"]
-
-
-@pytest.mark.parametrize(("config", "case"), cases("flops"))
-def test_training_flops_equal_the_flop_counter(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, case["arguments"])
-    truth = case["truth"]["forward"] + case["truth"]["backward"]
-    assert counted_flops(e, config, case["arguments"]) == pytest.approx(truth, rel=0.003)
-
-
-@pytest.mark.parametrize(("config", "case"), cases("memory"))
-def test_peak_memory_is_near_the_tracked_peak(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, case["arguments"])
-    assert tensor_peak(e) == pytest.approx(case["truth"]["peak"], rel=0.03)
-
-
-def test_memory_and_flops_are_exact_for_most_cases() -> None:
-    memory, flops = [], []
-    for config, case in (p.values for p in cases("memory")):
-        memory.append(abs(tensor_peak(engine_estimate(config, case["arguments"])) / case["truth"]["peak"] - 1))
-    for config, case in (p.values for p in cases("flops")):
-        truth = case["truth"]["forward"] + case["truth"]["backward"]
-        mine = counted_flops(engine_estimate(config, case["arguments"]), config, case["arguments"])
-        flops.append(abs(mine / truth - 1))
-    assert statistics.median(memory) < 0.001
-    assert statistics.median(flops) < 1e-6
 
 
 @pytest.mark.parametrize("name", sequence_methods.NAMES)

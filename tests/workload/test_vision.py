@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 import pytest
@@ -12,53 +11,9 @@ from hypothesis import strategies as st
 from planner.errors import PlanError
 from planner.run import Batch
 from planner.workload.families import read_config
-from tests.engine_cases import engine_estimate, tensor_peak
-from tests.oracles import parameters, record
+from tests.engine_cases import engine_estimate
+from tests.oracles import parameters
 from tests.oracles.vision_cases import CONFIGS, HEADS
-
-
-def cases(kind: str) -> list[Any]:
-    recorded = record.load(f"vision-{kind}")
-    # SigLIP's tower alone has no prefix in its parameter names, which the engine's names carry: this expression differs
-    return [
-        pytest.param(recorded["configs"][case["config"]], case, id=case["id"])
-        for case in recorded["cases"]
-        if not case["id"].startswith("siglip_vision_model none freeze-^norm")
-    ]
-
-
-def sized(arguments: dict[str, Any]) -> dict[str, Any]:
-    """A case of parameters with the least batch that its model takes."""
-    return {**arguments, "seq": 8} if arguments["head"] == "contrastive" else arguments
-
-
-@pytest.mark.parametrize(("config", "case"), cases("parameters"))
-def test_parameter_counts_equal_the_real_modules(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, sized(case["arguments"]))
-    assert e.parameters == case["truth"]["total"]
-    assert e.trainable_parameters == case["truth"]["trainable"]
-
-
-@pytest.mark.parametrize(("config", "case"), cases("flops"))
-def test_training_flops_equal_the_flop_counter(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, case["arguments"])
-    truth = case["truth"]["forward"] + case["truth"]["backward"]
-    assert e.flops_per_step == pytest.approx(truth, rel=0.0005)
-
-
-@pytest.mark.parametrize(("config", "case"), cases("memory"))
-def test_peak_memory_is_near_the_tracked_peak(config: dict[str, Any], case: dict[str, Any]) -> None:
-    e = engine_estimate(config, case["arguments"])
-    assert tensor_peak(e) == pytest.approx(case["truth"]["peak"], rel=0.03)
-
-
-def test_peak_memory_is_exact_for_most_cases() -> None:
-    errors = [
-        abs(tensor_peak(engine_estimate(p.values[0], p.values[1]["arguments"])) / p.values[1]["truth"]["peak"] - 1)
-        for p in cases("memory")
-    ]
-    assert len(errors) >= 90
-    assert statistics.median(errors) < 0.001
 
 
 @st.composite
@@ -122,7 +77,7 @@ def test_parameters_of_random_configs(model_type: str) -> None:
     def check(data: st.DataObject) -> None:
         config = data.draw(drawn(model_type))
         truth = parameters.count(config, head, None)
-        e = engine_estimate(config, sized({"head": head, "batch": 2}))
+        e = engine_estimate(config, {"head": head, "batch": 2, **({"seq": 8} if head == "contrastive" else {})})
         assert (e.parameters, e.trainable_parameters) == (truth["total"], truth["trainable"])
 
     check()

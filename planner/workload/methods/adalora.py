@@ -17,14 +17,13 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Parameter, Tensor, matmul_kernel
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.pieces import add_in_place, made, uncached
-from planner.workload.methods.targets import ANY_BASE, COMMON, DEFAULT_TARGETS, SELECTION, adapted
+from planner.workload.methods.targets import ANY_BASE, COMMON, SELECTION, WIDE_TARGETS, adapted
 from planner.workload.optimizers import Optimizer, Step, Task
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
 
-ALL = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
-TARGETS = {**DEFAULT_TARGETS, "opt": ALL, "roberta": ("query", "key", "value", "dense")}
+TARGETS = {**WIDE_TARGETS, "roberta": ("query", "key", "value", "dense")}
 """What peft adapts when no target is given."""
 DEFAULT_INITIAL, DEFAULT_RANK = 12, 8
 

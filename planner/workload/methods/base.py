@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
+from planner.workload.methods.unplanned import UNPLANNED
 
 if TYPE_CHECKING:
     from planner.workload.graph import Parameter, Tensor
@@ -33,8 +34,10 @@ class Adaptation:
     quantized: the frozen base is stored in 4 bits when the run does not say how.
     resolved: method fields that were left out, with the values used.
     per_layer: decisions differ between layers, so that layers cannot be assumed equal.
+    distinct: some layers share weights with others, so that each is written by itself.
     beside: writes an adapted linear layer: (writer, path, input, output width, the base layer as a function) to output.
     peft: the base model is frozen under peft (which makes the embeddings' output require a gradient under checkpointing).
+    copies_head: under peft a classification head is trained as a copy (every method that knows modules_to_save, and prompts).
     after: writes what follows a branch: (writer, layer path, "attention" or "mlp", its input, its output) to output.
     virtual_tokens: tokens that stand before the user's in every layer; prompt: writes them before the embeddings.
     prefix_tokens: keys and values that stand before those of the tokens; begin: writes what makes them, once;
@@ -57,7 +60,9 @@ class Adaptation:
     adapts: Callable[[str], int] = field(default=lambda path: 0)
     copies: Callable[[str], bool] = field(default=lambda path: False)
     per_layer: bool = False
+    distinct: bool = False
     peft: bool = False
+    copies_head: bool = True
     beside: Beside | None = None
     resolved: Mapping[str, Any] = field(default_factory=dict)
     adapter_dtype: str | None = None
@@ -107,6 +112,8 @@ def register(kind: MethodKind) -> MethodKind:
 def adapt(method: Method, arch: Architecture) -> Adaptation:
     """Bind a run's method to a model. Raises `PlanError` for an unknown method or a field that it does not read."""
     kind = METHODS.get(method.name)
+    if kind is None and method.name in UNPLANNED:
+        raise PlanError("method.name", method.name, UNPLANNED[method.name], "Use lora or another method.")
     if kind is None:
         raise PlanError("method.name", method.name, "is not a known method", f"Use one of {', '.join(METHODS)}.")
     for name in method.model_fields_set - {"name"} - set(kind.fields):

@@ -14,6 +14,14 @@ from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
 
 
+def one_stack(method: str, arch: Architecture) -> None:
+    """Refuse what is defined for the layers of one stack. Raises `PlanError` for models with an encoder or a tower before the layers."""
+    if arch.towers:
+        raise PlanError(
+            "method.name", method, f"counts the layers of one stack; {arch.model_type} has several", "Use lora or freeze."
+        )
+
+
 def layer_index(path: str, arch: Architecture) -> int | None:
     """The layer that a parameter path belongs to, None for embeddings and head. Layers count through all stacks in the
     order of the forward pass: an encoder's first, then the decoder's. Where stacks are stages, they count instead; the

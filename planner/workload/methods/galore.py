@@ -23,6 +23,10 @@ DEFAULT_RANK, DEFAULT_PERIOD = 128, 200
 """transformers' optim_args."""
 
 
+NUMBER = re.compile(r"\.\d+\.")
+"""Of a layer, or of a part of one (T5)."""
+
+
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     if arch.model_type == "gpt2":
         raise PlanError(
@@ -38,11 +42,11 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
     outside |= {"cls.predictions.transform.dense", "model.decoder.project_in", "model.decoder.project_out"}
     if not arch.tied:  # a tied head has the embedding's name among the parameters, which names no linear layer
         outside.add(head)
-    known = {*linear_kinds(arch), *outside}
+    known = {re.sub(NUMBER, ".{i}.", path) for path in (*linear_kinds(arch), *outside)}
     compiled = expression("targets", names) if isinstance(names, str) and names != "all-linear" else None
 
     def wanted(path: str) -> bool:
-        if re.sub(r"\.\d+\.", ".{i}.", path) not in known:
+        if re.sub(NUMBER, ".{i}.", path) not in known:
             return False
         if compiled is not None:
             return compiled.fullmatch(path) is not None

@@ -24,9 +24,18 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "bert": ("key", "value", "output.dense"),
     "roberta": ("key", "value", "output.dense"),
     "phi": ("q_proj", "v_proj", "fc2"),
-    **dict.fromkeys(("gemma", "gemma2", "qwen2", "qwen3"), _DECODER),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "qwen2", "qwen3"), _DECODER),
+    "t5": ("k", "v", "wo"),
+    "mt5": ("k", "v", "wi_1"),
+    "bloom": ("query_key_value", "mlp.dense_4h_to_h"),
+    "falcon": ("query_key_value", "dense_4h_to_h"),
+    "gptj": ("q_proj", "v_proj", "fc_out"),
+    "gpt_neo": ("q_proj", "v_proj", "c_proj"),
+    "bart": ("q_proj", "v_proj", "fc2"),
+    "gpt_bigcode": ("c_attn", "mlp.c_proj"),
+    "mixtral": ("k_proj", "v_proj"),
 }
-"""What peft scales when no target is given."""
+"""What peft scales when no target is given; of Mixtral's list, what its stacked experts leave."""
 INNER: dict[str, tuple[str, ...]] = {
     "gpt2": ("mlp.c_proj",),
     "opt": ("fc2",),
@@ -34,6 +43,14 @@ INNER: dict[str, tuple[str, ...]] = {
     "bert": ("output.dense",),
     "roberta": ("output.dense",),
     "phi": ("fc2",),
+    "t5": ("wo",),
+    "mt5": (),
+    "bloom": ("mlp.dense_4h_to_h",),
+    "falcon": ("dense_4h_to_h",),
+    "gptj": ("fc_out",),
+    "gpt_neo": ("c_proj",),
+    "bart": ("fc2",),
+    "gpt_bigcode": ("mlp.c_proj",),
 }
 """Which of them scale their input."""
 

@@ -10,12 +10,13 @@ from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.freeze import layer_index
+from planner.workload.methods.freeze import layer_index, one_stack
 
 DEFAULT_ACTIVE, DEFAULT_PERIOD = 2, 20
 
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
+    one_stack(method.name, arch)
     active = method.active_layers or min(DEFAULT_ACTIVE, arch.layers)
     if active > arch.layers:
         raise PlanError(

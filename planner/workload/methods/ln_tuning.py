@@ -26,6 +26,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("qwen2", "qwen3"), ("post_attention_layernorm",)),
     "gpt2": ("ln_1", "ln_2", "ln_f"),
     "gptj": ("ln_1", "ln_f"),
+    **dict.fromkeys(("bloom", "falcon"), ("input_layernorm", "post_attention_layernorm", "ln_f")),
+    **dict.fromkeys(("t5", "mt5"), ("layer_norm", "final_layer_norm")),
+    "bart": ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"),
     "phi": ("input_layernorm", "final_layernorm"),
 }
 """What peft adapts when no target is given (peft.utils.constants)."""
@@ -52,7 +55,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             )
         return _adaptation(method, lambda path: compiled.fullmatch(path) is not None)
     missing = [name for name in targets if not any(ends(path, (name,)) for path in known)]
-    if missing:
+    if missing and method.targets is not None:
         names = dict.fromkeys(path.rsplit(".", 1)[-1] for path in (*inside, *once))
         raise PlanError(
             "method.targets", shorten(missing[0]), "is no norm of this model", f"Its norms are {', '.join(names)}."

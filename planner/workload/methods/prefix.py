@@ -12,22 +12,15 @@ from typing import TYPE_CHECKING
 from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
-from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.virtual_tokens import DEFAULT_TOKENS, dense, table
+from planner.workload.virtual_tokens import DEFAULT_TOKENS, check_cache, dense, hand_out, join_prefix, table
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
 
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
-    if not arch.causal:
-        raise PlanError(
-            "method.name",
-            method.name,
-            f"needs a model that takes past keys and values; {arch.model_type} does not in transformers",
-            "Use prompt, lora or another method.",
-        )
+    check_cache(arch, method.name)
     tokens, project = method.virtual_tokens or DEFAULT_TOKENS, bool(method.projection)
     width = arch.kv_heads * arch.head_dim
     hidden = method.encoder_hidden or width
@@ -45,21 +38,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             whole = dense(w, "transform.2", inner, arch.layers * 2 * width)
         else:
             whole = table(w, w.b, tokens, arch.layers * 2 * width)
-        whole = g.cast(whole, w.s.formats.graph, name="prefix_cast")
-        shape = (2.0, w.b, arch.kv_heads, tokens, arch.head_dim)
-        w.carried.update(enumerate(g.split(whole, [shape] * arch.layers, kernels=2)))
-
-    def join(w: Writer, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The cache's copy of this layer's slice, and its keys and values joined with those of the tokens."""
-        g = w.graph
-        source = w.carried[index]
-        slices = [g.new(source.shape[1:], source.dtype, True, "prefix_copy") for _ in range(2)]
-        moved = (Kernel("elementwise", source.bytes),) * 2
-        g.add_operation("prefix_copy", "elementwise", (source,), slices, (), moved, moved)
-        shape = (w.b, arch.kv_heads, w.keys, arch.head_dim)
-        joined = [g.cat((p, x), shape, name="prefix_join") for p, x in zip(slices, (k, v), strict=True)]
-        w.held = (*w.held, *joined)  # the cache
-        return joined[0], joined[1]
+        hand_out(w, arch, whole)
 
     return Adaptation(
         method.name,
@@ -72,7 +51,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         else f"p · a_kv · d + MLP to L · 2 · a_kv · d with p = {tokens}, e = {hidden}",
         prefix_tokens=tokens,
         begin=begin,
-        prefix=join,
+        prefix=join_prefix(arch),
         checkpointing=False,
     )
 

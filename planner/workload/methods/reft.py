@@ -15,7 +15,7 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Parameter, Tensor, matmul_kernel
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.methods.freeze import layer_index
+from planner.workload.methods.freeze import layer_index, one_stack
 from planner.workload.methods.pieces import made, product
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def positions(text: str) -> int:
 
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
+    one_stack(method.name, arch)
     rank, where = method.rank or DEFAULT_RANK, method.positions or DEFAULT_POSITIONS
     count = positions(where)
     chosen = (

@@ -44,6 +44,7 @@ DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
     "deberta-v2": ("query_proj", "value_proj"),
     "layoutlm": ("query", "value"),
     "yolos": ("query", "value"),
+    "nemotron_h": ("q_proj", "k_proj", "v_proj", "o_proj"),
     "videomae": ("query", "value"),
     **dict.fromkeys(("DiTTransformer2DModel", "PixArtTransformer2DModel"), _DIFFUSERS),
     "SD3Transformer2DModel": (*_DIFFUSERS, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
@@ -54,6 +55,13 @@ DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What peft adapts when no target is given (peft.utils.constants), and for diffusion transformers the training scripts of diffusers;
 q_proj and v_proj for the others."""
+WIDE_TARGETS: dict[str, tuple[str, ...]] = {
+    **DEFAULT_TARGETS,
+    "t5": ("q", "k", "v", "o", "wi", "wo"),
+    "mt5": ("q", "k", "v", "o", "wi_0", "wi_1", "wo"),
+    **dict.fromkeys(("opt", "bart"), ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")),
+}
+"""The same for AdaLoRA and VB-LoRA."""
 REFUSED: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"), ("out_proj", "conv1d")
 )
@@ -128,7 +136,7 @@ def select(
         else:
             wanted = _matching(targets, arch, extra)
     else:
-        _check_names(targets, arch, (head, *extra))
+        _check_names(targets, arch, (head, *extra), every=method.targets is not None)
         wanted = _in_layers(method, arch, lambda path: ends(path, targets))
     excluded = _excluded(method)
     refused = REFUSED.get(arch.model_type, ()) if method.name in REFUSING else ()
@@ -165,18 +173,23 @@ def _matching(targets: str, arch: Architecture, extra: tuple[str, ...]) -> Match
     return lambda path: compiled.fullmatch(path) is not None
 
 
-def _check_names(targets: tuple[str, ...], arch: Architecture, outside: tuple[str, ...]) -> None:
+def _check_names(targets: tuple[str, ...], arch: Architecture, outside: tuple[str, ...], every: bool) -> None:
+    """Raise for the first name that is no layer. every: all must be; else one is enough, as peft's lists go beyond what a variant has."""
     known = [path.replace("{i}", "0") for path in linear_kinds(arch)]
-    every = [*known, arch.names.classifier, arch.names.pooler, *(path.replace("{i}", "0") for path in outside)]
-    for name in targets:
-        # a name may spell out a layer other than the first
-        if not any(ends(re.sub(r"\.\d+\.", ".0.", path), (re.sub(r"\.\d+\.", ".0.", name),)) for path in every):
-            raise PlanError(
-                "method.targets",
-                shorten(name),
-                "is not a linear layer of this model",
-                f"Its layers have {', '.join(sorted({path.rsplit('.', 1)[-1] for path in known}))}.",
-            )
+    paths = [*known, arch.names.classifier, arch.names.pooler, *(path.replace("{i}", "0") for path in outside)]
+    # a name may spell out a layer other than the first
+    missing = [
+        name
+        for name in targets
+        if not any(ends(re.sub(r"\.\d+\.", ".0.", path), (re.sub(r"\.\d+\.", ".0.", name),)) for path in paths)
+    ]
+    if missing and (every or len(missing) == len(targets)):
+        raise PlanError(
+            "method.targets",
+            shorten(missing[0]),
+            "is not a linear layer of this model",
+            f"Its layers have {', '.join(sorted({path.rsplit('.', 1)[-1] for path in known}))}.",
+        )
 
 
 def _in_layers(method: Method, arch: Architecture, wanted: Match) -> Match:

@@ -14,13 +14,11 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.pieces import made
-from planner.workload.methods.targets import COMMON, DEFAULT_TARGETS, SELECTION, adapted
+from planner.workload.methods.targets import COMMON, SELECTION, WIDE_TARGETS, adapted
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
 
-TARGETS = {**DEFAULT_TARGETS, "opt": ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")}
-"""What peft adapts when no target is given."""
 BANK = "vblora_vector_bank"
 
 
@@ -73,7 +71,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
 
     resolved = {"rank": rank, "topk": topk, "vectors": vectors, "vector_length": length}
     formula = "vectors · length + sum over targets of r · vectors · (in + out) / length"
-    return adapted(method, arch, beside, resolved, TARGETS, begin=begin, only="vblora_only", formula=formula)
+    return adapted(method, arch, beside, resolved, WIDE_TARGETS, begin=begin, only="vblora_only", formula=formula)
 
 
 register(
