@@ -68,7 +68,9 @@ def show(current: frame.Current) -> None:
                 st.markdown(f"**{QUESTIONS[question]}**  \n{texts.plain(found)}", width=620)
                 continue
             st.markdown(f"**{QUESTIONS[question]}**  \n{texts.plain(found.text)}{_effect(found, current)}", width=620)
-            if found.change:
+            if found.estimate is not None and found.estimate.run == current.estimate.run:
+                st.markdown(":gray[your plan]", width="content")
+            elif found.change:
                 st.button("Apply", key=f"ask_apply_{question}", on_click=changes.apply, args=(current.run, found.change), help="Undo is in the sidebar.")
 
 

@@ -171,6 +171,7 @@ def lines(rows: Sequence[Compared], baseline: str, size: float) -> list[dict[str
     return [
         {
             "rank": row.rank,
+            "use": ":material/check: Use" if row.name != THIS else "",
             "plan": f"{'★ ' if row.name == baseline else ''}{row.name}",
             "time": None if row.time is None else row.time / size,
             "time_delta": _share(row.deltas["time"], row.time),
@@ -181,7 +182,6 @@ def lines(rows: Sequence[Compared], baseline: str, size: float) -> list[dict[str
             "energy": row.energy,
             "fits": {True: "fits", None: "too close to call", False: "does not fit"}[row.estimate.fits],
             "efficient": "yes" if row.efficient else "",
-            "use": ":material/check: Use" if row.name != THIS else "",
         }
         for row in rows
     ]

@@ -16,13 +16,12 @@ import streamlit as st
 
 from planner import units
 from planner.catalog import accelerators
-from planner.cli.search import degrees
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.run import Run, parse_run
 from planner.search import Constraints
 from planner.search.backwards import seconds_until
-from planner.summary import global_batch
+from planner.summary import degrees, global_batch
 from planner.ui import comparing, estimates, frame, texts
 from planner.ui.address import CHOICES
 
@@ -255,6 +254,7 @@ def _answer(answer: dict[str, Any], current: frame.Current) -> None:
 def _line(one: Estimate, best: bool, size: float) -> dict[str, Any]:
     time = one.total_time_s if one.total_time_s is not None else one.step_time_s
     return {
+        "use": ":material/check: Use",
         "hardware": f"{'★ ' if best else ''}{one.run.hardware.gpus} × {one.details['accelerator']}",
         "time": None if time is None else time / size,
         "cost": one.cost_usd,
@@ -262,6 +262,5 @@ def _line(one: Estimate, best: bool, size: float) -> dict[str, Any]:
         "memory": one.peak_reserved_bytes / units.GIB,
         "batch": global_batch(one.run),
         "how": degrees(one),
-        "use": ":material/check: Use",
     }
 
