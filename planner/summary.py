@@ -186,6 +186,20 @@ def global_batch(run: Run) -> int:
     return run.batch.micro * run.batch.accumulation * run.dp
 
 
+def degrees(one: Estimate) -> str:
+    """How a run is divided, in a few words."""
+    run, p = one.run, one.run.parallel
+    parts = [run.method.name] if run.method.name != "full" else []
+    parts += [f"{name} {getattr(p, name)}" for name in ("tp", "pp", "cp", "ep") if getattr(p, name) > 1]
+    parts += [f"virtual pp {p.virtual_pp}"] if p.virtual_pp > 1 else []
+    parts += ["sequence parallel"] if p.sequence_parallel else []
+    parts += [str(p.sharding)] if p.sharding != "none" else []
+    parts.append(f"micro {run.batch.micro} × {run.batch.accumulation}")
+    parts += [f"{run.activation_checkpointing} checkpointing"] if run.activation_checkpointing != "none" else []
+    parts += [f"offload {run.offload}"] if run.offload != "none" else []
+    return ", ".join(parts)
+
+
 def precision_name(run: Run) -> str:
     """The name of a run's number formats, or the formats themselves where no name stands for them."""
     p = run.precision

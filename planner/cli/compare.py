@@ -8,9 +8,9 @@ from pathlib import Path
 from planner import units
 from planner.cli.inputs import add_json, add_profile, read_profile, read_run
 from planner.cli.output import bold, emit_json, printable, table, wrapped
-from planner.cli.search import degrees
 from planner.errors import PlanError
 from planner.search.constraints import OBJECTIVES
+from planner.summary import degrees
 
 NAME = "compare"
 HELP = "several runs side by side: ranked, with differences to the first"

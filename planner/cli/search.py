@@ -13,7 +13,7 @@ from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.search.constraints import OBJECTIVES
 from planner.search.space import CHECKPOINTING, OFFLOADS, SHARDINGS
-from planner.summary import global_batch
+from planner.summary import degrees, global_batch
 
 NAME = "search"
 HELP = "the best configuration under constraints: GPUs, degrees, sharding, batch, deadline, budget"
@@ -153,17 +153,3 @@ def _table(estimates: tuple[Estimate, ...]) -> str:
             )
         )
     return table(rows, right=(1, 2, 3, 4, 5), header=True)
-
-
-def degrees(one: Estimate) -> str:
-    """How a run is divided, in a few words."""
-    run, p = one.run, one.run.parallel
-    parts = [run.method.name] if run.method.name != "full" else []
-    parts += [f"{name} {getattr(p, name)}" for name in ("tp", "pp", "cp", "ep") if getattr(p, name) > 1]
-    parts += [f"virtual pp {p.virtual_pp}"] if p.virtual_pp > 1 else []
-    parts += ["sequence parallel"] if p.sequence_parallel else []
-    parts += [str(p.sharding)] if p.sharding != "none" else []
-    parts.append(f"micro {run.batch.micro} × {run.batch.accumulation}")
-    parts += [f"{run.activation_checkpointing} checkpointing"] if run.activation_checkpointing != "none" else []
-    parts += [f"offload {run.offload}"] if run.offload != "none" else []
-    return ", ".join(parts)

@@ -33,6 +33,8 @@ ICON = (
 
 PAGES = {
     "plan": ("pages/plan.py", "Plan", ":material/straighten:"),
+    "compare": ("pages/compare.py", "Compare", ":material/compare_arrows:"),
+    "explore": ("pages/explore.py", "Explore", ":material/explore:"),
     "calibrate": ("pages/calibrate.py", "Calibrate", ":material/speed:"),
     "method": ("pages/method.py", "Method", ":material/function:"),
     "accuracy": ("pages/accuracy.py", "Accuracy", ":material/target:"),

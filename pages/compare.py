@@ -1,0 +1,114 @@
+"""Which GPU, method, precision and sharding should I take?"""
+
+import streamlit as st
+
+from planner.catalog import accelerators
+from planner.run import PRECISIONS
+from planner.ui import charts, comparing, decision_charts, frame, searching, texts
+from planner.ui.address import CHOICES
+
+KEEP = "session"
+current = frame.open_page("compare")
+run, e, profile = current.run, current.estimate, current.profile
+st.title("Compare, and choose", anchor=False)
+frame.show_stale(current)
+st.markdown(f"**{comparing.THIS}**: {frame.summary_line(e)}. Each choice below is combined with every other; an empty list keeps the plan's own value.")
+
+names = [part.name for part in accelerators()]
+with st.container(border=True):
+    grid = st.grid(3, min_column_width=250)
+    with grid.cell():
+        gpus = st.multiselect(
+            "GPUs", names, default=[n for n in comparing.GPUS if n in names], key="compare_gpus", persist_state=KEEP, placeholder="The plan's own"
+        )
+    with grid.cell():
+        counts = st.multiselect(
+            "How many", [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024], key="compare_counts", persist_state=KEEP, placeholder="The plan's own",
+            help="The global batch is kept where it divides.",
+        )  # fmt: skip
+    with grid.cell():
+        methods = st.multiselect(
+            "Methods", list(CHOICES["method"]), key="compare_methods", persist_state=KEEP, placeholder="The plan's own",
+            format_func=lambda name: CHOICES["method"][name],
+        )  # fmt: skip
+    with grid.cell():
+        precisions = st.multiselect("Precisions", list(PRECISIONS), key="compare_precisions", persist_state=KEEP, placeholder="The plan's own")
+    with grid.cell():
+        shardings = st.multiselect(
+            "Sharding", list(comparing.SHARDINGS), key="compare_shardings", persist_state=KEEP, placeholder="The plan's own",
+            format_func=lambda name: comparing.SHARDINGS[name],
+        )  # fmt: skip
+    with grid.cell():
+        objective = st.segmented_control(
+            "Rank by", ["time", "cost", "energy"], default="time", required=True, key="compare_objective", persist_state=KEEP, format_func=str.capitalize
+        )
+
+chosen = comparing.Choices(tuple(gpus), tuple(counts), tuple(methods), tuple(precisions), tuple(shardings))
+plans, left_out = comparing.alternatives(run, e.run, chosen)
+stars = [comparing.THIS, *(plan.name for plan in plans)]
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    if st.session_state.get("compare_baseline") not in stars:
+        st.session_state["compare_baseline"] = comparing.THIS
+    baseline = st.selectbox(
+        "★ Baseline", stars, key="compare_baseline", width=380, help="Differences are to this plan, which has a ring in the chart."
+    )
+found = comparing.table(run, e, plans, left_out, profile, baseline, objective)
+if baseline not in found.runs:
+    baseline = comparing.THIS
+fitting = [row for row in found.rows if row.rank is not None]
+rest = [row for row in found.rows if row.rank is None]
+size, unit = comparing.time_unit([row.time for row in found.rows])
+whole = all(row.estimate.total_time_s is not None for row in found.rows)
+per = "" if whole else " of a sample"
+
+if not found.rows:
+    st.info("Choose a GPU, a number, a method, a precision or a sharding that the plan does not have.", title="Nothing to compare with yet")
+else:
+    with st.container(border=True):
+        st.subheader(f"{len(fitting)} of {len(found.rows)} fit or may fit", anchor=False)
+        if fitting:
+            runs = [found.runs[row.name] for row in fitting]
+            st.dataframe(
+                comparing.lines(fitting, baseline, size), hide_index=True, placeholder="–", key="compare_table",
+                column_config={
+                    "rank": st.column_config.NumberColumn("#", width=40),
+                    "plan": st.column_config.TextColumn("Plan", width="medium"),
+                    "time": st.column_config.NumberColumn(f"Time{per} [{unit}]", format="%.3g"),
+                    "time_delta": st.column_config.NumberColumn("Δ time", format="percent", help="Difference to the baseline ★."),
+                    "cost": st.column_config.NumberColumn(f"Cost{per} [$]", format="%.2f" if whole else "%.3g"),
+                    "cost_delta": st.column_config.NumberColumn("Δ cost", format="percent", help="Difference to the baseline ★."),
+                    "memory": st.column_config.NumberColumn("Memory [GiB]", format="%.1f", help="Reserved at the peak, per GPU."),
+                    "free": st.column_config.NumberColumn("Free [GiB]", format="%.1f"),
+                    "energy": st.column_config.NumberColumn(f"Energy{per} [kWh]", format="%.3g"),
+                    "fits": st.column_config.TextColumn("Verdict"),
+                    "efficient": st.column_config.TextColumn("Pareto", help="No other is better in time, cost, energy and risk together."),
+                    "use": st.column_config.ButtonColumn(
+                        "", type="tertiary", key="compare_use", on_click=comparing.use, args=("compare_use", runs), help="This row becomes the plan."
+                    ),
+                },
+                alt="Plans that fit or may fit, the best first, with differences to the baseline",
+            )  # fmt: skip
+        if rest:
+            st.markdown(":gray[Does not fit]")
+            st.dataframe(
+                [{"plan": f":gray[{texts.plain(row.name)}]", "why": f":gray[{texts.plain(comparing.reason(row))}]"} for row in rest], hide_index=True,
+                column_config={"plan": st.column_config.MarkdownColumn("Plan"), "why": st.column_config.MarkdownColumn("Why")},
+                alt="Plans that do not fit, with the reason",
+            )  # fmt: skip
+        for plan in found.refused:
+            st.caption(f"{texts.plain(plan.name)} cannot be planned: {texts.plain(plan.problem)}.")
+        if found.left_out:
+            st.caption(f"{found.left_out} further combinations are left out: {comparing.MOST} at a time. Find the best, below, looks at all of them.")
+    with st.container(border=True):
+        st.subheader("Time and cost", anchor=False, help="To the lower left is better. On the dotted line, nothing else is better in both.")
+        theme: charts.Theme = frame.theme()
+        line = comparing.pareto_line(found.rows)
+        if any(row.time is not None and row.cost is not None for row in found.rows):
+            figure = decision_charts.trade_off(found.rows, line, baseline, theme, size, unit + per)
+            frame.draw(figure, "trade_off", decision_charts.trade_off_alt(found.rows, line))
+            st.caption(texts.plain(decision_charts.trade_off_alt(found.rows, line)))
+        missing = [row.name for row in found.rows if row.cost is None]
+        if missing:
+            st.caption(f"Without a known price, so not in the chart: {texts.plain(', '.join(missing))}.")
+
+searching.show(current)

@@ -1,0 +1,102 @@
+"""How do time, memory and cost move when one thing changes, and what is the most that fits?"""
+
+import streamlit as st
+
+from planner import units
+from planner.ui import asking, comparing, decision_charts, estimates, exploring, frame, texts
+
+current = frame.open_page("explore")
+run, e, profile, theme = current.run, current.estimate, current.profile, frame.theme()
+st.title("Change one thing, and see", anchor=False)
+frame.show_stale(current)
+st.markdown(f"From {frame.summary_line(e)}. The ring is your plan; hollow and grey does not fit.")
+
+with st.container(border=True):
+    asking.show(current)
+
+with st.container(border=True):
+    st.subheader("One input", anchor=False, help="The global batch is kept as nearly as it divides when the micro batch or the number of GPUs changes.")
+    known = exploring.knobs(e.run)
+    if st.session_state.get("sweep") not in known:
+        st.session_state["sweep"] = known[0]
+    name = st.segmented_control(
+        "Input", known, key="sweep", required=True, format_func=lambda n: exploring.KNOBS[n].label, label_visibility="collapsed", persist_state="session"
+    )
+    knob = exploring.KNOBS[name]
+    points = estimates.remembered(f"sweep {name}", run, profile, lambda: exploring.swept(name, run, e.run, profile))
+    labels = [units.format_integer(p.value) for p in points]
+    here = next((i for i, p in enumerate(points) if p.value == knob.value(e.run)), None)
+    times, fit = exploring.figures(points, "time"), exploring.fits(points)
+    size, unit = comparing.time_unit(times)
+    per = "" if e.total_time_s is not None else " of a sample"
+    usable = None if e.usable_memory_bytes is None else e.usable_memory_bytes / units.GIB
+    columns = (
+        (f"Time{per}", [None if t is None else t / size for t in times], unit, None),
+        ("Memory per GPU", [None if m is None else m / units.GIB for m in exploring.figures(points, "reserved")], "GiB", usable),
+        (f"Cost{per}", exploring.figures(points, "cost"), "USD", None),
+    )
+    grid = st.grid(3, min_column_width=280)
+    for title, values, of, limit in columns:
+        with grid.cell():
+            st.markdown(f"**{title}** by {knob.label.lower() if name != 'gpus' else 'GPUs'}")
+            if any(value is not None for value in values):
+                figure = decision_charts.sweep(labels, values, fit, here, theme, of, limit)
+                frame.draw(figure, f"sweep_{title.split()[0]}", f"{title} by {knob.label.lower()}. {exploring.sentence(points, knob.unit)}")
+            else:
+                st.caption("Not known: it needs a price and an amount of data.")
+    st.caption(texts.plain(exploring.sentence(points, knob.unit)))
+    for line in exploring.refused(points):
+        st.caption(texts.plain(line))
+
+left, right = st.columns(2)
+with left.container(border=True, height="stretch"):
+    st.subheader("The price of one step", anchor=False, help="Each input alone, one step up.")
+    marginal = estimates.remembered("marginal", run, profile, lambda: exploring.marginal(run, e, profile))
+    st.dataframe(
+        [
+            {
+                "change": price.label,
+                "time": None if price.time is None else price.time / size,
+                "memory": price.memory / units.GIB,
+                "cost": price.cost,
+                "carbon": price.carbon,
+                "fits": {True: "fits", None: "too close to call", False: "does not fit"}[price.fits],
+            }
+            for price in marginal
+        ],
+        hide_index=True, placeholder="–", key="marginal_table", alt="What one step of each input does to time, memory, cost and emissions",
+        column_config={
+            "change": st.column_config.TextColumn("Change", width="medium"),
+            "time": st.column_config.NumberColumn(f"Δ time [{unit}]", format="%+.3g"),
+            "memory": st.column_config.NumberColumn("Δ memory [GiB]", format="%+.3g"),
+            "cost": st.column_config.NumberColumn("Δ cost [$]", format="%+.3g"),
+            "carbon": st.column_config.NumberColumn("Δ CO₂e [kg]", format="%+.3g"),
+            "fits": st.column_config.TextColumn("Then it"),
+        },
+    )  # fmt: skip
+with right.container(border=True, height="stretch"):
+    st.subheader("What moves the answer most", anchor=False, help="Each assumption alone is put to its two ends; the line is your plan.")
+    figure_of = "cost" if e.cost_usd is not None else "time"
+    moved = estimates.remembered(f"swings {figure_of}", run, profile, lambda: exploring.swings(run, e, profile, figure_of))
+    if moved:
+        scale, what = (1.0, "cost [USD]") if figure_of == "cost" else (size, f"time [{unit}]")
+        now = (e.cost_usd if figure_of == "cost" else e.total_time_s) or 0.0
+        names = [swing.label for swing in moved]
+        alt = f"{moved[0].label} ({moved[0].words}) moves the {figure_of} most."
+        tornado = decision_charts.bars(names, [s.low / scale for s in moved], [s.high / scale for s in moved], now / scale, theme, what)
+        frame.draw(tornado, "tornado", alt)
+        st.caption(texts.plain(alt) + " " + texts.plain("; ".join(f"{s.label}: {s.words}" for s in moved)) + ".")
+    else:
+        st.caption("Without an amount of data there is no total to move.")
+
+with st.container(border=True):
+    st.subheader("Micro batch and sequence length", anchor=False, help="Grey does not fit, and shows the memory that it would take. ? is too close to call.")
+    found = estimates.remembered("map", run, profile, lambda: exploring.mapped(run, e.run, profile))
+    if found is None:
+        st.caption("This model has no sequence length to vary.")
+    else:
+        chart = decision_charts.heat_map(
+            [units.format_integer(m) for m in found.micros], [units.format_integer(n) for n in found.lengths], found.cells, found.here, theme, found.seconds
+        )
+        frame.draw(chart, "map", exploring.frontier(found))
+        st.caption(f"Time{per or ' of the whole run'}. {texts.plain(exploring.frontier(found))}")
