@@ -16,6 +16,10 @@ from planner.ui import accuracy_rows as rows
 
 QUANTITIES: Final = {"tokens": "Throughput", "memory": "Peak memory"}
 _UNITS: Final = {"tokens": "tokens/s per GPU", "memory": "GiB"}
+_JUDGED: Final = {
+    "tokens": "Figures are held out: nothing that a prediction uses was fitted to rows of the same source, model, accelerator and method.",
+    "memory": "Figures are in sample: the allocator's shares are medians over these rows. Intervals are judged on other folds.",
+}
 CHART_HELP: Final = "One dot a published run, predicted from its configuration alone. Hover for the run and where it was published."
 TABLE_NOTE: Final = (
     "Error is |predicted − measured| / measured. Held out: no row of the same source, model, accelerator and method took part in the fit. "
@@ -104,8 +108,7 @@ def view(found: Mapping[str, Any], quantity: str, members: rows.Rows) -> View:
     part = "" if len(members) == everything else f" These are {units.format_integer(len(members))} of them."
     explanation = (
         f"{units.format_integer(counts['rows'])} published runs are in the record, {units.format_integer(counts['predicted'])} are predicted "
-        f"from their configuration alone; {units.format_integer(everything)} of them report {what}.{part} Figures are held out: nothing that a "
-        f"prediction uses was fitted to rows of the same source, model, accelerator and method. Generated {found['generated']}."
+        f"from their configuration alone; {units.format_integer(everything)} of them report {what}.{part} {_JUDGED[quantity]} Generated {found['generated']}."
     )
     return View(title, explanation, _UNITS[quantity], figures)
 

@@ -87,7 +87,7 @@ def sentence(said: Support) -> str:
             parts.append(f"{name} by {units.format_percent(known[len(known) // 2], 2)} (worst {units.format_percent(known[-1], 2)} of {len(known)})")
     if not parts:
         return "None of these runs could be predicted."
-    return f"On these runs the median error was: {' and '.join(parts)}. They took no part in fitting what their prediction uses."
+    return f"On these runs the median error was: {' and '.join(parts)}. Speed is held out; memory is in sample."
 
 
 def of(e: Estimate) -> Support:
