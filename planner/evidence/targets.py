@@ -24,7 +24,7 @@ TARGETS: Final = {
     "megatron": Target(
         0.08, 0.20,
         "the three ZeRO-3 runs of 529 billion parameters gather module by module over up to 2240 GPUs at 25 GB/s a machine, where whole blocks at the "
-        "adapters' rate are planned; three MT-NLG runs, 40 % too fast, whose recomputation and micro batch are assumed; a 32-billion run on H100, 33 % slow",
+        "adapters' rate are planned; three MT-NLG runs, 40 % too fast, whose recomputation and micro batch are assumed; a 32-billion run on H100",
     ),
     "fms": Target(
         0.08, 0.20,
