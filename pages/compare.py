@@ -89,11 +89,9 @@ else:
                 alt="Plans that fit or may fit, the best first, with differences to the baseline",
             )  # fmt: skip
         if rest:
-            st.markdown(":gray[Does not fit]")
-            st.dataframe(
-                [{"plan": f":gray[{texts.plain(row.name)}]", "why": f":gray[{texts.plain(comparing.reason(row))}]"} for row in rest], hide_index=True,
-                column_config={"plan": st.column_config.MarkdownColumn("Plan"), "why": st.column_config.MarkdownColumn("Why")},
-                alt="Plans that do not fit, with the reason",
+            st.table(
+                {f":gray[{texts.plain(row.name)}]": f":gray[Does not fit: {texts.plain(comparing.reason(row))}]" for row in rest},
+                border="horizontal", alt="Plans that do not fit, with the reason",
             )  # fmt: skip
         for plan in found.refused:
             st.caption(f"{texts.plain(plan.name)} cannot be planned: {texts.plain(plan.problem)}.")

@@ -43,7 +43,7 @@ def trade_off(rows: Sequence[Compared], line: Sequence[Compared], baseline: str,
         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0, "font": {"size": 12}}, margin={"t": 10, "b": 10}
     )
     figure.update_xaxes(title=f"time [{unit}]", rangemode="tozero", gridcolor=theme.line, nticks=6)
-    figure.update_yaxes(title="cost [USD]", rangemode="tozero", gridcolor=theme.line, nticks=6)
+    figure.update_yaxes(title={"text": "cost [USD]", "standoff": 12}, rangemode="tozero", gridcolor=theme.line, nticks=6)
     return figure
 
 
@@ -98,7 +98,7 @@ def sweep(labels: Sequence[str], values: Sequence[float | None], fits: Sequence[
     styled(figure, theme, height=240)
     figure.update_layout(margin={"t": 10, "b": 8})
     figure.update_xaxes(type="category", showgrid=False, showline=True, linecolor=theme.line)
-    figure.update_yaxes(title=unit, range=[0, 1.15 * top], gridcolor=theme.line, nticks=5)
+    figure.update_yaxes(title={"text": unit, "standoff": 10}, range=[0, 1.15 * top], gridcolor=theme.line, nticks=5)
     return figure
 
 
@@ -130,7 +130,7 @@ def heat_map(xs: Sequence[str], ys: Sequence[str], cells: Sequence[Sequence[Esti
     styled(figure, theme, height=80 + 44 * len(ys))
     figure.update_layout(margin={"t": 10, "b": 10})
     figure.update_xaxes(type="category", title="micro batch [sequences]", showgrid=False)
-    figure.update_yaxes(type="category", title="sequence [tokens]", showgrid=False)
+    figure.update_yaxes(type="category", title={"text": "sequence [tokens]", "standoff": 12}, showgrid=False)
     return figure
 
 
