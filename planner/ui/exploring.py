@@ -143,6 +143,11 @@ def mapped(run: Run, resolved: Run, profile: DeviceProfile | None) -> Map | None
     return Map(micros, lengths, cells, seconds, (micros.index(resolved.batch.micro), lengths.index(own)))
 
 
+def may_fit(one: Outcome) -> bool:
+    """Whether a run can be planned and is not known not to fit."""
+    return not isinstance(one, PlanError) and one.fits is not False
+
+
 def frontier(found: Map) -> str:
     """The out-of-memory frontier in words."""
     parts = []

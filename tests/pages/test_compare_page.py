@@ -39,7 +39,7 @@ def test_the_table_shows_what_the_engine_says_of_each_plan(open_app: Open) -> No
     assert line["cost"] == pytest.approx(there.cost_usd)
     now = app.session_state["current"].estimate
     assert there.total_time_s is not None
-    assert line["time_delta"] == pytest.approx(there.total_time_s / now.total_time_s - 1)
+    assert line["time_delta"] == pytest.approx(100 * (there.total_time_s / now.total_time_s - 1))
     assert row(app, comparing.THIS)["plan"].startswith("★")
     assert len(app.get("plotly_chart")) == 1
 
