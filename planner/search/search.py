@@ -131,7 +131,7 @@ def _answer(space: Space, evaluator: Evaluator, tally: Tally, start: float, shar
     if share < 1:
         left_out.append(f"Stopped early: about {1 - share:.0%} of the space was not looked at.")
     if evaluator.slow:
-        left_out.append(f"Nothing, but {evaluator.slow:,} configurations were estimated one by one, which is slow.")
+        left_out.append(f"No answer, only speed: {evaluator.slow:,} configurations were estimated one by one.")
     if len(shown) < len(pareto):
         left_out.append(f"{len(pareto) - len(shown)} of the {len(pareto)} configurations of the Pareto set are not listed.")
     found = tuple(one for row in shown if (one := whole(row)) is not None)

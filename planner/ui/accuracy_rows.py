@@ -32,7 +32,7 @@ GROUPINGS: Final = {
     "family": "Model family",
     "scale": "Scale",
 }
-COLOURS: Final = {"method": "Method", "stack": "Software", "family": "Model family", "scale": "Scale"}
+COLOURS: Final = {"scale": "Scale", "method": "Method", "stack": "Software", "family": "Model family"}
 _COLUMNS: Final = {
     "tokens": ("measured_tokens_per_s_gpu", "tokens_per_s_gpu", "tokens_ratio", "held_out_tokens_ratio", "tokens_in_interval"),
     "memory": ("measured_memory_gib", "memory_gib", "memory_ratio", "memory_ratio", "memory_in_interval"),

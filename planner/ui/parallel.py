@@ -25,19 +25,19 @@ def draw(arch: Architecture | None) -> set[str]:
         left.number_input("Tensor parallel", 1, 10**4, value=1, key="tp", bind=details.URL, help="Splits each matrix product.")
         right.number_input("Pipeline stages", 1, 10**4, value=1, key="pp", bind=details.URL, help="Splits the layers.")
         mixture = arch is not None and any(kind.experts is not None for stack in arch.stacks for kind in stack.kinds)
+        several = st.session_state["gpus"] > 1
+        drawn |= _drawn({"cp": several, "ep": mixture and several})
+        degrees = {key: int(st.session_state[key]) if key in drawn else 1 for key in ("cp", "ep")}
         meant = {
-            "cp": st.session_state["gpus"] > 1,
-            "ep": mixture and st.session_state["gpus"] > 1,
-            "cp_kind": int(st.session_state.get("cp") or 1) > 1,
+            "cp_kind": degrees["cp"] > 1,
             "expert_capacity": mixture,
-            "expert_imbalance": mixture and int(st.session_state.get("ep") or 1) > 1,
+            "expert_imbalance": mixture and degrees["ep"] > 1,
             "virtual_pp": st.session_state["pp"] > 1,
             "schedule": st.session_state["pp"] > 1,
             "stages": st.session_state["pp"] > 1,
             "sequence_parallel": st.session_state["tp"] > 1,
         }
-        drawn |= {key for key, means in meant.items() if means or details.said(key)}
-        details.draw_all(fields.RUN[key] for key in meant if key in drawn)
+        drawn |= _drawn(meant)
         st.caption(_data_parallel(drawn))
         left, right = st.columns(2, gap="xsmall")
         left.number_input(
@@ -103,6 +103,13 @@ def draw(arch: Architecture | None) -> set[str]:
             help="Energy of the site per energy of the computers; empty is the industry's average.",
         )
     return drawn
+
+
+def _drawn(meant: dict[str, bool]) -> set[str]:
+    """Draw the inputs that mean something beside the others, and those that are said all the same."""
+    shown = [key for key, means in meant.items() if means or details.said(key)]
+    details.draw_all(fields.RUN[key] for key in shown)
+    return set(shown)
 
 
 def _data_parallel(drawn: set[str]) -> str:

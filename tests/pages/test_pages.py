@@ -371,7 +371,7 @@ def test_every_input_has_a_place_in_the_address(open_app: Any) -> None:
     for method in sorted(set(least.values())):
         drawn |= keys_of(open_app(method=method))
     drawn |= keys_of(open_app(model=LLAVA, gpus="8", checkpointing="full", offload="optimizer", optimizer="galore"))
-    drawn |= keys_of(open_app(model=MIXTRAL, gpus="8", tp="2", pp="2"))
+    drawn |= keys_of(open_app(model=MIXTRAL, gpus="8", tp="2", pp="2", cp="2", ep="2"))
     app = open_app()
     drawn |= keys_of(paste(app, json.dumps({"model_type": "t5"}))) | keys_of(paste(app, json.dumps({"model_type": "clip"})))
     whole = {key for key, entry in fields.ENTRIES.items() if entry.path[0] != "batch"}

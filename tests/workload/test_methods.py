@@ -133,6 +133,13 @@ LLAMA, GPT2, BERT = CONFIGS["llama"], CONFIGS["gpt2"], CONFIGS["bert"]
         (LLAMA, {"name": "lisa", "active_layers": 5}, "is more than the model's 4 layers"),
         (LLAMA, {"name": "reft", "positions": "first"}, "Write for example f7"),
         (LLAMA, {"name": "reft", "positions": "f9", "rank": 4}, "are more than the 8 tokens"),
+        (LLAMA, {"name": "road", "variant": "road_3"}, "Use road_1, road_2, road_4"),
+        (LLAMA, {"name": "gralora", "rank": 9}, "is not a multiple of the 2 blocks"),
+        (LLAMA, {"name": "trainable_tokens"}, "says which tokens are trained"),
+        (LLAMA, {"name": "shira", "rank": 4000}, "trains more than the"),
+        (LLAMA, {"name": "deft", "variant": "qr"}, "is not planned"),
+        (LLAMA, {"name": "cartridge", "virtual_tokens": 4, "frozen_tokens": 4}, "leaves none of 4 tokens to train"),
+        (GPT2, {"name": "osf"}, "not implemented by peft for GPT-2's Conv1D layers"),
         (CONFIGS["mixtral"], {"name": "lora", "targets": ["w1"]}, "Name both w1 and w3"),
         (
             CONFIGS["mixtral"],

@@ -50,8 +50,9 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         kept = min(least, float(method.rank)) if method.rank else least // 2
         r = least - kept
         dtype = w.adapter_type
-        u, s, v = (w.adapter(f"{path}.osf_{n}", shape) for n, shape in (("U", (out, r)), ("S", (r,)), ("V", (r, inner))))
-        u0, s0, v0 = (buffer(w, f"{path}.osf_{n}_init", shape, dtype) for n, shape in (("U", (out, r)), ("S", (r,)), ("V", (r, inner))))
+        shapes = {"U": (out, r), "S": (r,), "V": (r, inner)}
+        u, s, v = (w.adapter(f"{path}.osf_{name}", shape) for name, shape in shapes.items())
+        u0, s0, v0 = (buffer(w, f"{path}.osf_{name}_init", shape, dtype) for name, shape in shapes.items())
         if out > inner:
             buffer(w, path + ".osf_U_high", (out, kept), dtype)
         if out < inner:

@@ -37,7 +37,9 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
             )
         y = layer(x)
         theta, alpha = (w.adapter(f"{path}.road_{name}", (out * ANGLES[variant],)) for name in ("theta", "alpha"))
-        first, second = (made(w, name, (theta, alpha), (out,), theta.dtype, (theta, alpha), passes=4) for name in ("cosine", "sine"))
+        first, second = (
+            made(w, name, (theta, alpha), (out,), theta.dtype, (theta, alpha), passes=4) for name in ("cosine", "sine")
+        )
         taken = g.cast(y, theta.dtype, name="adapter_input")
         half = g.new((*y.shape[:-1], out / 2), taken.dtype, taken.requires_grad, "negated")
         moved = (Kernel("elementwise", 2 * half.bytes),)
