@@ -99,6 +99,7 @@ with st.container(border=True):
         map_size, map_unit = comparing.time_unit(known_times)
         micros, lengths = ([units.format_integer(n) for n in numbers] for numbers in (found.micros, found.lengths))
         chart = decision_charts.heat_map(micros, lengths, found.cells, found.here, theme, found.seconds, map_size)
-        st.caption(f"Time{per or ' of the whole run'} in {map_unit}; in grey cells the memory in GiB that it would take; ? is too close to call.")
+        what = f"Time{per or ' of the whole run'} in {map_unit}"
+        st.caption(f"{what}; in grey cells the memory in GiB that it would take (– is more than twice what there is); ? is too close to call.")
         frame.draw(chart, "map", exploring.frontier(found))
         st.caption(texts.plain(exploring.frontier(found)))
