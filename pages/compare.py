@@ -74,9 +74,9 @@ else:
                     "rank": st.column_config.NumberColumn("#", width=40),
                     "plan": st.column_config.TextColumn("Plan", width="medium"),
                     "time": st.column_config.NumberColumn(f"Time{per} [{unit}]", format="%.3g"),
-                    "time_delta": st.column_config.NumberColumn("Δ time", format="percent", help="Difference to the baseline ★."),
+                    "time_delta": st.column_config.NumberColumn("Δ time", format="%+.0f %%", help="Difference to the baseline ★."),
                     "cost": st.column_config.NumberColumn(f"Cost{per} [$]", format="%.2f" if whole else "%.3g"),
-                    "cost_delta": st.column_config.NumberColumn("Δ cost", format="percent", help="Difference to the baseline ★."),
+                    "cost_delta": st.column_config.NumberColumn("Δ cost", format="%+.0f %%", help="Difference to the baseline ★."),
                     "memory": st.column_config.NumberColumn("Memory [GiB]", format="%.1f", help="Reserved at the peak, per GPU."),
                     "free": st.column_config.NumberColumn("Free [GiB]", format="%.1f"),
                     "energy": st.column_config.NumberColumn(f"Energy{per} [kWh]", format="%.3g"),
@@ -89,11 +89,9 @@ else:
                 alt="Plans that fit or may fit, the best first, with differences to the baseline",
             )  # fmt: skip
         if rest:
-            st.markdown(":gray[Does not fit]")
-            st.dataframe(
-                [{"plan": f":gray[{texts.plain(row.name)}]", "why": f":gray[{texts.plain(comparing.reason(row))}]"} for row in rest], hide_index=True,
-                column_config={"plan": st.column_config.MarkdownColumn("Plan"), "why": st.column_config.MarkdownColumn("Why")},
-                alt="Plans that do not fit, with the reason",
+            st.table(
+                {f":gray[{texts.plain(row.name)}]": f":gray[Does not fit: {texts.plain(comparing.reason(row))}]" for row in rest},
+                border="horizontal", alt="Plans that do not fit, with the reason",
             )  # fmt: skip
         for plan in found.refused:
             st.caption(f"{texts.plain(plan.name)} cannot be planned: {texts.plain(plan.problem)}.")

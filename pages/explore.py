@@ -90,13 +90,16 @@ with right.container(border=True, height="stretch"):
         st.caption("Without an amount of data there is no total to move.")
 
 with st.container(border=True):
-    st.subheader("Micro batch and sequence length", anchor=False, help="Grey does not fit, and shows the memory that it would take. ? is too close to call.")
+    st.subheader("Micro batch and sequence length", anchor=False, help="The frame is your plan. The global batch is kept as nearly as it divides.")
     found = estimates.remembered("map", run, profile, lambda: exploring.mapped(run, e.run, profile))
     if found is None:
         st.caption("This model has no sequence length to vary.")
     else:
-        chart = decision_charts.heat_map(
-            [units.format_integer(m) for m in found.micros], [units.format_integer(n) for n in found.lengths], found.cells, found.here, theme, found.seconds
-        )
+        known_times = [t for row, of in zip(found.cells, found.seconds, strict=True) for one, t in zip(row, of, strict=True) if exploring.may_fit(one)]
+        map_size, map_unit = comparing.time_unit(known_times)
+        micros, lengths = ([units.format_integer(n) for n in numbers] for numbers in (found.micros, found.lengths))
+        chart = decision_charts.heat_map(micros, lengths, found.cells, found.here, theme, found.seconds, map_size)
+        what = f"Time{per or ' of the whole run'} in {map_unit}"
+        st.caption(f"{what}; in grey cells the memory in GiB that it would take (– is more than twice what there is); ? is too close to call.")
         frame.draw(chart, "map", exploring.frontier(found))
-        st.caption(f"Time{per or ' of the whole run'}. {texts.plain(exploring.frontier(found))}")
+        st.caption(texts.plain(exploring.frontier(found)))

@@ -188,10 +188,10 @@ def lines(rows: Sequence[Compared], baseline: str, size: float) -> list[dict[str
 
 
 def _share(delta: float | None, value: float | None) -> float | None:
-    """A difference over the baseline's figure."""
+    """A difference over the baseline's figure [%]."""
     if delta is None or value is None or value == delta:
         return None
-    return delta / (value - delta)
+    return 100 * delta / (value - delta)
 
 
 def reason(row: Compared) -> str:

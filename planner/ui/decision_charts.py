@@ -43,7 +43,7 @@ def trade_off(rows: Sequence[Compared], line: Sequence[Compared], baseline: str,
         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0, "font": {"size": 12}}, margin={"t": 10, "b": 10}
     )
     figure.update_xaxes(title=f"time [{unit}]", rangemode="tozero", gridcolor=theme.line, nticks=6)
-    figure.update_yaxes(title="cost [USD]", rangemode="tozero", gridcolor=theme.line, nticks=6)
+    figure.update_yaxes(title={"text": "cost [USD]", "standoff": 12}, rangemode="tozero", gridcolor=theme.line, nticks=6)
     return figure
 
 
@@ -98,28 +98,31 @@ def sweep(labels: Sequence[str], values: Sequence[float | None], fits: Sequence[
     styled(figure, theme, height=240)
     figure.update_layout(margin={"t": 10, "b": 8})
     figure.update_xaxes(type="category", showgrid=False, showline=True, linecolor=theme.line)
-    figure.update_yaxes(title=unit, range=[0, 1.15 * top], gridcolor=theme.line, nticks=5)
+    figure.update_yaxes(title={"text": unit, "standoff": 10}, range=[0, 1.15 * top], gridcolor=theme.line, nticks=5)
     return figure
 
 
 def heat_map(xs: Sequence[str], ys: Sequence[str], cells: Sequence[Sequence[Estimate | PlanError]], here: tuple[int, int] | None, theme: Theme,
-             seconds: Sequence[Sequence[float | None]]) -> go.Figure:  # fmt: skip
-    """Time by two inputs; grey where it does not fit, hatched by words where it is too close to call, the plan ringed."""
+             seconds: Sequence[Sequence[float | None]], size: float = 1.0) -> go.Figure:  # fmt: skip
+    """Time by two inputs; grey, with the memory in GiB, where it does not fit; ? where it is too close to call; the plan ringed.
+
+    size: of the unit of time [s].
+    """
     import math
 
     fit = [[not isinstance(one, PlanError) and one.fits is not False for one in row] for row in cells]
     shown = [[math.log10(t) if ok and t else None for ok, t in zip(f, s, strict=True)] for f, s in zip(fit, seconds, strict=True)]
     grey = [[None if ok else 1.0 for ok in row] for row in fit]
-    texts = [[_cell(one, t) for one, t in zip(row, s, strict=True)] for row, s in zip(cells, seconds, strict=True)]
+    texts = [[_cell(one, t, size) for one, t in zip(row, s, strict=True)] for row, s in zip(cells, seconds, strict=True)]
     hover = [[_hover(one, t) for one, t in zip(row, s, strict=True)] for row, s in zip(cells, seconds, strict=True)]
     low, high = theme.ground, theme.accent
     figure = go.Figure()
     figure.add_heatmap(
-        x=list(xs), y=list(ys), z=grey, showscale=False, colorscale=[[0, theme.line], [1, theme.line]], xgap=2, ygap=2, text=texts,
+        x=list(xs), y=list(ys), z=grey, showscale=False, colorscale=[[0, theme.line], [1, theme.line]], xgap=2, ygap=2, text=_only(texts, grey),
         texttemplate="%{text}", textfont={"color": theme.faint, "size": 11}, customdata=hover, hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
     figure.add_heatmap(
-        x=list(xs), y=list(ys), z=shown, showscale=False, colorscale=[[0, high], [1, low]], xgap=2, ygap=2, text=texts,
+        x=list(xs), y=list(ys), z=shown, showscale=False, colorscale=[[0, high], [1, low]], xgap=2, ygap=2, text=_only(texts, shown),
         texttemplate="%{text}", textfont={"size": 11}, customdata=hover, hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
     if here is not None:
@@ -130,16 +133,22 @@ def heat_map(xs: Sequence[str], ys: Sequence[str], cells: Sequence[Sequence[Esti
     styled(figure, theme, height=80 + 44 * len(ys))
     figure.update_layout(margin={"t": 10, "b": 10})
     figure.update_xaxes(type="category", title="micro batch [sequences]", showgrid=False)
-    figure.update_yaxes(type="category", title="sequence [tokens]", showgrid=False)
+    figure.update_yaxes(type="category", title={"text": "sequence [tokens]", "standoff": 12}, showgrid=False)
     return figure
 
 
-def _cell(one: Estimate | PlanError, seconds: float | None) -> str:
-    if isinstance(one, PlanError):
+def _only(texts: Sequence[Sequence[str]], values: Sequence[Sequence[float | None]]) -> list[list[str]]:
+    """Texts of the cells that have a value; the other layer writes the rest."""
+    return [[text if value is not None else "" for text, value in zip(row, known, strict=True)] for row, known in zip(texts, values, strict=True)]
+
+
+def _cell(one: Estimate | PlanError, seconds: float | None, size: float) -> str:
+    """Short enough for a cell on a phone."""
+    if isinstance(one, PlanError) or seconds is None:
         return "–"
     if one.fits is False:
-        return units.format_bytes(one.peak_reserved_bytes, 2)
-    return units.format_seconds(seconds, 2) + (" ?" if one.fits is None else "")
+        return units.significant(one.peak_reserved_bytes / units.GIB, 2)
+    return units.significant(seconds / size, 3) + ("?" if one.fits is None else "")
 
 
 def _hover(one: Estimate | PlanError, seconds: float | None) -> str:

@@ -113,6 +113,16 @@ def refused(points: Sequence[Point]) -> list[str]:
     return [f"{', '.join(values)} cannot be planned: {why}." for why, values in found.items()]
 
 
+FAR: Final = PlanError("batch", "", "needs more than twice the memory that there is", "Choose a smaller micro batch or a shorter sequence.")
+"""What lies beyond cells that need so much: memory grows with both inputs, so that half of the map need not be estimated."""
+
+
+def _far(one: Outcome) -> bool:
+    if isinstance(one, PlanError):
+        return one is FAR
+    return one.usable_memory_bytes is not None and one.peak_reserved_bytes > 2 * one.usable_memory_bytes
+
+
 @dataclass(frozen=True)
 class Map:
     """Micro batch by sequence length. cells: by sequence, then micro batch · here: of the plan."""
@@ -131,9 +141,12 @@ def mapped(run: Run, resolved: Run, profile: DeviceProfile | None) -> Map | None
         return None
     micros, lengths = values_of("micro", resolved, 7), values_of("seq", resolved, 7)
     cells: list[list[Outcome]] = []
-    for length in lengths:
+    for y, length in enumerate(lengths):
         row: list[Outcome] = []
-        for micro in micros:
+        for x, micro in enumerate(micros):
+            if x and y and _far(row[x - 1]) and _far(cells[y - 1][x]):
+                row.append(FAR)
+                continue
             change = {} if micro == resolved.batch.micro else estimates.micro_batch(run, micro)
             change |= {} if length == own else {"batch.seq_len": length}
             row.append(estimates.changed(run, change, profile))
@@ -141,6 +154,11 @@ def mapped(run: Run, resolved: Run, profile: DeviceProfile | None) -> Map | None
     whole = all(isinstance(one, PlanError) or one.total_time_s is not None for row in cells for one in row)
     seconds = [[None if isinstance(one, PlanError) else figures_of(one, whole)["time"] for one in row] for row in cells]
     return Map(micros, lengths, cells, seconds, (micros.index(resolved.batch.micro), lengths.index(own)))
+
+
+def may_fit(one: Outcome) -> bool:
+    """Whether a run can be planned and is not known not to fit."""
+    return not isinstance(one, PlanError) and one.fits is not False
 
 
 def frontier(found: Map) -> str:

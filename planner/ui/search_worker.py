@@ -71,4 +71,6 @@ def work(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if hasattr(os, "nice"):
+        os.nice(10)  # pages of other sessions come first
     work(Path(sys.argv[1]))

@@ -169,7 +169,7 @@ def _form(current: frame.Current) -> tuple[dict[str, Any], Constraints, float] |
         )  # fmt: skip
     with grid.cell():
         objective = st.selectbox(
-            "Best by", [None, "time", "cost", "energy"], key="find_objective", persist_state=KEEP,
+            "Best by", ["", "time", "cost", "energy"], key="find_objective", persist_state=KEEP,
             format_func=lambda name: name.capitalize() if name else "As the limits suggest", help="Cost where only a deadline is set, else time.",
         )  # fmt: skip
     with grid.cell():
@@ -192,7 +192,7 @@ def _form(current: frame.Current) -> tuple[dict[str, Any], Constraints, float] |
         offload = st.toggle("Offloading too", key="find_offload", persist_state=KEEP, help="States on the host: slower, and more to look at.")
     pressed = st.button("Find", key="find", type="primary", icon=":material/search:", disabled=JOB in st.session_state)
     try:
-        limits = limits_of(run, deadline, budget, margin, least, most, objective)
+        limits = limits_of(run, deadline, budget, margin, least, most, objective or None)
         lists: dict[str, Any] = {"gpus": gpus, "counts": counts_of(counts), "methods": [_method(run, name) for name in methods]}
         if not offload:
             lists["offload"] = ["none"]

@@ -71,6 +71,17 @@ def test_the_frontier_of_the_map_is_that_of_the_question(run: Run, now: Estimate
             assert (shown.z[i][j] is None) == bad
 
 
+def test_what_the_map_leaves_out_needs_more_than_twice_the_memory(run: Run, now: Estimate) -> None:
+    found = exploring.mapped(run, now.run, None)
+    assert found is not None
+    left = [(m, n) for n, row in zip(found.lengths, found.cells, strict=True) for m, one in zip(found.micros, row, strict=True) if one is exploring.FAR]
+    assert len(left) >= 10
+    for micro, length in left[:: len(left) // 5]:
+        there = estimate(apply(run, estimates.micro_batch(run, micro) | {"batch.seq_len": length}))
+        assert there.usable_memory_bytes is not None
+        assert there.peak_reserved_bytes > 2 * there.usable_memory_bytes
+
+
 @pytest.mark.parametrize("question", asking.QUESTIONS)
 def test_questions_are_answered_with_what_can_be_applied(open_app: Open, question: str) -> None:
     app = open_app("explore", model="openai-community/gpt2", seq="512")
