@@ -335,7 +335,7 @@ def pipeline_time(
     link = max((ranks for _, ranks in devices), key=lambda ranks: ranks.between)
     if link.hand_over:  # a transfer holds up both of its stages at the same time
         forward, backward = _held_up(forward, link.hand_over), _held_up(backward, link.hand_over)
-    timeline = play(schedule, Passes(forward, backward, late), accumulation, link.between - link.hand_over)
+    timeline = play(schedule, Passes(forward, backward, late), accumulation, max(0.0, link.between - link.hand_over))
     busiest, workload, clock, ranks = max(kinds, key=lambda kind: sum(kind[0].spans.values()))
     result = StepTime()
     for key, value in busiest.seconds.items():
