@@ -390,6 +390,10 @@ def test_a_method_shows_the_fields_that_it_reads(open_app: Any, method: str) -> 
             assert number.proto.help == Method.model_fields[number.key].description
     if method == "bitfit":  # llama has no biases
         assert "`method.name`" in app.error[0].proto.title
+    elif method == "trainable_tokens":  # it asks which, and then plans
+        assert any("token ids" in info.value for info in app.info)
+        app.sidebar.text_input(key="token_indices").set_value("0, 17").run()
+        assert app.session_state["current"].run.method.token_indices == (0, 17)
     else:
         assert not app.error
         assert app.session_state["current"].run.method.name == method

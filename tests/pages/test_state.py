@@ -295,5 +295,11 @@ def test_every_method_is_planned_as_its_inputs_begin(name: str) -> None:
         with pytest.raises(PlanError, match="no biases"):
             estimate(parse_run(state.run_mapping({"method": name})))
         return
-    plan = estimate(parse_run(state.run_mapping({"method": name})))
+    values = {"method": name}
+    if name == "trainable_tokens":  # nobody else can say which
+        with pytest.raises(PlanError, match="Name token ids") as missing:
+            estimate(parse_run(state.run_mapping(values)))
+        assert missing.value.value is None
+        values |= {"token_indices": "0, 17"}
+    plan = estimate(parse_run(state.run_mapping(values)))
     assert plan.trainable_parameters
