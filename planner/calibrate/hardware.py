@@ -39,6 +39,8 @@ class Hardware:
     flush_bytes: float = 128.0 * 2**20
     _pools: dict[str, torch.Tensor] = field(default_factory=dict)
     _offset: int = 0
+    _kept: list[torch.Tensor] = field(default_factory=list)
+    _kept_bytes: int = 0
 
     @property
     def synchronous(self) -> bool:
@@ -62,11 +64,27 @@ class Hardware:
             end.synchronize()
             return float(start.elapsed_time(end)) / 1e3 / inner
         self.synchronize()
+        made: list[Any] = []
         begin = time.perf_counter()
         for _ in range(inner):
-            work()
+            made.append(work())
         self.synchronize()
-        return (time.perf_counter() - begin) / inner
+        took = (time.perf_counter() - begin) / inner
+        self._keep(made)
+        return took
+
+    def _keep(self, made: list[Any]) -> None:
+        """Hold on to results as autograd does, so that the next ones need fresh pages, and let go of all at once as the end of a step does."""
+        if not self.synchronous:
+            return  # a caching allocator hands out the same memory without the operating system
+        for result in made:
+            for tensor in result if isinstance(result, tuple | list) else (result,):
+                if isinstance(tensor, torch.Tensor):
+                    self._kept.append(tensor)
+                    self._kept_bytes += tensor.nbytes
+        if self._kept_bytes > self.flush_bytes:
+            self._kept.clear()
+            self._kept_bytes = 0
 
     def inner(self, seconds: float) -> int:
         """How many repetitions one reading of the clock takes."""

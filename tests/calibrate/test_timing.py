@@ -88,3 +88,13 @@ def test_cold_data_outgrows_the_caches() -> None:
     hand = hardware.rotated(lambda: object(), hardware.flush_bytes / 4)
     seen = [hand() for _ in range(10)]
     assert len(set(map(id, seen))) == 5
+
+
+def test_outputs_are_kept_as_autograd_keeps_them_and_let_go_of_at_once() -> None:
+    hardware = open_hardware("cpu")
+    hardware.flush_bytes = 4.0 * 2**20
+    held = []
+    for _ in range(6):
+        hardware.time(lambda: torch.ones(2**18), 1)  # 1 MiB
+        held.append(hardware._kept_bytes)
+    assert held == [2**20, 2 * 2**20, 3 * 2**20, 4 * 2**20, 0, 2**20]
