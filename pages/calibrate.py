@@ -3,6 +3,7 @@
 import streamlit as st
 
 from planner.calibrate import jobs
+from planner.calibrate.budget import BUDGETS
 from planner.calibrate.jobs import ENDED
 from planner.errors import PlanError
 from planner.ui import frame, measuring, texts
@@ -25,11 +26,10 @@ if names:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             device = st.selectbox("Device", list(names), key="calibrate_device", format_func=lambda d: f"{d} · {names[d]}", width=420)
             budget = st.segmented_control(
-                "Time", list(measuring.BUDGETS), default="quick", required=True, key="calibrate_budget",
-                format_func=lambda b: measuring.BUDGETS[b][0],
+                "Time", list(BUDGETS), default="quick", required=True, key="calibrate_budget",
+                format_func=lambda b: measuring.LABELS[b],
             )  # fmt: skip
-            mine = [j for j in jobs.jobs() if j.name.endswith(device.replace(":", "-"))]
-            job = mine[0] if mine else None
+            job = next(jobs.of_device(device), None)
             status = job.status() if job is not None else None
             busy = status is not None and status.state not in ENDED
             lost = job if status is not None and status.state in ("lost", "failed") and status.cases else None
@@ -38,7 +38,7 @@ if names:
         st.caption("The device works at full load meanwhile; anything else that runs on it makes the result wrong.")
     if pressed:
         try:
-            measuring.begin(device, measuring.BUDGETS[budget][1], current.run, lost)
+            measuring.begin(device, BUDGETS[budget], current.run, lost)
             st.rerun()
         except PlanError as error:
             frame.show_error(error)

@@ -11,14 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from planner.calibrate.budget import BUDGETS
     from planner.calibrate.result import Calibration, Sample
-    from planner.calibrate.runner import BUDGETS, calibrate
+    from planner.calibrate.runner import calibrate
     from planner.device.conditions import Conditions
 
 __all__ = ["BUDGETS", "Calibration", "Conditions", "Sample", "calibrate"]
 
 _HOMES = {
-    "BUDGETS": "planner.calibrate.runner",
+    "BUDGETS": "planner.calibrate.budget",
     "Calibration": "planner.calibrate.result",
     "Conditions": "planner.device.conditions",
     "Sample": "planner.calibrate.result",

@@ -27,7 +27,7 @@ class Hardware:
     """One device.
 
     cache_bytes: cache near the processors [bytes] · flush_bytes: what data must outgrow to be cold [bytes] ·
-    units: processors that share one operator.
+    units: processors that share one operator · uuid: of a GPU, to find it again in the driver, where torch says it.
     """
 
     device: torch.device
@@ -36,6 +36,7 @@ class Hardware:
     cache_bytes: float
     units: int
     threads: int | None = None
+    uuid: str | None = None
     flush_bytes: float = 128.0 * 2**20
     _pools: dict[str, torch.Tensor] = field(default_factory=dict)
     _offset: int = 0
@@ -114,6 +115,16 @@ class Hardware:
         turn = cycle([make() for _ in range(copies)])
         return lambda: next(turn)
 
+    def gradients(self, make: Callable[[], tuple[Any, Any, Any]], size: float) -> Callable[[], Any]:
+        """Backward alone of what `make()` ran forward: it returns the result, what it is derived by, and the gradient of the result."""
+        turn = self.rotated(make, size, most=6)
+
+        def work() -> Any:
+            result, wanted, given = turn()
+            return torch.autograd.grad(result, wanted, given, retain_graph=True)
+
+        return work
+
 
 def default_device() -> str:
     """The accelerator of this machine, or its processor."""
@@ -150,7 +161,11 @@ def open_hardware(name: str) -> Hardware:
         if (device.index or 0) >= torch.cuda.device_count():
             raise PlanError("device", name, f"is not among the {torch.cuda.device_count()} visible GPUs", "Use a lower number.")
         p = torch.cuda.get_device_properties(device)
-        return Hardware(device, p.name, p.total_memory, float(p.L2_cache_size), p.multi_processor_count, flush_bytes=max(128.0 * 2**20, 3.0 * p.L2_cache_size))
+        uuid = getattr(p, "uuid", None)
+        return Hardware(
+            device, p.name, p.total_memory, float(p.L2_cache_size), p.multi_processor_count,
+            uuid=f"GPU-{uuid}" if uuid else None, flush_bytes=max(128.0 * 2**20, 3.0 * p.L2_cache_size),
+        )  # fmt: skip
     current = torch.accelerator.current_accelerator()
     if current is None or current.type != device.type:
         raise PlanError("device", name, "is not available to this torch", "Write cpu, or install torch for that device.")

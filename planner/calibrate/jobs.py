@@ -30,7 +30,9 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from planner.calibrate.budget import LEAST, MOST
 from planner.errors import PlanError
+from planner.files import write_whole
 
 State = Literal["starting", "running", "done", "failed", "cancelled", "lost"]
 ENDED: Final = ("done", "failed", "cancelled", "lost")
@@ -50,7 +52,7 @@ class Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str = Field(min_length=1, max_length=32, pattern=r"^[a-z]+(:[0-9]+)?$")
-    budget: float = Field(ge=5, le=86400, description="[s]")
+    budget: float = Field(ge=LEAST, le=MOST, description="[s]")
     run: dict[str, object] | None = None
 
 
@@ -118,9 +120,7 @@ class Job:
 
     def write(self, status: Status) -> None:
         """Replace the status whole, so that no reader sees half of it."""
-        part = self.folder / f"status.{os.getpid()}.tmp"
-        part.write_text(status.model_dump_json(), encoding="utf-8")
-        part.replace(self.folder / "status.json")
+        write_whole(self.folder / "status.json", status.model_dump_json())
 
     @property
     def cancelled(self) -> bool:
@@ -164,13 +164,17 @@ def jobs(folder: Path | None = None) -> list[Job]:
     return [Job(path) for path in sorted(root.iterdir(), reverse=True) if path.is_dir() and _NAME.fullmatch(path.name)]
 
 
-def running(device: str, folder: Path | None = None) -> Job | None:
-    """The job that measures this device now, whoever started it."""
+def of_device(device: str, folder: Path | None = None) -> Iterator[Job]:
+    """Measurements of one device, the newest first."""
     for job in jobs(folder):
         with contextlib.suppress(PlanError):
-            if job.request().device == device and job.status().state not in ENDED:
-                return job
-    return None
+            if job.request().device == device:
+                yield job
+
+
+def running(device: str, folder: Path | None = None) -> Job | None:
+    """The job that measures this device now, whoever started it."""
+    return next((job for job in of_device(device, folder) if job.status().state not in ENDED), None)
 
 
 def start(request: Request, folder: Path | None = None, *, resume: Job | None = None) -> Job:

@@ -11,6 +11,7 @@ from typing import Final
 import torch
 
 from planner.calibrate.benchmarks import Benchmark, Case, benchmarks
+from planner.calibrate.budget import parse_budget
 from planner.calibrate.distributed import corrections
 from planner.calibrate.fit import fit_profile
 from planner.calibrate.hardware import Hardware, open_hardware
@@ -23,9 +24,6 @@ from planner.device.conditions import Conditions
 from planner.device.measured import Correction
 from planner.errors import PlanError
 
-BUDGETS: Final = {"quick": 30.0, "standard": 120.0, "full": 600.0}
-"""Named budgets [s]."""
-LEAST_BUDGET: Final = 5.0
 _LONGEST_CASE: Final = 3.0
 """No case takes longer than this [s]: repeating on shrinks an interval that other cases need more."""
 _FEW: Final = 20
@@ -35,21 +33,6 @@ _UNSTEADY: Final = 0.2
 
 Progress = Callable[[str, float], None]
 """Called with the label of a benchmark and the share of the budget that is spent."""
-
-
-def parse_budget(value: str | float) -> float:
-    """Seconds of a budget: a name, or a number [s]. Raises `PlanError`."""
-    if isinstance(value, str) and value in BUDGETS:
-        return BUDGETS[value]
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = float("nan")
-    if not LEAST_BUDGET <= seconds <= 86400:
-        raise PlanError(
-            "budget", value, f"is not a time of at least {LEAST_BUDGET:g} s", "Write quick, standard, full or seconds up to 86400."
-        )
-    return seconds
 
 
 def calibrate(
@@ -80,8 +63,8 @@ def calibrate(
     """
     seconds = parse_budget(budget)
     hardware = open_hardware(device)
-    telemetry = open_telemetry(hardware.device.type, _uuid(hardware), hardware.device.index or 0)
-    samples, done = list(finished), set()
+    telemetry = open_telemetry(hardware.device.type, hardware.uuid, hardware.device.index or 0)
+    samples = list(finished)
     done = {_key(s.benchmark, s.case) for s in samples}
     begin = time.monotonic()
     queue = _queue(hardware, first, done)
@@ -89,7 +72,7 @@ def calibrate(
         for position, (name, label, case, share) in enumerate(queue):
             spent = time.monotonic() - begin
             if spent >= seconds or cancelled() or "lost" in telemetry.warnings:
-                if spent >= seconds and position < len(queue):
+                if spent >= seconds:
                     telemetry.warn("short")
                 break
             if progress is not None:
@@ -201,10 +184,3 @@ def _judge(samples: list[Sample], telemetry: Telemetry) -> None:
         telemetry.warn("busy_processor")
     if all(s.throttled >= len(s.raw) for s in samples):
         telemetry.warn("always_throttled")
-
-
-def _uuid(hardware: Hardware) -> str | None:
-    if hardware.device.type != "cuda":
-        return None
-    found = getattr(torch.cuda.get_device_properties(hardware.device), "uuid", None)
-    return None if found is None else f"GPU-{found}"

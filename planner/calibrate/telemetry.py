@@ -72,7 +72,7 @@ class Telemetry:
         if self.handle is None:
             return Reading()
         lib, h = self.library, self.handle
-        held = self._ask(lambda: lib.nvmlDeviceGetCurrentClocksThrottleReasons(h))
+        held = self._reasons()
         processes = self._ask(lambda: lib.nvmlDeviceGetComputeRunningProcesses(h))
         own = os.getpid()
         others = None if processes is None else sum(1 for p in processes if p.pid != own)
@@ -89,7 +89,7 @@ class Telemetry:
             utilization=None if rates is None else rates.gpu / 100.0,
             memory_used_bytes=None if memory is None else int(memory.used),
             energy_j=self._ask(lambda: lib.nvmlDeviceGetTotalEnergyConsumption(h) / 1e3),
-            held=tuple(name for bit, name in _HELD.items() if held is not None and held & bit),
+            held=held,
             others=others,
         )
 
@@ -105,11 +105,15 @@ class Telemetry:
         """Whether power or heat holds the clock down now."""
         if self.handle is None:
             return False
-        reasons = self._ask(lambda: self.library.nvmlDeviceGetCurrentClocksThrottleReasons(self.handle))
-        found = bool(reasons is not None and any(reasons & bit for bit in _HELD))
+        found = bool(self._reasons())
         if found:
             self.warn("throttled")
         return found
+
+    def _reasons(self) -> tuple[str, ...]:
+        """What holds the clock down now; empty where the driver does not say."""
+        bits = self._ask(lambda: self.library.nvmlDeviceGetCurrentClocksThrottleReasons(self.handle))
+        return tuple(name for bit, name in _HELD.items() if bits is not None and bits & bit)
 
     def identity(self) -> dict[str, str | None]:
         """Driver version and the first eight characters of the GPU's identifier."""

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.cli.inputs import add_json
+from planner.cli.inputs import add_device, add_json
 from planner.cli.output import bold, emit_json, table
 from planner.errors import PlanError
 
@@ -25,7 +25,7 @@ DESCRIPTION = (
 
 def arguments(command: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
-    command.add_argument("--device", default=None, metavar="NAME", help="torch device: cuda:0, cpu, … (default: a GPU if there is one)")
+    add_device(command)
     command.add_argument("--budget", default="standard", metavar="TIME", help="quick (30 s), standard (2 min), full (10 min) or seconds")
     command.add_argument("--run", default=None, metavar="RUN", help="a run file whose own operations are measured first")
     command.add_argument("--collectives", default=None, metavar="FILE", help="what `torchrun -m planner.calibrate.distributed` wrote")
@@ -39,10 +39,10 @@ def execute(options: argparse.Namespace) -> None:
     if find_spec("torch") is None:
         raise PlanError("device", options.device or "", "cannot be measured without torch", "Install torch (pip install torch).")
     from planner.calibrate import calibrate
+    from planner.calibrate.budget import parse_budget
     from planner.calibrate.distributed import read as read_collectives
     from planner.calibrate.hardware import default_device, open_hardware
     from planner.calibrate.partial import Partial
-    from planner.calibrate.runner import parse_budget
     from planner.calibrate.telemetry import remedy
 
     device = options.device or default_device()

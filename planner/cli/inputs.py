@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from planner.errors import PlanError, shorten
@@ -26,6 +27,25 @@ def add_profile(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="device profile that a calibration wrote; its device is used when the run names none",
     )
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """Argument --device, of commands that measure."""
+    command.add_argument("--device", default=None, metavar="NAME", help="torch device: cuda:0, cpu, … (default: a GPU if there is one)")
+
+
+def need_training(device: str | None) -> str:
+    """The device to use, once torch, transformers and peft are known to be there. Raises `PlanError`."""
+    missing = [package for package in ("torch", "transformers", "peft") if find_spec(package) is None]
+    if missing:
+        raise PlanError(
+            "device", device or "", f"cannot train without {' and '.join(missing)}", f"pip install {' '.join(missing)}."
+        )
+    if device is not None:
+        return device
+    from planner.calibrate.hardware import default_device
+
+    return default_device()
 
 
 def add_json(command: argparse.ArgumentParser) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from planner import units
-from planner.cli.inputs import add_json, add_run, read_profile, read_run
+from planner.cli.inputs import add_device, add_json, add_run, need_training, read_profile, read_run
 from planner.cli.output import bold, emit_json, table, wrapped
 from planner.errors import PlanError
 
@@ -29,23 +28,9 @@ def arguments(command: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
     add_run(command)
     command.add_argument("--steps", type=int, default=10, metavar="N", help="timed steps, after the warm-up (default: 10)")
-    command.add_argument("--device", default=None, metavar="NAME", help="torch device: cuda:0, cpu, … (default: a GPU if there is one)")
+    add_device(command)
     command.add_argument("--rows", default=None, metavar="FILE", help="append the measurement to this table of runs (CSV)")
     add_json(command)
-
-
-def need_torch(device: str | None) -> str:
-    """The device to use, once torch, transformers and peft are known to be there. Raises `PlanError`."""
-    missing = [package for package in ("torch", "transformers", "peft") if find_spec(package) is None]
-    if missing:
-        raise PlanError(
-            "device", device or "", f"cannot train without {' and '.join(missing)}", f"pip install {' '.join(missing)}."
-        )
-    if device is not None:
-        return device
-    from planner.calibrate.hardware import default_device
-
-    return default_device()
 
 
 def execute(options: argparse.Namespace) -> None:
@@ -53,7 +38,7 @@ def execute(options: argparse.Namespace) -> None:
     run, profile = read_run(options.run), read_profile(options.profile)
     if not 1 <= options.steps <= 10_000:
         raise PlanError("steps", options.steps, "is no number of steps", "Use 1 to 10000.")
-    device = need_torch(options.device)
+    device = need_training(options.device)
     from planner.probe.run import probe
 
     result = probe(run, device, steps=options.steps, profile=profile, rows=options.rows)

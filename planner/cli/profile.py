@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 NAME = "profile"
 HELP = "show a device profile, compare two, or carry one to another accelerator"
 DESCRIPTION = "What a calibration found: rates of products by size, conditions, errors of its laws. With two files: side by side."
-SHAPES = ((8192, 8192, 8192), (4096, 4096, 4096), (2048, 4096, 4096), (1024, 1024, 1024), (512, 768, 768))
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -61,11 +60,9 @@ def _carried(profiles: list[DeviceProfile], to: str, out: str | None) -> DeviceP
 
 def rates(profile: DeviceProfile) -> dict[str, float]:
     """Rate of products of each number format and size [FLOP/s]."""
-    found = {}
-    for dtype in profile.gemm:
-        for m, n, k in SHAPES:
-            found[f"{dtype} {m}×{n}×{k}"] = 2.0 * m * n * k / float(profile.matmul_seconds(m, n, k, dtype))
-    return found
+    from planner.device.rates import product_rates
+
+    return {f"{dtype} {m}×{n}×{k}": rate for dtype, (m, n, k), rate in product_rates(profile)}
 
 
 def _facts(profile: DeviceProfile) -> dict[str, object]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from planner.cli.inputs import add_json, add_profile, read_profile
+from planner.cli.inputs import add_device, add_json, add_profile, need_training, read_profile
 from planner.cli.output import bold, emit_json, table
 from planner.errors import PlanError
 
@@ -21,7 +21,7 @@ DESCRIPTION = (
 
 def arguments(command: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
-    command.add_argument("--device", default=None, metavar="NAME", help="torch device: cuda:0, cpu, … (default: a GPU if there is one)")
+    add_device(command)
     add_profile(command)
     command.add_argument("--quick", action="store_true", help="a third of the runs, fewer steps")
     command.add_argument("--only", default=None, metavar="TEXT", help="only runs whose name holds this text")
@@ -33,10 +33,8 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Measure what is missing, predict, compare."""
-    from planner.cli.probe import need_torch
-
     profile = read_profile(options.profile)
-    device = need_torch(options.device)
+    device = need_training(options.device)
     from planner.probe.matrix import matrix
     from planner.probe.prove import prove
     from planner.probe.table import lines, words

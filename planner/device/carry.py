@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from planner.catalog import Accelerator, find_accelerator
-from planner.device.default import REFERENCE, default_profile
+from planner.catalog import Accelerator
+from planner.device.default import REFERENCE, default_profile, part_of
 from planner.device.gemm import GemmCurve
 from planner.device.profile import DeviceProfile
 from planner.errors import PlanError
@@ -30,12 +30,12 @@ def carry(profile: DeviceProfile, to: Accelerator) -> DeviceProfile:
     """
     if profile.basis != "calibrated":
         raise PlanError("profile", profile.name, "was not measured", "Name a profile that `calibrate` wrote.")
-    try:
-        source = default_profile(find_accelerator(profile.accelerator_name))
-    except PlanError:
+    part = part_of(profile)
+    if part is None:
         raise PlanError(
             "profile", profile.name, "is of a device outside the catalogue, so that nothing says what it has of others", "Measure the other device."
-        ) from None
+        )
+    source = default_profile(part)
     base = default_profile(to)
     rates = {dtype: _ratio(profile, source, dtype) for dtype in base.gemm if profile.supports(dtype) and source.supports(dtype)}
     if not rates:

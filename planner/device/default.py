@@ -13,6 +13,7 @@ from planner.device.attention import AttentionCurve
 from planner.device.gemm import Gemm, GemmCurve
 from planner.device.profile import Basis, DeviceProfile
 from planner.device.stream import StreamCurve
+from planner.errors import PlanError
 
 DISPATCH_SECONDS: Final = 6e-6
 """Processor time of one small eager operator: 5 us without, 7 us with autograd (pytorch/pytorch issue 41383, 2020); calibration replaces it."""
@@ -182,6 +183,14 @@ def _stream(part: Accelerator, launch_s: float) -> StreamCurve:
     fractions.setdefault("norm_backward", modern["norm_backward"])
     fractions |= {"copy": fractions["elementwise"], "optimizer": fractions["elementwise"]}
     return StreamCurve(launch_s=launch_s, fractions=fractions)
+
+
+def part_of(profile: DeviceProfile) -> Accelerator | None:
+    """The catalogue's row of a profile's device; None for a device outside the catalogue."""
+    try:
+        return find_accelerator(profile.accelerator_name)
+    except PlanError:
+        return None
 
 
 def default_profile(accelerator: Accelerator, *, donor: str | None = None) -> DeviceProfile:

@@ -67,13 +67,13 @@ class Correction(BaseModel):
 
     _points: Any = PrivateAttr()
     _weights: Any = PrivateAttr()
-    _inverse: Any = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:
         self._points = np.log2(np.maximum(np.asarray(self.sizes, dtype=np.float64), 1e-9))
-        kernel = _kernel(self._points, self._points) + NOISE**2 * np.eye(len(self._points))
-        self._inverse = np.linalg.inv(kernel)
-        self._weights = self._inverse @ np.asarray(self.residuals, dtype=np.float64)
+        self._weights = np.linalg.solve(self._covariance(), np.asarray(self.residuals, dtype=np.float64))
+
+    def _covariance(self) -> Any:
+        return _kernel(self._points, self._points) + NOISE**2 * np.eye(len(self._points))
 
     def factor(self, *sizes: Any) -> Any:
         """What the law is to be multiplied with at these sizes; scalars give a float, arrays an array."""
@@ -90,7 +90,7 @@ class Correction(BaseModel):
 
     def left_out(self) -> list[float]:
         """|ln(measured / predicted)| of each case, predicted from all others (Rasmussen & Williams, eq. 5.12)."""
-        errors = self._weights / np.diag(self._inverse)
+        errors = self._weights / np.diag(np.linalg.inv(self._covariance()))
         return [abs(float(error)) for error in errors]
 
 

@@ -120,6 +120,11 @@ class DeviceProfile(BaseModel):
         return dtype in self._gemm
 
     @property
+    def synchronous(self) -> bool:
+        """Whether operators run where they are issued (a processor): kernels and dispatch add up."""
+        return self.measured is not None and self.measured.synchronous
+
+    @property
     def bandwidth_efficiency(self) -> float:
         """Fraction of the datasheet bandwidth that a large elementwise kernel reaches."""
         return self.stream.fractions["elementwise"]

@@ -138,7 +138,7 @@ def setting_of(r: Resolved, length: int) -> Setting:
         checkpoint_every=checkpoints.every,
         checkpoint_keep=checkpoints.keep or (),
         fused_mixers=r.fused_mixers,
-        processor=r.profile.measured is not None and r.profile.measured.synchronous,
+        processor=r.profile.synchronous,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from planner.catalog import Accelerator, Network, customise, default_network, find_accelerator, find_model, load_config
-from planner.device import DeviceProfile, default_profile
+from planner.device import DeviceProfile, default_profile, part_of
 from planner.device.collectives import Topology
 from planner.errors import PlanError, shorten
 from planner.estimate.compression import check_sparsity, pruned
@@ -261,10 +261,7 @@ def _device(run: Run, profile: DeviceProfile | None) -> tuple[Accelerator | None
     """Catalog row (None for a calibrated device outside the catalog) and profile."""
     gpu = run.hardware.gpu
     if gpu is None and profile is not None:
-        try:
-            return find_accelerator(profile.accelerator_name), profile
-        except PlanError:
-            return None, profile
+        return part_of(profile), profile
     if isinstance(gpu, dict):
         edits = dict(gpu)
         base = edits.pop("base", None)

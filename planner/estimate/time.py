@@ -19,7 +19,7 @@ from planner.estimate.arrays import least, most, some
 from planner.estimate.constants import by_stack, constant
 from planner.estimate.pipeline import Passes, Timeline, play
 from planner.estimate.stages import Stage
-from planner.estimate.update import product_seconds
+from planner.estimate.update import product_seconds, trained_parameters
 from planner.workload.graph import BYTES, Kernel, Operation
 from planner.workload.optimizers import Step
 from planner.workload.stacks import Stack
@@ -106,7 +106,7 @@ class Clock:
         self.product_rate = by_stack("product_rate", stack.name)
         measured = profile.measured
         self.operators = measured if measured is not None and measured.operators else None
-        self.synchronous = measured is not None and measured.synchronous
+        self.synchronous = profile.synchronous
         backward = measured.backward_dispatch_seconds if measured is not None else None
         ratio = constant("backward_dispatch") if backward is None else backward / profile.dispatch_seconds
         self.backward_dispatch = self.dispatch * ratio
@@ -454,18 +454,14 @@ def _optimizer(
     if not some(trained_bytes):
         return
     profile = clock.profile
-    sizes: dict[tuple[str, float], float] = defaultdict(float)
-    for stretch in workload.stretches:
-        for p in stretch.parameters:
-            if p.trainable and not p.idle:
-                sizes[p.dtype, p.numel] += stretch.count
     passes = max(1.0, step.kernels)
     hosts = profile.measured.optimizer if profile.measured is not None else {}
-    if hosts and sizes:
-        per_element = step.moved / sum(numel * count for (_, numel), count in sizes.items())
-        for (dtype, numel), count in sizes.items():
-            host = hosts.get(dtype) or next(iter(hosts.values()))
-            result.seconds["optimizer", "update"] += count * (host.tensor_s + host.table.at(numel * per_element))
+    if hosts and (trained := trained_parameters(workload)):
+        per_element = step.moved / sum(t.parameter.numel * t.times for t in trained)
+        for parameter, times, _ in trained:
+            host = hosts.get(parameter.dtype) or next(iter(hosts.values()))
+            each = host.tensor_s + host.table.at(parameter.numel * per_element)
+            result.seconds["optimizer", "update"] += times * each
     else:
         busy = passes * profile.stream_seconds(step.moved / passes, "elementwise")
         result.seconds["optimizer", "update"] += most(busy, step.kernels * clock.dispatch)

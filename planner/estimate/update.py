@@ -38,7 +38,7 @@ def update_step(r: Resolved, trained: Iterable[Trained], share: float) -> Step:
         product="tf32" if r.formats.compute == "tf32" else "fp32",
         rank=r.run.optimizer_options.rank,
         every=r.run.optimizer_options.every,
-        single=r.profile.measured is not None and r.profile.measured.synchronous,
+        single=r.profile.synchronous,
     )
     return r.adaptation.stepped(r.optimizer, task).share(share)
 

@@ -97,5 +97,4 @@ def open_device(name: str) -> Device:
     if found.device.type != "cuda":
         return Device(found.device, found.name, units=found.threads)
     device = torch.device("cuda", found.device.index or 0)
-    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
-    return Device(device, found.name, found.memory_bytes, found.units, f"GPU-{uuid}" if uuid else None)
+    return Device(device, found.name, found.memory_bytes, found.units, found.uuid)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from planner.errors import PlanError, shorten
+from planner.files import write_whole
 from planner.probe.cases import Case
 from planner.probe.compare import Comparison, compare
 from planner.probe.device import Device, open_device
@@ -188,7 +188,5 @@ def _open(out: Path, place: Device) -> dict[str, Any]:
 
 
 def _write(out: Path, document: dict[str, Any]) -> None:
-    """The whole document at once: a reader, or the next run after a crash, never finds half of one."""
-    beside = out.with_name(out.name + ".new")
-    beside.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
-    os.replace(beside, out)
+    """The whole document at once: the next run after a crash goes on from it."""
+    write_whole(out, json.dumps(document, allow_nan=False))

@@ -10,11 +10,13 @@ from planner import units
 from planner.estimate.curve import StageView
 from planner.estimate.pipeline import Timeline
 from planner.estimate.result import Estimate, MemoryPoint
+from planner.report import svg
 from planner.report.svg import FAINT, INK, LINE, WIDTH
 
 KINDS: Final = {"F": "forward", "B": "backward", "I": "backward of activations", "W": "gradients of weights"}
-COLOURS: Final = {"F": "#0f766e", "B": "#4a7fe0", "I": "#4a7fe0", "W": "#d9982b"}
-"""Backward is one colour whether or not its weight gradients are apart."""
+COMPONENTS: Final = {"F": "weights", "B": "activations", "I": "activations", "W": "gradients"}
+"""Memory component whose colour a kind of work has; backward is one colour whether or not its weight gradients are apart."""
+COLOURS: Final = {kind: svg.COLOURS[name] for kind, name in COMPONENTS.items()}
 LINES: Final = ("#0f766e", "#b4472f", "#4a7fe0", "#8e5bb5", "#d9982b", "#7a6a4f")
 MOST_ROWS: Final = 16
 MOST_BARS: Final = 3000

@@ -11,17 +11,20 @@ import streamlit as st
 
 from planner import estimate, units
 from planner.calibrate import jobs
+from planner.calibrate.budget import BUDGETS
 from planner.calibrate.jobs import Job, Request, Status
 from planner.calibrate.telemetry import WARNINGS
-from planner.device import DeviceProfile, default_profile, load_profile
+from planner.device import DeviceProfile, default_profile, load_profile, part_of
+from planner.device.rates import product_rate, product_rates
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.run import Run, parse_run
 
-BUDGETS: Final = {"quick": ("Quick, 30 s", 30.0), "standard": ("Standard, 2 min", 120.0), "full": ("Full, 10 min", 600.0)}
+LABELS: Final = {name: f"{name.capitalize()}, {units.format_seconds(seconds)}" for name, seconds in BUDGETS.items()}
 IN_USE: Final = "profile_in_use"
 MAX_UPLOAD: Final = 4 * 2**20
-_PRODUCTS: Final = ((8192, 8192, 8192), (4096, 4096, 4096), (2048, 4096, 4096), (1024, 1024, 1024), (512, 768, 768))
+SHOWN: Final = ("bf16", "fp16", "fp32")
+"""Number formats of the table of rates."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,17 @@ def saved() -> list[Saved]:
     for path in [*(job.profile for job in jobs.jobs() if job.profile.exists()), *imported]:
         if path.name.endswith(".samples.json"):
             continue
-        try:
-            found.append(Saved(path, load_profile(path)))
-        except PlanError as error:
-            found.append(Saved(path, None, str(error)))
+        found.append(_read(path, path.stat().st_mtime_ns))
     return found
+
+
+@st.cache_resource(max_entries=100, show_spinner=False)
+def _read(path: Path, changed: int) -> Saved:
+    """A profile's file, read once until it changes."""
+    try:
+        return Saved(path, load_profile(path))
+    except PlanError as error:
+        return Saved(path, None, str(error))
 
 
 def keep_upload(name: str, content: bytes) -> Saved:
@@ -88,20 +97,10 @@ def on_device(run: Run, profile: DeviceProfile) -> Run:
     """The run on the profile's device: its own GPU is left out, and a device without a known network stands alone."""
     mapping = run.model_dump(mode="json", exclude_unset=True)
     hardware = {k: v for k, v in mapping.get("hardware", {}).items() if k != "gpu"}
-    if not _catalogued(profile):
+    if part_of(profile) is None:
         hardware = {"gpus": 1}
         mapping.pop("parallel", None)
     return parse_run({**mapping, "hardware": hardware})
-
-
-def _catalogued(profile: DeviceProfile) -> bool:
-    from planner.catalog import find_accelerator
-
-    try:
-        find_accelerator(profile.accelerator_name)
-    except PlanError:
-        return False
-    return True
 
 
 def change(run: Run, before: Estimate, profile: DeviceProfile) -> str:
@@ -124,27 +123,21 @@ def change(run: Run, before: Estimate, profile: DeviceProfile) -> str:
 
 def rates(profile: DeviceProfile) -> list[dict[str, Any]]:
     """Measured rates beside those without a measurement, by product."""
-    from planner.catalog import find_accelerator
-
-    try:
-        before: DeviceProfile | None = default_profile(find_accelerator(profile.accelerator_name))
-    except PlanError:
-        before = None
+    part = part_of(profile)
+    before = None if part is None else default_profile(part)
     rows = []
-    for dtype in ("bf16", "fp16", "fp32"):
-        if not profile.supports(dtype):
+    for dtype, sizes, now in product_rates(profile):
+        if dtype not in SHOWN:
             continue
-        for m, n, k in _PRODUCTS:
-            now = 2.0 * m * n * k / float(profile.matmul_seconds(m, n, k, dtype))
-            then = None if before is None or not before.supports(dtype) else 2.0 * m * n * k / float(before.matmul_seconds(m, n, k, dtype))
-            rows.append(
-                {
-                    "operation": f"{dtype} product {m} × {n} × {k}",
-                    "before": None if then is None else then / units.TERA,
-                    "measured": now / units.TERA,
-                    "ratio": None if then is None else now / then,
-                }
-            )
+        then = product_rate(before, *sizes, dtype) if before is not None and before.supports(dtype) else None
+        rows.append(
+            {
+                "operation": f"{dtype} product {' × '.join(map(str, sizes))}",
+                "before": None if then is None else then / units.TERA,
+                "measured": now / units.TERA,
+                "ratio": None if then is None else now / then,
+            }
+        )
     return rows
 
 

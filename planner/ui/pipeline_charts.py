@@ -14,7 +14,7 @@ from planner.ui.charts import styled as style
 
 def colour_of(kind: str, theme: Theme) -> str:
     """One colour for forward, one for backward, one for weight gradients that are apart."""
-    return {"F": theme.component("weights"), "W": theme.component("gradients")}.get(kind, theme.component("activations"))
+    return theme.component(pipeline.COMPONENTS[kind])
 
 
 def timeline(line: Timeline, theme: Theme) -> go.Figure:

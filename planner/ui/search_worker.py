@@ -13,15 +13,14 @@ from typing import Any
 
 from planner.device import DeviceProfile
 from planner.errors import PlanError
+from planner.files import write_whole
 from planner.run import parse_run
 from planner.search import Constraints, Found, Space, search
 
 
 def write(path: Path, document: Any) -> None:
-    """Write a file whole: who reads it sees the old or the new."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(document), encoding="utf-8")
-    os.replace(part, path)
+    """Write a document that a page may be reading."""
+    write_whole(path, json.dumps(document))
 
 
 def space_of(request: dict[str, Any]) -> Space:

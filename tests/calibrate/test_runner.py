@@ -12,11 +12,11 @@ pytest.importorskip("torch")
 from planner import Run, estimate, load_profile
 from planner.calibrate import Calibration, Sample, calibrate
 from planner.calibrate.benchmarks import benchmarks
+from planner.calibrate.budget import parse_budget
 from planner.calibrate.focus import cases_of
 from planner.calibrate.hardware import open_hardware
 from planner.calibrate.partial import Partial
 from planner.calibrate.result import load_samples
-from planner.calibrate.runner import parse_budget
 from planner.cli import main
 from planner.errors import PlanError
 

@@ -39,7 +39,7 @@ def _attention(hardware: Hardware, shape: tuple[int, ...], dtype: str, causal: b
     def operands() -> tuple[torch.Tensor, ...]:
         return tuple(hardware.random(*shape, dtype=dtype, grad=backward) for _ in range(3))
 
-    def differentiated() -> tuple[Any, ...]:
+    def differentiated() -> tuple[Any, Any, Any]:
         q, k, v = operands()
         out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
         return out, (q, k, v), hardware.random(*out.shape, dtype=dtype)
@@ -53,12 +53,6 @@ def _attention(hardware: Hardware, shape: tuple[int, ...], dtype: str, causal: b
                 return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
             return forward
-        backwards = hardware.rotated(differentiated, size, most=6)
-
-        def work() -> Any:
-            out, asked, given = backwards()
-            return torch.autograd.grad(out, asked, given, retain_graph=True)
-
-        return work
+        return hardware.gradients(differentiated, size)
 
     return prepare

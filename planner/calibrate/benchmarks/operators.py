@@ -125,7 +125,7 @@ def _run(
         x, y = (hardware.random(*shape, dtype=dtype, grad=True) for _ in range(2))
         return x, y
 
-    def differentiated() -> tuple[Any, ...]:
+    def differentiated() -> tuple[Any, Any, Any]:
         x, y = operands()
         out = operator.run(x, y)
         given = hardware.random(*out.shape, dtype=NAMES[out.dtype]) if out.dim() else torch.ones_like(out)
@@ -136,12 +136,6 @@ def _run(
         if not backward:
             pair = hardware.rotated(operands, size)
             return lambda: operator.run(*pair())
-        turn = hardware.rotated(differentiated, size, most=6)
-
-        def work() -> Any:
-            out, asked, given = turn()
-            return torch.autograd.grad(out, asked, given, retain_graph=True)
-
-        return work
+        return hardware.gradients(differentiated, size)
 
     return prepare
