@@ -24,8 +24,9 @@ def arguments(command: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
     command.add_argument("action", choices=ACTIONS, nargs="?", default="list", help="list when left out")
     command.add_argument(
-        "what", nargs="*", metavar="WHAT", help="list: words to find · save: a run file · tag: an entry, then its tags · rename: an entry, then its name · else: entries"
-    )
+        "what", nargs="*", metavar="WHAT",
+        help="list: words to find · save: a run file · tag: an entry, then its tags · rename: an entry, then its name · else: entries",
+    )  # fmt: skip
     command.add_argument("--name", default=None, help="save: what to call it; the file's name when left out")
     command.add_argument("--tag", action="append", default=[], metavar="TAG", help="save: give this tag · list: only with this tag")
     command.add_argument("--entry", default=None, metavar="ENTRY", help="save: as a new revision of this entry")
@@ -39,13 +40,12 @@ def execute(options: argparse.Namespace) -> None:
     from planner.store import open_store
 
     with open_store() as store:
-        done = _ACTIONS[options.action](store, options)
-    if options.json:
-        emit_json(done if isinstance(done, dict) else [_document(one) for one in done])
-    elif isinstance(done, dict):
-        print(_shown(done))
-    else:
-        print(_listed(done, store.where))
+        if options.action == "show":
+            found = _show(store, options)
+            emit_json(found) if options.json else print(_shown(found))
+            return
+        entries = _ACTIONS[options.action](store, options)
+        emit_json([_document(one) for one in entries]) if options.json else print(_listed(entries, store.where))
 
 
 def _list(store: Store, options: argparse.Namespace) -> list[Entry]:
@@ -98,7 +98,7 @@ def _restore(store: Store, options: argparse.Namespace) -> list[Entry]:
     return [store.get(one) for one in chosen]
 
 
-_ACTIONS = {"list": _list, "save": _save, "show": _show, "tag": _tag, "rename": _rename, "delete": _delete, "restore": _restore}
+_ACTIONS = {"list": _list, "save": _save, "tag": _tag, "rename": _rename, "delete": _delete, "restore": _restore}
 
 
 def _one(options: argparse.Namespace, what: str) -> str:
@@ -136,12 +136,9 @@ def _listed(found: list[Entry], where: str) -> str:
     rows = [("id", "name", "kind", "time", "cost", "memory", "changed", "tags")]
     for one in found:
         f = one.figures
-        rows.append(
-            (
-                one.id[:8], printable(one.name) + (" (deleted)" if one.deleted else ""), one.kind, units.format_seconds(f.get("total_time_s") or f.get("step_time_s")),
-                units.format_usd(f.get("cost_usd")), units.format_bytes(f.get("peak_reserved_bytes")), f"{one.changed:%Y-%m-%d %H:%M}", ", ".join(one.tags) or "–",
-            )
-        )  # fmt: skip
+        name, took = printable(one.name) + (" (deleted)" if one.deleted else ""), units.format_seconds(f.get("total_time_s") or f.get("step_time_s"))
+        cost, memory = units.format_usd(f.get("cost_usd")), units.format_bytes(f.get("peak_reserved_bytes"))
+        rows.append((one.id[:8], name, one.kind, took, cost, memory, f"{one.changed:%Y-%m-%d %H:%M}", ", ".join(one.tags) or "–"))
     return table(rows, right=(3, 4, 5), header=True)
 
 
