@@ -27,16 +27,17 @@ if (note := st.session_state.pop(saving.NOTE, None)) is not None:
 with st.container(horizontal=True, vertical_alignment="bottom"):
     words = st.text_input("Find", key="saved_words", placeholder="Name, tag, model, GPU, method", icon=":material/search:", max_chars=200)
     kind = st.segmented_control("Kind", list(saving.KIND_LABELS), key="saved_kind", format_func=saving.KIND_LABELS.get)
-    wanted = st.multiselect("Tags", list(tags), key="saved_wanted", format_func=lambda tag: f"{tag} ({tags.get(tag, 0)})", placeholder="Any", width=260)
+    wanted = st.multiselect("Tags", list(tags), key="saved_wanted", format_func=lambda tag: f"{tag} ({tags.get(tag, 0)})", placeholder="Any", width=220)
+    gone = st.toggle("Deleted", key="saved_gone", help="What was deleted in the last 30 days.")
 
 try:
-    found = store.find(words, kind=kind, tags=[tag for tag in wanted if tag in tags])
+    found = store.find(words, kind=kind, tags=[tag for tag in wanted if tag in tags], deleted=gone)
 except PlanError as error:
     frame.show_error(error)
     st.stop()
 
 if not found:
-    if words or kind or wanted:
+    if words or kind or wanted or gone:
         st.info("Nothing that is saved matches. Take a word, the kind or a tag away.", icon=":material/search_off:")
     else:
         st.info(
@@ -47,7 +48,7 @@ if not found:
     st.stop()
 
 event = st.dataframe(
-    saving.rows(found), hide_index=True, key=f"saved_list_{len(found)}", on_select="rerun", selection_mode="multi-row", placeholder="–",
+    saving.rows(found), hide_index=True, key=f"saved_list_{len(found)}_{gone}", on_select="rerun", selection_mode="multi-row", placeholder="–",
     column_config={
         "name": st.column_config.TextColumn("Name", width="medium"),
         "kind": st.column_config.TextColumn("Kind", width="small"),
@@ -65,6 +66,10 @@ chosen = [found[i] for i in event.selection.rows if i < len(found)]
 plans = [one for one in chosen if one.kind == "plan"]
 if not chosen:
     st.caption(f"Choose one row to open, name or tag it, several to compare or delete. Saved work stands in {texts.plain(store.where)}.")
+    st.stop()
+
+if gone:
+    st.button("Bring back", key="saved_back", type="primary", icon=":material/undo:", on_click=saving.restore, args=([c.id for c in chosen],))
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="bottom"):

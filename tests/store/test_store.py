@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import multiprocessing
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -147,13 +144,8 @@ def test_any_text_is_kept_or_refused_in_a_sentence(store: Store, name: str, tag:
 
 def test_writers_at_the_same_entry_lose_nothing(url: str, store: Store) -> None:
     entry = store.save("plan", "shared", {}).id
-    context = multiprocessing.get_context("spawn")
-    started = [context.Process(target=writers.save_many, args=(url, entry, who, 8)) for who in range(4)]
-    for one in started:
-        one.start()
-    for one in started:
-        one.join(120)
-        assert one.exitcode == 0
+    started = [writers.start("save_many", url, entry, who, 8) for who in range(4)]
+    assert [one.wait(120) for one in started] == [0] * 4
     history = store.history(entry)
     assert [r.number for r in history] == list(range(33, 0, -1))
     assert {(r.document["who"], r.document["i"]) for r in history if r.document} == {(who, i) for who in range(4) for i in range(8)}
@@ -161,22 +153,20 @@ def test_writers_at_the_same_entry_lose_nothing(url: str, store: Store) -> None:
 
 
 def test_several_openers_of_an_empty_database_make_its_tables_once(url: str) -> None:
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(4) as pool:
-        assert pool.map(writers.count, [url] * 8) == [0] * 8
+    started = [writers.start("look", url) for _ in range(6)]
+    assert [one.wait(120) for one in started] == [0] * 6
 
 
 def test_a_killed_writer_leaves_all_that_it_had_saved(url: str, opened: Callable[[str], Store], tmp_path: Path) -> None:
     told = tmp_path / "told"
-    writer = multiprocessing.get_context("spawn").Process(target=writers.save_on_and_on, args=(url, str(told)))
-    writer.start()
+    writer = writers.start("save_on_and_on", url, told)
     deadline = time.monotonic() + 60
     while not (told.exists() and told.read_text().count("\n") > 20):
         assert time.monotonic() < deadline
-        assert writer.is_alive()
+        assert writer.poll() is None
         time.sleep(0.01)
-    os.kill(writer.pid or 0, signal.SIGKILL)
-    writer.join()
+    writer.kill()
+    writer.wait()
     said = {int(line) for line in told.read_text().split("\n")[:-1]}
     store = opened(url)
     kept = {store.document(one.id).document["i"] for one in store.find(limit=10**6)}
