@@ -11,6 +11,7 @@ frame.show_stale(current)
 
 try:
     store = saving.store()
+    saving.gather()
     tags = store.tags()
 except PlanError as error:
     frame.show_error(error)
@@ -82,6 +83,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
                     "Replace by the present plan", key="saved_replace", icon=":material/save:", help="What it was stays as an earlier revision.",
                     on_click=saving.overwrite, args=(one.id, one.name, current.run, current.estimate),
                 )  # fmt: skip
+        if one.kind == "profile":
+            st.button("Plan on it", key="saved_use", type="primary", icon=":material/speed:", on_click=saving.use_profile, args=(one.id,))
         with st.popover("Name and tags", icon=":material/sell:"):
             st.text_input("Name", one.name, key=f"saved_name_{one.id}", max_chars=200)
             st.text_input("Tags", ", ".join(one.tags), key=f"saved_tags_{one.id}", max_chars=1500)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from typing import Any, Final
 
 import streamlit as st
+from pydantic import ValidationError
 
 from planner import units
-from planner.errors import PlanError
+from planner.device import DeviceProfile
+from planner.errors import PlanError, shorten
 from planner.estimate.result import Estimate
+from planner.evidence import own
+from planner.files import data_folder
 from planner.run import Run
 from planner.search.compare import Compared, compare
 from planner.store import Entry, Store, open_store
 from planner.store.plans import changes, plan_of, save_plan
 from planner.ui import changes as inputs
-from planner.ui import estimates, state, texts
+from planner.ui import estimates, measuring, state, texts
 
 KIND_LABELS: Final = {"plan": "Plans", "profile": "Profiles", "probe": "Probes", "log": "Logs"}
 MOST: Final = 12
@@ -63,6 +68,42 @@ def _tags(text: Any) -> list[str]:
     return [tag.strip() for tag in str(text or "").split(",")]
 
 
+def gather() -> None:
+    """Profiles and probes that were measured on this machine come into the store, once each; a team sees them in its PostgreSQL."""
+    _gathered(_changed(), id(store()))
+
+
+def _changed() -> tuple[tuple[str, int], ...]:
+    """What the measured files were when they were last written."""
+    files = [data_folder() / own.FILE, *(one.path for one in measuring.saved())]
+    return tuple((str(file), file.stat().st_mtime_ns) for file in files if file.exists())
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _gathered(files: tuple[tuple[str, int], ...], _store: int) -> None:
+    for one in measuring.saved():
+        if (profile := one.profile) is not None:
+            store().keep("profile", profile.name, profile.model_dump(mode="json"), words=f"{profile.accelerator_name or ''} {profile.source}")
+    for probe in own.rows():
+        row = probe.row
+        figures = {"step_time_s": statistics.median(probe.steps), "peak_reserved_bytes": probe.reserved_bytes or probe.allocated_bytes}
+        name = f"{texts.short_model(row.get('model') or 'Model')} on {probe.accelerator or probe.device}, {probe.date[:10]}"
+        words = " ".join(filter(None, (row.get("model"), row.get("method"), probe.accelerator, probe.device)))
+        store().keep("probe", name, probe.model_dump(mode="json"), figures=figures, words=words)
+
+
+def use_profile(entry: str) -> None:
+    """A saved profile becomes the device that plans stand on."""
+    try:
+        profile = DeviceProfile.model_validate(store().document(entry).document)
+        st.session_state[measuring.IN_USE] = profile
+        st.session_state[NOTE] = (f"Plans stand on {profile.name} now.", [])
+    except ValidationError as error:
+        st.session_state[NOTE] = (f"This profile cannot be read: {shorten(error.errors()[0]['msg'])}.", [])
+    except PlanError as error:
+        st.session_state[NOTE] = (str(error), [])
+
+
 def rows(found: Sequence[Entry]) -> list[dict[str, Any]]:
     """Lines of the list."""
     verdicts = {True: "fits", None: "too close to call", False: "does not fit"}
@@ -71,7 +112,7 @@ def rows(found: Sequence[Entry]) -> list[dict[str, Any]]:
             "name": one.name,
             "kind": one.kind,
             "verdict": verdicts[one.figures["fits"]] if one.kind == "plan" and one.figures.get("fits", 0) in verdicts else "",
-            "time": units.format_seconds(one.figures["total_time_s"]) if one.figures.get("total_time_s") else "",
+            "time": _took(one.figures),
             "cost": one.figures.get("cost_usd"),
             "memory": None if (peak := one.figures.get("peak_reserved_bytes")) is None else peak / units.GIB,
             "tags": list(one.tags),
@@ -80,6 +121,13 @@ def rows(found: Sequence[Entry]) -> list[dict[str, Any]]:
         }
         for one in found
     ]
+
+
+def _took(figures: dict[str, Any]) -> str:
+    """Time of the whole run, or of a step where that is all that is known."""
+    if figures.get("total_time_s"):
+        return units.format_seconds(figures["total_time_s"])
+    return f"{units.format_seconds(figures['step_time_s'])} a step" if figures.get("step_time_s") else ""
 
 
 def open_plan(entry: str) -> None:

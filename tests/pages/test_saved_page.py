@@ -8,6 +8,9 @@ import pytest
 import streamlit as st
 
 from planner import estimate
+from planner.catalog import find_accelerator
+from planner.device import DeviceProfile, default_profile
+from planner.evidence import own
 from planner.run import parse_run
 from planner.store import Store, open_store
 from planner.store.plans import plan_of, save_plan
@@ -18,6 +21,7 @@ from tests.pages.test_pages import assert_whole
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("PLANNER_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("PLANNER_DATABASE_URL", f"sqlite:///{tmp_path / 'saved.sqlite'}")
     st.cache_resource.clear()
     with open_store() as found:
@@ -85,3 +89,24 @@ def test_what_the_buttons_do(store: Store, open_app: Open) -> None:
     assert saving.same_as_now(store.get(b), parse_run(state.run_mapping(state.defaults() | {"gpu": "L40S"})))
     assert not saving.same_as_now(store.get(a), parse_run(state.run_mapping(state.defaults() | {"gpu": "L40S"})))
     assert not saving.same_as_now(store.get(bad.id), parse_run(state.run_mapping(state.defaults())))
+
+
+def test_what_was_measured_here_is_gathered_once(open_app: Open, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANNER_DATA", str(tmp_path))
+    probe = own.Own(key="k", device="cpu", steps=(1.0, 3.0, 2.0), date="2026-01-02T03:04:05", row={"model": "gpt2", "method": "lora"})
+    own.keep(probe)
+    (tmp_path / "profiles").mkdir()
+    profile = default_profile(find_accelerator("L40S"))
+    profile.dump(tmp_path / "profiles" / "mine.json")
+    for _ in range(2):
+        app = open_app("saved")
+        assert_whole(app)
+        assert sorted(app.dataframe[0].value["kind"]) == ["probe", "profile"]
+        st.cache_resource.clear()
+    found = {one.kind: one for one in store.find()}
+    assert found["probe"].figures["step_time_s"] == 2.0
+    assert own.Own.model_validate(store.document(found["probe"].id).document) == probe
+    assert DeviceProfile.model_validate(store.document(found["profile"].id).document) == profile
+    own.keep(probe.model_copy(update={"date": "2026-01-03T03:04:05"}))
+    app = open_app("saved")
+    assert len(app.dataframe[0].value) == 3
