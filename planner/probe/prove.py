@@ -82,7 +82,7 @@ def _one(
     except PlanError as error:
         row["problem"] = str(error)
         return
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # one model that does not run must not end the matrix
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, ImportError, AssertionError) as error:  # one model that does not run must not end the matrix
         row["problem"] = f"{type(error).__name__}: {shorten(error, 300)}"
         return
     row["rounds"].append({**found.model_dump(mode="json"), "pace_s": pace(place)})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from planner.calibrate.benchmarks import benchmarks, low_precision
 from planner.calibrate.benchmarks.low_precision import EXPERTS, SHAPES
