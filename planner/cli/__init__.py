@@ -23,13 +23,14 @@ from planner.cli import (
     profile,
     prove,
     report,
+    saved,
     search,
     validate,
 )
 from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
-COMMANDS = (estimate, compare, search, ask, report, validate, calibrate, profile, probe, prove, catalog.models_command, catalog.gpus_command, doctor)
+COMMANDS = (estimate, compare, search, ask, report, validate, calibrate, profile, probe, prove, saved, catalog.models_command, catalog.gpus_command, doctor)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -40,6 +40,7 @@ PAGES = {
     "method": ("pages/method.py", "Method", ":material/function:"),
     "accuracy": ("pages/accuracy.py", "Accuracy", ":material/target:"),
     "reports": ("pages/reports.py", "Reports", ":material/description:"),
+    "saved": ("pages/saved.py", "Saved", ":material/bookmarks:"),
 }
 """Page by its name in the address: file, title, icon."""
 MAX_CONFIG_IN_ADDRESS = 8000
