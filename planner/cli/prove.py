@@ -29,7 +29,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quick", action="store_true", help="a third of the runs, fewer steps")
     command.add_argument("--only", default=None, metavar="TEXT", help="only runs whose name holds this text")
     command.add_argument("--rounds", type=int, default=None, metavar="N", help="measurements of every run, interleaved (default: 2 on a processor, else 1)")
-    command.add_argument("--budget", type=float, default=None, metavar="S", help="start no further run after this many seconds (default: 450 on a GPU, else none)")
+    command.add_argument("--budget", type=float, default=None, metavar="S", help="start no run after so many seconds (default: 450 on a GPU)")
     command.add_argument("--out", "-o", default="proof.json", metavar="FILE", help="where everything goes (default: proof.json)")
     add_json(command)
 
