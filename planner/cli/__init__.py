@@ -19,6 +19,7 @@ from planner.cli import (
     compare,
     doctor,
     estimate,
+    lengths,
     probe,
     profile,
     prove,
@@ -29,7 +30,7 @@ from planner.cli import (
 from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
-COMMANDS = (estimate, compare, search, ask, report, validate, calibrate, profile, probe, prove, catalog.models_command, catalog.gpus_command, doctor)
+COMMANDS = (estimate, compare, search, ask, lengths, report, validate, calibrate, profile, probe, prove, catalog.models_command, catalog.gpus_command, doctor)
 
 
 class _Parser(argparse.ArgumentParser):
