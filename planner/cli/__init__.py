@@ -25,12 +25,16 @@ from planner.cli import (
     prove,
     report,
     search,
+    serve,
     validate,
 )
 from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
-COMMANDS = (estimate, compare, search, ask, lengths, report, validate, calibrate, profile, probe, prove, catalog.models_command, catalog.gpus_command, doctor)
+COMMANDS = (
+    estimate, compare, search, ask, lengths, serve, report, validate, calibrate, profile, probe, prove,
+    catalog.models_command, catalog.gpus_command, doctor,
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
