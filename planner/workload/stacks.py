@@ -146,6 +146,7 @@ STACKS: dict[str, Stack] = {
             every_expert=True,
             requires_input_grad=True,
             wide_embedding_states=True,
+            pipelines=False,
         ),
         Stack(
             "hf-compile",
@@ -242,6 +243,7 @@ STACKS: dict[str, Stack] = {
             early_stop=False,
             dropout=False,
             scaled="transformer-engine",
+            pipelines=False,
         ),
         Stack(
             "nanotron",
@@ -285,6 +287,7 @@ STACKS: dict[str, Stack] = {
             scaled="transformer-engine",
             keeps_gathered=True,
             keeps_quantized_inputs="fp32",
+            pipelines=False,
         ),
         Stack(
             "torchtune",
@@ -296,6 +299,7 @@ STACKS: dict[str, Stack] = {
             dropout=False,
             optimizer="fused",
             clips=False,
+            pipelines=False,
         ),
     )
 }
