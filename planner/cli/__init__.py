@@ -24,6 +24,7 @@ from planner.cli import (
     profile,
     prove,
     report,
+    saved,
     search,
     serve,
     validate,
@@ -32,7 +33,7 @@ from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
 COMMANDS = (
-    estimate, compare, search, ask, lengths, serve, report, validate, calibrate, profile, probe, prove,
+    estimate, compare, search, ask, lengths, serve, report, validate, calibrate, profile, probe, prove, saved,
     catalog.models_command, catalog.gpus_command, doctor,
 )  # fmt: skip
 
