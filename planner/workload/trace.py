@@ -224,7 +224,7 @@ class _Tracer:
         if w.arch.tower and name != "tail":  # what a tower's forward held goes with it; autocast's copies stay
             casts = {id(t) for t in w.graph.cached_casts}
             local = (*local, *(t for t in held if id(t) not in casts))
-            held = w.graph.cached_casts
+            held = (*w.graph.cached_casts, *w.outer)
         made = Stretch(
             name, w.graph.operations, w.graph.parameters, more.pop("count", 1), source, output,
             held=held, local=local, borrowed=tuple(used.values()), tower=w.arch.tower, **more,
