@@ -173,7 +173,9 @@ class _Tracer:
         y = block(w, index, x)
         w.graph.release(*w.kept)
         behind = self._writer(arch.at(index)) if whole else w  # what follows a block stands outside its checkpoint
-        z = w.s.adaptation.follow(behind, w.names.layer.replace("{i}", str(index)), y)
+        follow = getattr(w.arch.mixer, "follow", None)
+        z = y if follow is None else follow(behind, x, y)
+        z = w.s.adaptation.follow(behind, w.names.layer.replace("{i}", str(index)), z)
         w.graph.release(x, y if whole else z)  # the caller refers to the block's input until it returns
         operations = w.graph.operations
         self._add(
