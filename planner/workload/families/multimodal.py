@@ -165,6 +165,9 @@ def _(f: Fields) -> Architecture:
 @family("paligemma")
 def _(f: Fields) -> Architecture:
     width = part(f, "text_config", "gemma").size("hidden_size")
+    projected = part(f, "vision_config", "siglip_vision_model").size("projection_dim", default=width)
+    if projected != width:
+        raise PlanError("model.vision_config.projection_dim", projected, f"is not the language model's width {width}", f"Use {width}.")
     tail = Projector((f"{PROJECTOR}.linear",), width, final_norm=f"{TOWER}.post_layernorm")
     tower = vision_tower(f, tail, "siglip_vision_model")
     made = language_model(f, "gemma", tower, two_way=True, tied=f.flag("tie_word_embeddings", True))
