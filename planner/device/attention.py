@@ -32,7 +32,7 @@ BACKWARD_FLOPS = 2.5
 class AttentionCurve(BaseModel):
     """Parameters of the attention law for one kernel; every one is a ratio or a time, so that it carries to a sister device."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     tile_rows: int = Field(gt=0, description="query rows of one tile r")
     efficiency: float = Field(gt=0, description="forward rate at head size 128 over the datasheet peak e")
     backward_efficiency: float = Field(gt=0, description="backward rate at head size 128 over the datasheet peak e_b")

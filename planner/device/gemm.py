@@ -34,7 +34,7 @@ Layout = Literal["forward", "dgrad", "wgrad"]
 class Tile(BaseModel):
     """One output tile shape and the fraction of the peak that its inner loop reaches."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     rows: int = Field(gt=0, description="tile height b_m [rows of C]")
     columns: int = Field(gt=0, description="tile width b_n [columns of C]")
     efficiency: float = Field(gt=0, description="rate of the inner loop over the datasheet peak")
@@ -43,7 +43,7 @@ class Tile(BaseModel):
 class GemmCurve(BaseModel):
     """Parameters of the GEMM law for one number format; every one is a ratio or a time, so that it carries to a sister device."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     tiles: tuple[Tile, ...] = Field(min_length=1, description="candidate tiles; the fastest is taken")
     launch_s: float = Field(gt=0, description="start and end of one kernel [s]")
     prologue_k: float = Field(ge=0, description="k0: depth that costs as much as filling and draining the pipeline")

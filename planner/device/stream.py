@@ -19,7 +19,7 @@ from planner.errors import PlanError
 class StreamCurve(BaseModel):
     """Fractions of the datasheet bandwidth by kind of kernel."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     launch_s: float = Field(gt=0, description="start and end of one kernel [s]")
     fractions: dict[str, float] = Field(description="reached over datasheet bandwidth, by kind of kernel")
     cached: float = Field(

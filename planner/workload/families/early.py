@@ -44,7 +44,7 @@ def _local_windows(f: Fields, layers: int) -> tuple[int | None, ...]:
         names = [name for pattern, times in types for _ in range(times) for name in pattern]
     except (TypeError, ValueError):
         names = []
-    if len(names) != layers or not set(names) <= {"global", "local"}:
+    if len(names) != layers or any(name not in ("global", "local") for name in names):
         raise PlanError(
             "model.attention_types",
             types,
