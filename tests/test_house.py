@@ -97,6 +97,7 @@ def test_the_package_asks_for_what_is_pinned() -> None:
     pinned, besides = (
         {line.partition("==")[0].lower() for line in read(ROOT / name).splitlines() if "==" in line} for name in ("requirements.txt", "requirements-dev.txt")
     )
+    besides |= {line.partition("[")[0] for line in read(ROOT / "requirements-ray.txt").splitlines() if "==" in line}
     project = PROJECT["project"]
     asked = project["dependencies"] + [name for extra in project["optional-dependencies"].values() for name in extra]
     names = {re.match(r"[\w-]+", name)[0].lower() for name in asked}  # type: ignore[index]

@@ -114,6 +114,7 @@ def search(
 
 
 def answer(space: Space, evaluator: Evaluator, tally: Tally, start: float, share: float) -> Found:
+    """What follows from all that was looked at. start: of the search, by `time.perf_counter` [s] · share: of the space that was looked at."""
     goal = space.constraints.goal
     ranked = sorted(tally.kept, key=lambda row: _rank(row, goal))
     best = ranked[0] if ranked else None
