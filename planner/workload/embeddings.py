@@ -30,6 +30,8 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         copied = w.carried["embeddings"] = g.copy(x, name="embeddings")
         w.arguments = (copied,)
     w.arguments = (*w.arguments, *masks(w, x))
+    if (prepare := getattr(arch.mixer, "prepare", None)) is not None:  # what the blocks' mixers share
+        prepare(w)
     if arch.rotary_dim:
         tables = [
             g.new(

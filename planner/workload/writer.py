@@ -87,6 +87,8 @@ class Writer:
         """Local variables of the block's forward."""
         self.held: tuple[Tensor, ...] = ()
         """Local variables of the model's forward."""
+        self.outer: tuple[Tensor, ...] = ()
+        """Local variables of the model's forward that a tower's front makes: they outlive the tower's own forward."""
         self.local: tuple[Tensor, ...] = ()
         """Local variables of the stack's forward, which ends before a later stack or the head begins."""
         self.handed: tuple[Tensor, ...] = ()

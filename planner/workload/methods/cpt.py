@@ -12,7 +12,7 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.virtual_tokens import DEFAULT_TOKENS, ENCODER, check_width, check_single, prepend, table
+from planner.workload.virtual_tokens import DEFAULT_TOKENS, ENCODER, check_single, check_width, prepend, table
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer

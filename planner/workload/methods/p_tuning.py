@@ -12,7 +12,16 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Kernel, matmul_kernel
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.virtual_tokens import DEFAULT_TOKENS, ENCODER, check_source, check_width, dense, prepend, rows, table
+from planner.workload.virtual_tokens import (
+    DEFAULT_TOKENS,
+    ENCODER,
+    check_source,
+    check_width,
+    dense,
+    prepend,
+    rows,
+    table,
+)
 
 if TYPE_CHECKING:
     from planner.workload.graph import Tensor

@@ -13,7 +13,16 @@ from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.virtual_tokens import DEFAULT_TOKENS, check_cache, check_layers, check_source, dense, hand_out, join_prefix, table
+from planner.workload.virtual_tokens import (
+    DEFAULT_TOKENS,
+    check_cache,
+    check_layers,
+    check_source,
+    dense,
+    hand_out,
+    join_prefix,
+    table,
+)
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
