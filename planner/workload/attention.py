@@ -214,7 +214,7 @@ def core(
     given = masks(w, arch, index) or arch.two_way
     if w.s.processor and w.s.attention == "sdpa" and w.active(arch.attention_dropout) and not arch.attention_softcap:
         return math_core(w, q, k, v, keys=keys, causal=causal or given, bias=bias)
-    if not cross and w.s.attention == "sdpa" and given and not arch.attention_softcap:
+    if not cross and bias is None and w.s.attention == "sdpa" and given and not arch.attention_softcap:
         check_kernel(w, fused=False)
         return masked(w, q, k, v)
     unfused = w.s.attention == "eager" or (

@@ -142,4 +142,7 @@ def additive_mask(g: Graph, bias: Tensor, batch: float, *, causal: bool, learned
         bias = g.unary("masked_bias", bias, save="none")
     elif learned:
         bias = g.copy(bias)
-    return g.expand(g.lower(bias), (batch, *bias.shape[1:]))
+    shape, bias = bias.shape, g.lower(bias)
+    if columns := -shape[-1] % 8:  # rows of the bias are aligned to 8 elements
+        bias = g.view(g.copy(bias, (*shape[:-1], shape[-1] + columns), name="aligned_bias"), shape)
+    return g.expand(bias, (batch, *shape[1:]))
