@@ -51,6 +51,8 @@ def part(f: Fields, name: str, model_type: str) -> Fields:
     if not isinstance(inner, Mapping):
         raise PlanError(f"model.{name}", inner, "is not a configuration", "Give a mapping of its fields.")
     kind = inner.get("model_type") or model_type
+    if not isinstance(kind, str):
+        raise PlanError(f"model.{name}.model_type", kind, "is not a name", f"Write one, such as {model_type}.")
     return Fields({**TEXT_DEFAULTS.get(kind, {}), **{k: v for k, v in inner.items() if v is not None}, "model_type": kind})
 
 
@@ -181,6 +183,8 @@ def _(f: Fields) -> Architecture:
     side = vision.size("image_size", default=224) // vision.size("patch_size", default=16)
     tokens = f.size("mm_tokens_per_image", default=256)
     kernel = side // int(tokens**0.5)
+    if not kernel:
+        raise PlanError("model.mm_tokens_per_image", tokens, f"are more than the {side**2} patches of an image", "Use fewer, or smaller patches.")
     tail = PooledProjector(
         PROJECTOR, width, kernel, f"{PROJECTOR}.mm_soft_emb_norm", f"{TOWER}.post_layernorm"
     )
