@@ -273,6 +273,7 @@ def _(f: Fields) -> Architecture:
         gated=False,
         mlp_bias=f.flag("mlp_bias", False),
         activation=f.text("mlp_hidden_act", default="relu2"),
+        tied=False,  # transformers has no weights to tie here, whatever the config says
         names=names,
         variants=periodic([parts[kind] for kind in kinds]),
     )

@@ -143,7 +143,9 @@ def _(f: Fields) -> Architecture:
         rest=Rest(layers - taken, f"{TOWER}.post_layernorm", first=clip),
     )
     tower = vision_tower(f, tail, "clip_vision_model", layers=taken, final_norm=False)
-    return language_model(f, "llama", tower)
+    # earlier configs of LLaVA say it of the text model; its later relatives look at their own field alone
+    inner = f.config["model_type"] == "llava" and text.flag("tie_word_embeddings", False)
+    return language_model(f, "llama", tower, tied=f.flag("tie_word_embeddings", False) or inner)
 
 
 @family("llava_next")

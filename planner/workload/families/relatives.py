@@ -278,10 +278,11 @@ def _(f: Fields) -> Architecture:
 
 @family("internlm3")
 def _(f: Fields) -> Architecture:
-    bias = f.flag("attention_bias", f.flag("qkv_bias", False))
-    return llama(
-        f, kv_heads=2, head_dim=128, qkv_bias=bias, out_bias=bias, mlp_bias=f.flag("mlp_bias", f.flag("bias", False))
-    )
+    given = {name: f.config[name] for name in ("attention_bias", "qkv_bias", "mlp_bias", "bias") if f.config.get(name) is not None}
+    bias = all(f.flag(name, False) for name in given) if given else False
+    if len(set(given.values())) > 1:
+        raise PlanError("model.bias", given, "is not one value for all projections", "Give qkv_bias and bias the same value.")
+    return llama(f, kv_heads=2, head_dim=128, qkv_bias=bias, out_bias=bias, mlp_bias=bias)
 
 
 @family("iquestcoder")

@@ -14,6 +14,8 @@ from planner.workload.speech import CharacterLoss, ClipClassifier, MelWindow, Wa
 
 @family("whisper")
 def _(f: Fields) -> Architecture:
+    if not f.flag("tie_word_embeddings", True):
+        raise PlanError("model.tie_word_embeddings", False, "is not covered for whisper", "Published models share one table: use true.")
     positions = f.size("max_source_positions", default=1500)
     targets = f.size("max_target_positions", default=448)
     shared = {

@@ -211,7 +211,7 @@ def _(f: Fields) -> Architecture:
     pooled = ImageClassifier("classifier", f.labels(), "mean", norm="fc_norm") if mean else None
     outputs = (pooled or ImageClassifier("classifier", f.labels()), Features())
     return _bert_like(
-        f, "videomae", front, outputs, qkv_bias=f.flag("qv_bias", True), key_bias=False, final_norm=not mean
+        f, "videomae", front, outputs, qkv_bias=f.flag("qkv_bias", f.flag("qv_bias", True)), key_bias=False, final_norm=not mean
     )
 
 
