@@ -19,6 +19,7 @@ from planner.cli import (
     compare,
     doctor,
     estimate,
+    launch,
     probe,
     profile,
     prove,
@@ -30,7 +31,7 @@ from planner.cli import (
 from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
-COMMANDS = (estimate, compare, search, ask, report, validate, calibrate, profile, probe, prove, saved, catalog.models_command, catalog.gpus_command, doctor)
+COMMANDS = (estimate, compare, search, ask, report, launch, validate, calibrate, profile, probe, prove, saved, catalog.models_command, catalog.gpus_command, doctor)
 
 
 class _Parser(argparse.ArgumentParser):
