@@ -31,7 +31,10 @@ from planner.cli import (
 from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
-COMMANDS = (estimate, compare, search, ask, report, launch, validate, calibrate, profile, probe, prove, saved, catalog.models_command, catalog.gpus_command, doctor)
+COMMANDS = (
+    estimate, compare, search, ask, report, launch, validate,
+    calibrate, profile, probe, prove, saved, catalog.models_command, catalog.gpus_command, doctor,
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):

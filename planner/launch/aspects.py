@@ -9,10 +9,58 @@ from planner.errors import shorten
 from planner.run import Run
 
 ALL_ASPECTS: Final = (
-    *("model", "edited-model", "head", "task", "method", "method-options", "adapter-dtype", "weights", "compute", "quantized", "scaled"),
-    *("master-weights", "unquantized", "optimizer", "optimizer-options", "stack", "gpu", "gpus", "groups", "tp", "pp", "cp", "ep", "virtual-pp"),
-    *("schedule", "stages", "cp-kind", "expert-capacity", "sharding", "sequence-parallel", "micro", "accumulation", "seq-len", "target-len"),
-    *("images", "audio", "checkpointing", "checkpoints-every", "checkpoints-keep", "attention", "offload", "pruned", "sparsity", "steps"),
+    *(
+        "model",
+        "edited-model",
+        "head",
+        "task",
+        "method",
+        "method-options",
+        "adapter-dtype",
+        "weights",
+        "compute",
+        "quantized",
+        "scaled",
+    ),
+    *(
+        "master-weights",
+        "unquantized",
+        "optimizer",
+        "optimizer-options",
+        "stack",
+        "gpu",
+        "gpus",
+        "groups",
+        "tp",
+        "pp",
+        "cp",
+        "ep",
+        "virtual-pp",
+    ),
+    *(
+        "schedule",
+        "stages",
+        "cp-kind",
+        "expert-capacity",
+        "sharding",
+        "sequence-parallel",
+        "micro",
+        "accumulation",
+        "seq-len",
+        "target-len",
+    ),
+    *(
+        "images",
+        "audio",
+        "checkpointing",
+        "checkpoints-every",
+        "checkpoints-keep",
+        "attention",
+        "offload",
+        "pruned",
+        "sparsity",
+        "steps",
+    ),
     *("epochs", "lengths", "packing", "spot"),
 )
 """Every name that `aspects` may give, in its order."""
@@ -26,7 +74,9 @@ def aspects(run: Run, name: str) -> dict[str, str]:
     run: resolved, with every default filled in.
     name: the model's name.
     """
-    return dict(_model(run, name)) | dict(_formats(run)) | dict(_machine(run)) | dict(_division(run)) | dict(_steps(run))
+    return (
+        dict(_model(run, name)) | dict(_formats(run)) | dict(_machine(run)) | dict(_division(run)) | dict(_steps(run))
+    )
 
 
 def _model(run: Run, name: str) -> Iterator[tuple[str, str]]:
@@ -37,8 +87,20 @@ def _model(run: Run, name: str) -> Iterator[tuple[str, str]]:
         yield "edited-model", f"The model's configuration is edited: {shorten(edits)}."
     if run.head not in (None, "causal-lm"):
         yield "head", f"The head is {run.head}."
-    yield "task", f"The task is {run.task}: " + ("the model starts from random weights." if run.task == "pretrain" else "the model starts from its published weights.")
-    given = {key: value for key, value in method.model_dump(exclude_none=True).items() if key not in ("name", "adapter_dtype")}
+    yield (
+        "task",
+        f"The task is {run.task}: "
+        + (
+            "the model starts from random weights."
+            if run.task == "pretrain"
+            else "the model starts from its published weights."
+        ),
+    )
+    given = {
+        key: value
+        for key, value in method.model_dump(exclude_none=True).items()
+        if key not in ("name", "adapter_dtype")
+    }
     options = f" ({', '.join(f'{key} = {shorten(value, 60)}' for key, value in given.items())})" if given else ""
     yield "method", f"The method is {method.name}{options}."
     if method.adapter_dtype is not None:

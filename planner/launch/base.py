@@ -95,7 +95,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A registered format. checked: how its files are checked, for the documents."""
+    """A registered format. reference: the code whose settings it writes."""
 
     name: str
     label: str
@@ -108,7 +108,9 @@ FORMATS: dict[str, Format] = {}
 """Registered formats by name, in the order of their positions."""
 
 
-def register(name: str, *, label: str, position: int, reference: str) -> Callable[[Callable[[Plan], Draft]], Callable[[Plan], Draft]]:
+def register(
+    name: str, *, label: str, position: int, reference: str
+) -> Callable[[Callable[[Plan], Draft]], Callable[[Plan], Draft]]:
     """Decorator that adds a format; a second one of the same name is a mistake."""
 
     def add(write: Callable[[Plan], Draft]) -> Callable[[Plan], Draft]:
@@ -135,7 +137,7 @@ def plan_of(estimate: Estimate) -> Plan:
     run = estimate.run
     name, config = model_config(run.model)
     model = run.model if isinstance(run.model, str) and not run.model.strip().startswith("{") else ""
-    own = not model or model.endswith(".json") or name != config.get("_name_or_path", name) and "/" not in name
+    own = not model or model.endswith(".json") or (name != config.get("_name_or_path", name) and "/" not in name)
     expected = [f"{units.format_bytes(estimate.peak_reserved_bytes)} of memory on each accelerator"]
     if estimate.step_time_s is not None:
         expected.insert(0, f"{units.format_seconds(estimate.step_time_s)} a step")
@@ -177,10 +179,18 @@ def launch(estimate: Estimate, format: str) -> Launch:
 
 def _headed(name: str, text: str, plan: Plan, form: Format, draft: Draft, missing: Iterable[str]) -> str:
     """The file with a head that says what it is, what to expect, how to start it, and what it cannot say."""
-    lines = [f"{plan.name}: written by Plumbline {__version__} for {form.label}.", f"Expected: {plan.expected}.", f"Start: {draft.command}"]
+    lines = [
+        f"{plan.name}: written by Plumbline {__version__} for {form.label}.",
+        f"Expected: {plan.expected}.",
+        f"Start: {draft.command}",
+    ]
     lines += [*draft.notes]
     told = list(missing)
-    lines += ["Not expressed in this format, see to it yourself:", *(f"- {each}" for each in told)] if told else ["Everything the plan says is expressed."]
+    lines += (
+        ["Not expressed in this format, see to it yourself:", *(f"- {each}" for each in told)]
+        if told
+        else ["Everything the plan says is expressed."]
+    )
     lines = [plain(line) for line in lines]
     if name.endswith(".json"):
         content = {"_comment": lines, **json.loads(text)}
@@ -202,4 +212,3 @@ def plain(text: str) -> str:
 def impossible(field_name: str, value: object, form: str, fix: str) -> PlanError:
     """A plan that a format cannot start at all."""
     return PlanError(field_name, value, f"cannot be started from {form}", fix)
-

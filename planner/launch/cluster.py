@@ -13,7 +13,11 @@ from planner.launch.trainer import fsdp_config, script
 
 def torchrun_command(plan: Plan, rest: str = "train.py") -> str:
     """The command on every machine; of several, MASTER_ADDR names the first."""
-    nodes = "--standalone" if plan.machines == 1 else f"--nnodes {plan.machines} --rdzv-backend c10d --rdzv-endpoint $MASTER_ADDR:29500 --rdzv-id plan"
+    nodes = (
+        "--standalone"
+        if plan.machines == 1
+        else f"--nnodes {plan.machines} --rdzv-backend c10d --rdzv-endpoint $MASTER_ADDR:29500 --rdzv-id plan"
+    )
     return f"torchrun {nodes} --nproc-per-node {plan.per_machine} {rest}"
 
 
@@ -25,7 +29,12 @@ def torchrun(plan: Plan) -> Draft:
     return Draft({"run.sh": f"#!/bin/sh\nset -e\n{start}\n", "train.py": text}, says | {"gpus"}, "sh run.sh", notes)
 
 
-@register("accelerate", label="accelerate with FSDP", position=30, reference="accelerate 1.15 commands/config, utils/dataclasses.FullyShardedDataParallelPlugin")
+@register(
+    "accelerate",
+    label="accelerate with FSDP",
+    position=30,
+    reference="accelerate 1.15 commands/config, utils/dataclasses.FullyShardedDataParallelPlugin",
+)
 def accelerate(plan: Plan) -> Draft:
     """`accelerate.yaml` beside `train.py`."""
     text, says, notes = script(plan)
@@ -57,11 +66,19 @@ def accelerate(plan: Plan) -> Draft:
         }
     start = "accelerate launch --config_file accelerate.yaml train.py"
     if plan.machines > 1:
-        start = "accelerate launch --config_file accelerate.yaml --machine_rank $RANK_OF_MACHINE --main_process_ip $MASTER_ADDR --main_process_port 29500 train.py"
-    return Draft({"accelerate.yaml": yaml.safe_dump(config, sort_keys=False), "train.py": text}, says | {"gpus"}, start, notes)
+        start = "accelerate launch --config_file accelerate.yaml --machine_rank $RANK_OF_MACHINE --main_process_ip $MASTER_ADDR"
+        start += " --main_process_port 29500 train.py"
+    return Draft(
+        {"accelerate.yaml": yaml.safe_dump(config, sort_keys=False), "train.py": text}, says | {"gpus"}, start, notes
+    )
 
 
-@register("deepspeed", label="DeepSpeed", position=40, reference="DeepSpeed 0.19 runtime/config.py and runtime/zero/config.py, transformers 5.24 integrations/deepspeed.py")
+@register(
+    "deepspeed",
+    label="DeepSpeed",
+    position=40,
+    reference="DeepSpeed 0.19 runtime/config.py and runtime/zero/config.py, transformers 5.24 integrations/deepspeed.py",
+)
 def deepspeed(plan: Plan) -> Draft:
     """`ds_config.json` beside `train.py`."""
     text, says, notes = script(plan)
@@ -70,7 +87,9 @@ def deepspeed(plan: Plan) -> Draft:
     assert precision is not None
     stages = {None: 0, "none": 0, "ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3}
     if run.parallel.sharding not in stages:
-        raise impossible("parallel.sharding", run.parallel.sharding, "a DeepSpeed configuration", "Use zero1, zero2 or zero3.")
+        raise impossible(
+            "parallel.sharding", run.parallel.sharding, "a DeepSpeed configuration", "Use zero1, zero2 or zero3."
+        )
     stage = stages[run.parallel.sharding]
     zero: dict[str, Any] = {"stage": stage}
     said = {"gpus", "sharding"}
@@ -120,4 +139,9 @@ def slurm(plan: Plan) -> Draft:
         'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)\n'
         f"srun --kill-on-bad-exit=1 {start}\n"
     )
-    return Draft({"job.slurm": body, "train.py": text}, says | {"gpus"}, "sbatch job.slurm", (*notes, "Add your cluster's account, partition and time limit."))
+    return Draft(
+        {"job.slurm": body, "train.py": text},
+        says | {"gpus"},
+        "sbatch job.slurm",
+        (*notes, "Add your cluster's account, partition and time limit."),
+    )

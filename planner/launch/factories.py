@@ -11,7 +11,9 @@ from planner.launch.cluster import torchrun_command
 from planner.launch.trainer import OPTIMIZERS
 
 _ATTENTION: Final = {"eager": "eager", "sdpa": "sdpa", "flash": "flash_attention_2"}
-_SAID: Final = frozenset(("model", "head", "task", "micro", "accumulation", "seq-len", "steps", "epochs", "attention", "gpus", "optimizer"))
+_SAID: Final = frozenset(
+    ("model", "head", "task", "micro", "accumulation", "seq-len", "steps", "epochs", "attention", "gpus", "optimizer")
+)
 _LORA: Final = {"rank", "alpha", "dropout", "targets", "use_dora", "use_rslora", "modules_to_save"}
 
 
@@ -109,13 +111,25 @@ def axolotl(plan: Plan) -> Draft:
             "offload_params": run.offload == "params",
         }
         says |= {"sharding"} | ({"offload"} if run.offload == "params" else set())
-    start = f"axolotl train axolotl.yaml --launcher torchrun -- --nproc-per-node {plan.per_machine}" if plan.machines == 1 else torchrun_command(
-        plan, "-m axolotl.cli.train axolotl.yaml"
+    start = (
+        f"axolotl train axolotl.yaml --launcher torchrun -- --nproc-per-node {plan.per_machine}"
+        if plan.machines == 1
+        else torchrun_command(plan, "-m axolotl.cli.train axolotl.yaml")
     )
-    return Draft({"axolotl.yaml": yaml.safe_dump(config, sort_keys=False)}, frozenset(says), start, ("The dataset (alpaca) and the learning rate (1e-4) are placeholders.",))
+    return Draft(
+        {"axolotl.yaml": yaml.safe_dump(config, sort_keys=False)},
+        frozenset(says),
+        start,
+        ("The dataset (alpaca) and the learning rate (1e-4) are placeholders.",),
+    )
 
 
-@register("llamafactory", label="LLaMA-Factory YAML", position=90, reference="llamafactory 0.9.5 hparams, transformers TrainingArguments")
+@register(
+    "llamafactory",
+    label="LLaMA-Factory YAML",
+    position=90,
+    reference="llamafactory 0.9.5 hparams, transformers TrainingArguments",
+)
 def llamafactory(plan: Plan) -> Draft:
     """`llamafactory.yaml`."""
     says = _common(plan, "LLaMA-Factory")
@@ -149,7 +163,13 @@ def llamafactory(plan: Plan) -> Draft:
         config["lora_rank"] = method.rank or 8
         config["lora_alpha"] = int(method.alpha or 8)
         config["lora_dropout"] = method.dropout or 0.0
-        config["lora_target"] = "all" if targets in ("all-linear", None) else targets if isinstance(targets, str) else ",".join(targets or ())
+        config["lora_target"] = (
+            "all"
+            if targets in ("all-linear", None)
+            else targets
+            if isinstance(targets, str)
+            else ",".join(targets or ())
+        )
         if targets is None or (isinstance(targets, str) and targets != "all-linear"):
             says.discard("method")
         if method.name == "dora" or method.use_dora:
@@ -170,9 +190,22 @@ def llamafactory(plan: Plan) -> Draft:
         config["tf32"] = True
         says.add("compute")
     if run.parallel.sharding in ("zero2", "zero3"):
-        config |= {"fsdp": True, "fsdp_config": {"version": 2, "reshard_after_forward": run.parallel.sharding == "zero3", "cpu_offload": run.offload == "params"}}
+        config |= {
+            "fsdp": True,
+            "fsdp_config": {
+                "version": 2,
+                "reshard_after_forward": run.parallel.sharding == "zero3",
+                "cpu_offload": run.offload == "params",
+            },
+        }
         says |= {"sharding"} | ({"offload"} if run.offload == "params" else set())
     start = "FORCE_TORCHRUN=1 llamafactory-cli train llamafactory.yaml"
     if plan.machines > 1:
-        start = f"FORCE_TORCHRUN=1 NNODES={plan.machines} NODE_RANK=$RANK_OF_MACHINE MASTER_ADDR=$MASTER_ADDR MASTER_PORT=29500 llamafactory-cli train llamafactory.yaml"
-    return Draft({"llamafactory.yaml": yaml.safe_dump(config, sort_keys=False)}, frozenset(says), start, ("The dataset (alpaca_en_demo), the template and the learning rate (1e-4) are placeholders.",))
+        where = f"NNODES={plan.machines} NODE_RANK=$RANK_OF_MACHINE MASTER_ADDR=$MASTER_ADDR MASTER_PORT=29500"
+        start = f"FORCE_TORCHRUN=1 {where} llamafactory-cli train llamafactory.yaml"
+    return Draft(
+        {"llamafactory.yaml": yaml.safe_dump(config, sort_keys=False)},
+        frozenset(says),
+        start,
+        ("The dataset (alpaca_en_demo), the template and the learning rate (1e-4) are placeholders.",),
+    )

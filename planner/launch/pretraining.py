@@ -15,18 +15,31 @@ _TITAN: Final = {
     "Qwen/Qwen3-235B-A22B": ("qwen3", "235B-A22B"),
 }  # fmt: skip
 """torchtitan 0.2's (model, flavor) of published models."""
-_TITAN_SCHEDULES: Final = {"gpipe": "GPipe", "1f1b": "1F1B", "interleaved": "Interleaved1F1B", "zero-bubble": "InterleavedZeroBubble", "zbv": "ZBVZeroBubble"}
+_TITAN_SCHEDULES: Final = {
+    "gpipe": "GPipe",
+    "1f1b": "1F1B",
+    "interleaved": "Interleaved1F1B",
+    "zero-bubble": "InterleavedZeroBubble",
+    "zbv": "ZBVZeroBubble",
+}
 _DTYPES: Final = {"bf16": "bfloat16", "fp32": "float32"}
 
 
 def _only_full(plan: Plan, form: str) -> None:
     if plan.run.method.name != "full":
-        raise impossible("method.name", plan.run.method.name, form, "It trains all weights; use hf, axolotl or llamafactory.")
+        raise impossible(
+            "method.name", plan.run.method.name, form, "It trains all weights; use hf, axolotl or llamafactory."
+        )
     if plan.run.head not in (None, "causal-lm"):
         raise impossible("head", plan.run.head, form, "It trains causal language models.")
 
 
-@register("torchtitan", label="torchtitan TOML", position=60, reference="torchtitan 0.2.0 config/job_config.py (0.3 reads Python configurations)")
+@register(
+    "torchtitan",
+    label="torchtitan TOML",
+    position=60,
+    reference="torchtitan 0.2.0 config/job_config.py (0.3 reads Python configurations)",
+)
 def torchtitan(plan: Plan) -> Draft:
     """`train.toml` of torchtitan 0.2."""
     _only_full(plan, "torchtitan")
@@ -39,13 +52,40 @@ def torchtitan(plan: Plan) -> Draft:
         raise impossible("optimizer", run.optimizer, "torchtitan", "Use adamw.")
     if precision.weights not in _DTYPES:
         raise impossible("precision.weights", precision.weights, "torchtitan", "Use fp32 or bf16.")
-    says = {"model", "head", "method", "weights", "optimizer", "gpus", "tp", "pp", "cp", "ep", "micro", "accumulation", "seq-len", "task", "steps", "epochs"}
+    says = {
+        "model",
+        "head",
+        "method",
+        "weights",
+        "optimizer",
+        "gpus",
+        "tp",
+        "pp",
+        "cp",
+        "ep",
+        "micro",
+        "accumulation",
+        "seq-len",
+        "task",
+        "steps",
+        "epochs",
+    }
     shard = run.dp if p.sharding in ("zero2", "zero3") else 1
     tables: dict[str, dict[str, Any]] = {
         "job": {"dump_folder": "./out", "description": plan.name},
         "metrics": {"log_freq": 10},
-        "model": {"name": known[0], "flavor": known[1], "hf_assets_path": f"./assets/hf/{plan.model.rpartition('/')[2]}"},
-        "optimizer": {"name": "AdamW", "lr": 3e-4, "implementation": "fused" if run.optimizer == "adamw-fused" or run.stack.startswith("torchtitan") else "foreach"},
+        "model": {
+            "name": known[0],
+            "flavor": known[1],
+            "hf_assets_path": f"./assets/hf/{plan.model.rpartition('/')[2]}",
+        },
+        "optimizer": {
+            "name": "AdamW",
+            "lr": 3e-4,
+            "implementation": "fused"
+            if run.optimizer == "adamw-fused" or run.stack.startswith("torchtitan")
+            else "foreach",
+        },
         "training": {
             "local_batch_size": run.batch.micro * (run.batch.accumulation if p.pp > 1 else 1),
             "global_batch_size": run.batch.micro * run.batch.accumulation * run.dp,
@@ -90,7 +130,10 @@ def torchtitan(plan: Plan) -> Draft:
         says.add("scaled")
     if run.stack.startswith("torchtitan"):
         says.add("stack")
-    text = "\n".join(f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items()) for name, table in tables.items())
+    text = "\n".join(
+        f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())
+        for name, table in tables.items()
+    )
     return Draft(
         {"train.toml": text}, frozenset(says), torchrun_command(plan, "-m torchtitan.train --job.config_file train.toml"),
         ("Written for torchtitan 0.2; the dataset (c4) and the learning rate (3e-4) are placeholders.",),
@@ -107,29 +150,55 @@ def _toml(value: object) -> str:
     return repr(value)
 
 
-@register("megatron", label="Megatron-LM flags", position=70, reference="Megatron-LM megatron/training/arguments.py (core 0.13)")
+@register(
+    "megatron",
+    label="Megatron-LM flags",
+    position=70,
+    reference="Megatron-LM megatron/training/arguments.py (core 0.13)",
+)
 def megatron(plan: Plan) -> Draft:
     """`megatron.args`: flags of pretrain_gpt.py, a line each."""
     _only_full(plan, "Megatron-LM")
     run, p, precision, c = plan.run, plan.run.parallel, plan.run.precision, plan.config
     assert precision is not None
     if c.get("model_type") not in ("llama", "mistral", "qwen2", "qwen3"):
-        raise impossible("model", plan.name, "Megatron-LM flags", "Flags are written for llama, mistral, qwen2 and qwen3 models.")
+        raise impossible(
+            "model", plan.name, "Megatron-LM flags", "Flags are written for llama, mistral, qwen2 and qwen3 models."
+        )
     if run.optimizer not in ("adamw", "adamw-fused"):
         raise impossible("optimizer", run.optimizer, "Megatron-LM flags", "Use adamw.")
     if precision.compute not in ("bf16", "fp16", "fp8", "fp32"):
         raise impossible("precision.compute", precision.compute, "Megatron-LM flags", "Use bf16, fp16, fp8 or fp32.")
-    says = {"model", "edited-model", "head", "method", "optimizer", "master-weights", "gpus", "tp", "pp", "cp", "ep", "micro", "accumulation", "seq-len", "steps", "epochs"}
+    says = {
+        "model",
+        "edited-model",
+        "head",
+        "method",
+        "optimizer",
+        "master-weights",
+        "gpus",
+        "tp",
+        "pp",
+        "cp",
+        "ep",
+        "micro",
+        "accumulation",
+        "seq-len",
+        "steps",
+        "epochs",
+    }
     heads, kv = c["num_attention_heads"], c.get("num_key_value_heads") or c["num_attention_heads"]
     flags: dict[str, object] = {
         "num-layers": c["num_hidden_layers"], "hidden-size": c["hidden_size"], "ffn-hidden-size": c["intermediate_size"], "num-attention-heads": heads,
         "kv-channels": c.get("head_dim") or c["hidden_size"] // heads, "swiglu": True, "normalization": "RMSNorm", "position-embedding-type": "rope",
         "rotary-base": int(c.get("rope_theta") or (c.get("rope_parameters") or {}).get("rope_theta") or 10000), "disable-bias-linear": True,
-        "norm-epsilon": c.get("rms_norm_eps", 1e-6), "vocab-size": c["vocab_size"], "max-position-embeddings": max(c.get("max_position_embeddings") or 0, run.batch.seq_len or 0),
+        "norm-epsilon": c.get("rms_norm_eps", 1e-6), "vocab-size": c["vocab_size"],
+        "max-position-embeddings": max(c.get("max_position_embeddings") or 0, run.batch.seq_len or 0),
         "attention-dropout": 0.0, "hidden-dropout": 0.0, "seq-length": run.batch.seq_len, "micro-batch-size": run.batch.micro,
         "global-batch-size": run.batch.micro * run.batch.accumulation * run.dp, "train-iters": plan.steps or 100, "lr": 3e-4, "clip-grad": 1.0,
         "optimizer": "adam", "tensor-model-parallel-size": p.tp, "pipeline-model-parallel-size": p.pp, "context-parallel-size": p.cp,
-        "expert-model-parallel-size": p.ep, "use-mcore-models": True, "transformer-impl": "transformer_engine", "mock-data": True, "tokenizer-type": "NullTokenizer",
+        "expert-model-parallel-size": p.ep, "use-mcore-models": True, "transformer-impl": "transformer_engine", "mock-data": True,
+        "tokenizer-type": "NullTokenizer",
     }  # fmt: skip
     if kv != heads:
         flags |= {"group-query-attention": True, "num-query-groups": kv}
@@ -179,7 +248,9 @@ def megatron(plan: Plan) -> Draft:
         says.add("stack")
     if run.task == "pretrain":
         says.add("task")
-    text = "".join(f"--{key}\n" if value is True else f"--{key} {shlex.quote(str(value))}\n" for key, value in flags.items())
+    text = "".join(
+        f"--{key}\n" if value is True else f"--{key} {shlex.quote(str(value))}\n" for key, value in flags.items()
+    )
     return Draft(
         {"megatron.args": text}, frozenset(says), torchrun_command(plan, "pretrain_gpt.py $(grep -v '^#' megatron.args)"),
         ("Data are Megatron's mock data: replace --mock-data and the tokenizer. The learning rate (3e-4) is a placeholder.",),

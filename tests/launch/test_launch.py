@@ -35,7 +35,8 @@ LORA: dict[str, Any] = {
 }
 PRETRAIN: dict[str, Any] = {
     "task": "pretrain", "model": "meta-llama/Llama-3.1-8B", "stack": "megatron", "precision": "bf16", "hardware": {"gpu": "H100 SXM 80GB", "gpus": 64},
-    "parallel": {"tp": 4, "pp": 2, "sharding": "zero1", "sequence_parallel": True}, "batch": {"micro": 1, "accumulation": 8, "seq_len": 4096}, "data": {"tokens": "10B"},
+    "parallel": {"tp": 4, "pp": 2, "sharding": "zero1", "sequence_parallel": True},
+    "batch": {"micro": 1, "accumulation": 8, "seq_len": 4096}, "data": {"tokens": "10B"},
 }  # fmt: skip
 
 
@@ -86,7 +87,9 @@ def test_fine_tuning_formats_list_what_they_cannot_say(form: str) -> None:
         assert words in extra
     for file in more.files:
         for sentence in more.missing:
-            assert sentence in (" ".join(json.loads(file.text)["_comment"]) if file.name.endswith(".json") else file.text)
+            assert sentence in (
+                " ".join(json.loads(file.text)["_comment"]) if file.name.endswith(".json") else file.text
+            )
 
 
 def test_accelerate_reads_its_file(tmp_path: Path) -> None:
@@ -101,7 +104,11 @@ def test_accelerate_reads_its_file(tmp_path: Path) -> None:
 
 def test_deepspeed_batches_multiply_and_offload_is_said() -> None:
     config = json.loads(text_of(made("deepspeed", LORA, parallel={"sharding": "zero2"}, offload="optimizer")))
-    assert config["train_batch_size"] == config["train_micro_batch_size_per_gpu"] * config["gradient_accumulation_steps"] * 16 == 128
+    assert (
+        config["train_batch_size"]
+        == config["train_micro_batch_size_per_gpu"] * config["gradient_accumulation_steps"] * 16
+        == 128
+    )
     assert config["zero_optimization"]["stage"] == 2
     assert config["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
 
@@ -110,7 +117,13 @@ def test_torchtitan_is_toml_whose_degrees_multiply_to_the_gpus() -> None:
     result = made("torchtitan", PRETRAIN, stack="torchtitan", parallel={"tp": 4, "pp": 2, "sharding": "zero3"})
     config = tomllib.loads(text_of(result))
     p = config["parallelism"]
-    assert p["data_parallel_shard_degree"] * p["data_parallel_replicate_degree"] * p["tensor_parallel_degree"] * p["pipeline_parallel_degree"] == 64
+    assert (
+        p["data_parallel_shard_degree"]
+        * p["data_parallel_replicate_degree"]
+        * p["tensor_parallel_degree"]
+        * p["pipeline_parallel_degree"]
+        == 64
+    )
     assert config["training"]["global_batch_size"] == 8 * 8
     with pytest.raises(PlanError, match=r"method.name: 'lora' cannot be started from torchtitan"):
         made("torchtitan", LORA)
@@ -118,7 +131,7 @@ def test_torchtitan_is_toml_whose_degrees_multiply_to_the_gpus() -> None:
 
 def test_megatron_flags_say_the_model_and_its_division() -> None:
     result = made("megatron", PRETRAIN)
-    flags = dict((line.split(" ", 1) + [""])[:2] for line in text_of(result).splitlines() if not line.startswith("#"))
+    flags = dict([*line.split(" ", 1), ""][:2] for line in text_of(result).splitlines() if not line.startswith("#"))
     assert flags["--num-query-groups"] == "8"
     assert flags["--tensor-model-parallel-size"] == "4"
     assert flags["--global-batch-size"] == "64"
@@ -128,8 +141,18 @@ def test_megatron_flags_say_the_model_and_its_division() -> None:
 
 def test_yaml_formats_hold_the_batch_and_the_method() -> None:
     axolotl, factory = (yaml.safe_load(text_of(made(form, LORA))) for form in ("axolotl", "llamafactory"))
-    assert (axolotl["micro_batch_size"], axolotl["lora_r"], axolotl["sequence_len"], axolotl["lora_target_linear"]) == (2, 16, 4096, True)
-    assert (factory["per_device_train_batch_size"], factory["lora_rank"], factory["cutoff_len"], factory["lora_target"]) == (2, 16, 4096, "all")
+    assert (axolotl["micro_batch_size"], axolotl["lora_r"], axolotl["sequence_len"], axolotl["lora_target_linear"]) == (
+        2,
+        16,
+        4096,
+        True,
+    )
+    assert (
+        factory["per_device_train_batch_size"],
+        factory["lora_rank"],
+        factory["cutoff_len"],
+        factory["lora_target"],
+    ) == (2, 16, 4096, "all")
 
 
 def test_what_would_train_something_else_is_refused() -> None:
@@ -163,7 +186,13 @@ def test_peft_takes_the_arguments(name: str) -> None:
 @pytest.mark.parametrize("method", [{"name": "lora", "rank": 4, "targets": "all-linear"}, {"name": "full"}])
 def test_the_script_trains_as_it_is(tmp_path: Path, method: dict[str, Any]) -> None:
     pytest.importorskip("transformers")
-    run = {"model": TINY, "method": method, "hardware": {"gpu": "H100 SXM 80GB"}, "batch": {"micro": 2, "accumulation": 2, "seq_len": 16}, "activation_checkpointing": "full"}
+    run = {
+        "model": TINY,
+        "method": method,
+        "hardware": {"gpu": "H100 SXM 80GB"},
+        "batch": {"micro": 2, "accumulation": 2, "seq_len": 16},
+        "activation_checkpointing": "full",
+    }
     (tmp_path / "run.json").write_text(json.dumps(run), encoding="utf-8")
     assert main(["launch", str(tmp_path / "run.json"), "--format", "hf", "-o", str(tmp_path)]) == 0
     done = subprocess.run(
