@@ -20,20 +20,22 @@ from planner.cli import (
     doctor,
     estimate,
     launch,
+    lengths,
     probe,
     profile,
     prove,
     report,
     saved,
     search,
+    serve,
     validate,
 )
 from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
 COMMANDS = (
-    estimate, compare, search, ask, report, launch, validate,
-    calibrate, profile, probe, prove, saved, catalog.models_command, catalog.gpus_command, doctor,
+    estimate, compare, search, ask, lengths, serve, report, launch, validate, calibrate, profile, probe, prove, saved,
+    catalog.models_command, catalog.gpus_command, doctor,
 )  # fmt: skip
 
 
