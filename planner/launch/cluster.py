@@ -77,7 +77,7 @@ def accelerate(plan: Plan) -> Draft:
     "deepspeed",
     label="DeepSpeed",
     position=40,
-    reference="DeepSpeed 0.19 runtime/config.py and runtime/zero/config.py, transformers 5.24 integrations/deepspeed.py",
+    reference="DeepSpeed configuration JSON (not parsed by DeepSpeed itself)",
 )
 def deepspeed(plan: Plan) -> Draft:
     """`ds_config.json` beside `train.py`."""

@@ -154,7 +154,7 @@ def _toml(value: object) -> str:
     "megatron",
     label="Megatron-LM flags",
     position=70,
-    reference="Megatron-LM megatron/training/arguments.py (core 0.13)",
+    reference="Megatron-LM, flags of pretrain_gpt.py (not checked against a release)",
 )
 def megatron(plan: Plan) -> Draft:
     """`megatron.args`: flags of pretrain_gpt.py, a line each."""
@@ -253,5 +253,5 @@ def megatron(plan: Plan) -> Draft:
     )
     return Draft(
         {"megatron.args": text}, frozenset(says), torchrun_command(plan, "pretrain_gpt.py $(grep -v '^#' megatron.args)"),
-        ("Data are Megatron's mock data: replace --mock-data and the tokenizer. The learning rate (3e-4) is a placeholder.",),
+        ("The flags were not checked against Megatron-LM itself. Data are Megatron's mock data: replace --mock-data and the tokenizer. The learning rate (3e-4) is a placeholder.",),
     )  # fmt: skip
