@@ -253,5 +253,6 @@ def megatron(plan: Plan) -> Draft:
     )
     return Draft(
         {"megatron.args": text}, frozenset(says), torchrun_command(plan, "pretrain_gpt.py $(grep -v '^#' megatron.args)"),
-        ("The flags were not checked against Megatron-LM itself. Data are Megatron's mock data: replace --mock-data and the tokenizer. The learning rate (3e-4) is a placeholder.",),
+        ("The flags were not checked against Megatron-LM itself. "
+            "Data are Megatron's mock data: replace --mock-data and the tokenizer. The learning rate (3e-4) is a placeholder.",),
     )  # fmt: skip
