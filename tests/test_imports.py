@@ -26,7 +26,7 @@ LAYERS = (
     {"estimate"},
     {"evidence"},
     {"search", "advise", "summary", "compare", "store"},
-    {"report"},
+    {"report", "launch"},
     {"ui"},
     {"cli", "__main__"},
 )

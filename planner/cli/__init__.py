@@ -19,6 +19,7 @@ from planner.cli import (
     compare,
     doctor,
     estimate,
+    launch,
     lengths,
     probe,
     profile,
@@ -33,7 +34,7 @@ from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
 COMMANDS = (
-    estimate, compare, search, ask, lengths, serve, report, validate, calibrate, profile, probe, prove, saved,
+    estimate, compare, search, ask, lengths, serve, report, launch, validate, calibrate, profile, probe, prove, saved,
     catalog.models_command, catalog.gpus_command, doctor,
 )  # fmt: skip
 
