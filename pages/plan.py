@@ -76,7 +76,7 @@ with left.container(border=True, height="stretch"):
         alt="Further figures of the plan",
     )
     explain.arithmetic(
-        e, "work", ("parameters", "flops", "cost", "energy", "carbon", "figures/steps", "figures/total_time")
+        e, "work", ("parameters", "flops", "energy", "carbon", "figures/steps", "figures/time_in_steps")
     )
 with right.container(border=True, height="stretch"):
     st.subheader("Assumed, and left out", anchor=False)
