@@ -129,7 +129,7 @@ def _answer(space: Space, evaluator: Evaluator, tally: Tally, start: float, shar
 
     left_out = list(space.left_out)
     if share < 1:
-        left_out.append(f"Stopped early: about {1 - share:.0%} of the space was not looked at.")
+        left_out.insert(0, f"Stopped early: about {1 - share:.0%} of the space was not looked at.")
     if evaluator.slow:
         left_out.append(f"No answer, only speed: {evaluator.slow:,} configurations were estimated one by one.")
     if len(shown) < len(pareto):
