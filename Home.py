@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from planner.ui import frame, inputs
+from planner.ui import frame, inputs, saving
 
 st.set_page_config(page_title="Plumbline", page_icon=frame.ICON, layout="wide", initial_sidebar_state=360)
 pages = frame.pages()
@@ -16,5 +16,6 @@ with st.sidebar:
     frame.explain_inputs(said, current)
     frame.show_profile(current)
     frame.share(current)
+    saving.save_button(current.run, current.estimate, current.error is not None)
 frame.link_remarks()
 frame.run_page(page)

@@ -5,7 +5,7 @@ import streamlit as st
 from planner.advise import delta_texts, suggest
 from planner.report import pipeline
 from planner.summary import facts, key_figures, verdict
-from planner.ui import changes, charts, explain, frame, nearby, pipeline_charts, texts, whole_run
+from planner.ui import changes, charts, explain, frame, nearby, pipeline_charts, serving, texts, whole_run
 
 current = frame.open_page("plan")
 e, theme = current.estimate, frame.theme()
@@ -89,6 +89,9 @@ with right.container(border=True, height="stretch"):
 
 with st.container(border=True):
     nearby.show(e, evidence)
+
+with st.container(border=True):
+    serving.draw(current.run, current.profile)
 
 with help_slot:
     st.subheader("What would help", anchor=False, icon=":material/lightbulb:")

@@ -230,9 +230,10 @@ class Data(_Part):
         None,
         description="How long samples are: a histogram {256: 0.5, 512: 0.3, …} of tokens and weights, or percentiles {p50: 300, p90: 900, p100: 2048}.",
     )
-    packing: Literal["packed", "padded", "bucketed"] = Field(
+    packing: Literal["packed", "best-fit", "padded", "bucketed", "fixed"] = Field(
         "packed",
-        description="Samples fill whole sequences (packed), are padded to the longest of their batch (padded), or are sorted by length first (bucketed).",
+        description="Samples are joined and cut into whole sequences (packed), packed uncut (best-fit), padded to the longest of their batch (padded), "
+        "sorted by length first (bucketed), or padded to seq_len (fixed). But for packed, what lies beyond seq_len is cut off.",
     )
     epochs: Positive = Field(1.0, description="Passes over the data.")
 

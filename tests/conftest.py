@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -15,6 +16,8 @@ SHARED = ROOT.parent / "shared"
 
 # Before any test module imports them: no test may reach a hub or send statistics.
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
+
+os.environ["PLANNER_DATA"] = tempfile.mkdtemp(prefix="plumbline-tests-")  # what a test measures is nobody's evidence
 
 settings.register_profile("plain", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("plain")

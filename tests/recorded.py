@@ -46,7 +46,7 @@ class Case:
             return {
                 **self.arguments, "attention": "sdpa", **least, **multimodal_cases.SIZES.get(self.config_name, {})
             }  # fmt: skip
-        text = self.area not in ("encdec", "wide") and (self.area != "vision" or self.arguments["head"] == "contrastive")
+        text = self.area not in ("encdec", "wide", "detection") and (self.area != "vision" or self.arguments["head"] == "contrastive")
         return {**self.arguments, **({"seq": 8} if text else {})}
 
     def estimate(self) -> Estimate:

@@ -32,6 +32,12 @@ def kinds_of_sharding(run: Run) -> tuple[str, ...]:
     return "zero3", "zero2", "ddp"
 
 
+def _pipelines(run: Run) -> bool:
+    """Whether the run's stack trains with pipeline stages."""
+    stack = STACKS.get(run.stack)
+    return stack is None or stack.pipelines
+
+
 def sharding(run: Run) -> Iterator[Idea]:
     """Other ways to share states among data-parallel ranks."""
     if run.dp == 1:
@@ -47,6 +53,8 @@ def degrees(run: Run) -> Iterator[Idea]:
     for name, words in WORDS.items():
         now = getattr(p, name)
         for other in (now // 2, 2 * now) if now > 1 else ():
+            if name == "pp" and other > now and not _pipelines(run):
+                continue
             if name == "tp" and other > (run.hardware.gpus_per_node or other):
                 continue  # beyond a machine the sums of every layer cross the network
             change = _held(run, name, other)
@@ -65,7 +73,7 @@ def smaller_parts(run: Run, checkpointing: bool = False) -> Iterator[Idea]:
     """More model parallelism on the same accelerators, the least first: tensor parallel within a machine, and pipeline stages."""
     p, here = run.parallel, run.parallel.tp * run.parallel.pp
     machine = run.hardware.gpus_per_node or run.hardware.gpus
-    pairs = [(tp, pp) for tp in _DEGREES if p.tp <= tp <= machine for pp in _DEGREES if p.pp <= pp and tp * pp > here]
+    pairs = [(tp, pp) for tp in _DEGREES if p.tp <= tp <= machine for pp in _DEGREES if p.pp <= pp and tp * pp > here and (pp == p.pp or _pipelines(run))]
     for tp, pp in sorted(pairs, key=lambda pair: (pair[0] * pair[1], pair[1]))[:_MOST_PAIRS]:
         change = _held(run, "tp", tp, {"pp": pp})
         if change is None:

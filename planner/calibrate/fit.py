@@ -49,12 +49,14 @@ def fit_profile(
     for sample in samples:
         groups[sample.benchmark].append(sample)
     errors: dict[str, dict[str, float]] = {}
-    products = groups["matmul"] + groups["batched"]
+    products = groups["matmul"] + groups["batched"] + groups["low_precision"] + groups["grouped"]
     gemm, corrections = _products(prior, products, errors)
     attention, attention_corrections = _attention(prior, gemm, groups["attention"], errors)
     tables = _tables(groups["operators"])
     dispatch, backward_dispatch = _dispatch(prior, hardware, groups, tables)
     stream = _stream(prior, tables, groups["memory"])
+    if not hardware.synchronous and groups["optimizer"]:
+        stream = _updates(prior, stream, groups["optimizer"])
     measured = Measured(
         synchronous=hardware.synchronous,
         backward_dispatch_seconds=backward_dispatch,
@@ -321,6 +323,14 @@ def _stream(prior: DeviceProfile, tables: dict[str, Table], copies: Sequence[Sam
     smallest = [t.seconds[0] for key, t in tables.items() if key.startswith("elementwise/")]
     launch = min([curve.launch_s, *smallest]) if smallest else curve.launch_s
     return curve.model_copy(update={"fractions": fractions, "launch_s": launch})
+
+
+def _updates(prior: DeviceProfile, curve: StreamCurve, samples: Sequence[Sample]) -> StreamCurve:
+    """Fraction of the bandwidth that foreach updates reach at their largest, by the bytes that the planner's AdamW moves."""
+    moved = [FOREACH_PASSES * BYTES[_text(s, "dtype")] * _number(s, "numel") * _number(s, "count") for s in samples]
+    largest = max(moved)
+    rates = [m / s.seconds / prior.memory_bandwidth for m, s in zip(moved, samples, strict=True) if m > largest / 8]
+    return curve.model_copy(update={"fractions": curve.fractions | {"optimizer": statistics.median(rates)}})
 
 
 def _dispatch(

@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from planner.calibrate.budget import LEAST, MOST
 from planner.errors import PlanError
-from planner.files import write_whole
+from planner.files import data_folder, write_whole
 
 State = Literal["starting", "running", "done", "failed", "cancelled", "lost"]
 ENDED: Final = ("done", "failed", "cancelled", "lost")
@@ -71,15 +71,6 @@ class Status(BaseModel):
     message: str = ""
     reading: dict[str, float | None] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-
-
-def data_folder() -> Path:
-    """Where measurements are kept: PLANNER_DATA, else the user's data folder."""
-    given = os.environ.get("PLANNER_DATA")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "plumbline"
 
 
 @dataclass(frozen=True)

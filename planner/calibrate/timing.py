@@ -16,6 +16,8 @@ GOAL: Final = 0.02
 LEAST: Final = 5
 MOST: Final = 200
 _WARM_UP: Final = 2
+_PAUSE: Final = 0.05
+"""Rest after a repetition that ran with its clock held down [s], so that power and heat fall."""
 
 
 def median_error(values: list[float]) -> float:
@@ -39,7 +41,8 @@ def measure(
 ) -> Sample:
     """Time `work()` for at most about `seconds`.
 
-    throttled: asked after each repetition; one that ran with its clock held down does not count.
+    throttled: asked after each repetition; one that ran with its clock held down does not count, and the device rests before the next.
+        Only when the time is up and nothing else was measured does it count, marked as such.
     """
     for _ in range(_WARM_UP):
         work()
@@ -48,11 +51,13 @@ def measure(
     dropped, begin = 0, time.perf_counter()
     while len(values) < MOST:
         value = hardware.time(work, inner)
-        if throttled() and dropped < MOST:
-            dropped += 1
-        else:
+        held, spent = throttled(), time.perf_counter() - begin
+        dropped += held
+        if held and spent < seconds:
+            time.sleep(min(_PAUSE, seconds - spent))
+            continue
+        if not held or not values:
             values.append(value)
-        spent = time.perf_counter() - begin
         if spent > seconds and len(values) >= 1:
             break
         if median_error(values) < GOAL:

@@ -19,17 +19,23 @@ from planner.cli import (
     compare,
     doctor,
     estimate,
+    lengths,
     probe,
     profile,
     prove,
     report,
+    saved,
     search,
+    serve,
     validate,
 )
 from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
-COMMANDS = (estimate, compare, search, ask, report, validate, calibrate, profile, probe, prove, catalog.models_command, catalog.gpus_command, doctor)
+COMMANDS = (
+    estimate, compare, search, ask, lengths, serve, report, validate, calibrate, profile, probe, prove, saved,
+    catalog.models_command, catalog.gpus_command, doctor,
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):

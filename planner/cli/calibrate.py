@@ -31,11 +31,26 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--collectives", default=None, metavar="FILE", help="what `torchrun -m planner.calibrate.distributed` wrote")
     command.add_argument("--resume", action="store_true", help="keep the samples beside --out of an interrupted measurement")
     command.add_argument("--out", "-o", default="profile.json", metavar="FILE", help="where the profile goes (default: profile.json)")
+    command.add_argument("--launch", choices=("slurm", "skypilot"), default=None, help="print a launch file for several machines instead of measuring")
+    command.add_argument("--nodes", type=int, default=2, metavar="N", help="machines of the launch file (default: 2)")
+    command.add_argument("--gpus", type=int, default=8, metavar="N", help="accelerators of each (default: 8)")
+    command.add_argument("--accelerator", default="H100", metavar="NAME", help="SkyPilot's name of the part (default: H100)")
     add_json(command)
 
 
 def execute(options: argparse.Namespace) -> None:
     """Measure, write, and say how good the fit is."""
+    if options.launch is not None:
+        from planner.calibrate.budget import parse_budget
+        from planner.calibrate.launch import launch_file
+
+        seconds = parse_budget(options.budget)
+        text = launch_file(options.launch, nodes=options.nodes, gpus=options.gpus, accelerator=options.accelerator, budget=seconds)
+        if options.json:
+            emit_json({"launch": options.launch, "text": text})
+        else:
+            print(text, end="")
+        return
     if find_spec("torch") is None:
         raise PlanError("device", options.device or "", "cannot be measured without torch", "Install torch (pip install torch).")
     from planner.calibrate import calibrate

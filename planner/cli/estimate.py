@@ -34,15 +34,17 @@ _BAR = 20
 def arguments(command: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
     add_run(command)
+    command.add_argument("--no-measured", action="store_true", help="plan it even where a probe has measured this very run")
     add_json(command)
 
 
 def execute(options: argparse.Namespace) -> None:
     """Estimate a run and print it."""
     from planner import estimate
+    from planner.evidence import own
 
     run, profile = read_run(options.run), read_profile(options.profile)
-    result = estimate(run, profile)
+    result = estimate(run, profile, None if options.no_measured else own.find(run, profile))
     if options.json:
         emit_json(result.model_dump(mode="json"))
     else:

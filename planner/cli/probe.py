@@ -30,6 +30,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--steps", type=int, default=10, metavar="N", help="timed steps, after the warm-up (default: 10)")
     add_device(command)
     command.add_argument("--rows", default=None, metavar="FILE", help="append the measurement to this table of runs (CSV)")
+    command.add_argument("--no-keep", action="store_true", help="do not add it to your own measurements, on which later plans of this run stand")
     add_json(command)
 
 
@@ -41,7 +42,7 @@ def execute(options: argparse.Namespace) -> None:
     device = need_training(options.device)
     from planner.probe.run import probe
 
-    result = probe(run, device, steps=options.steps, profile=profile, rows=options.rows)
+    result = probe(run, device, steps=options.steps, profile=profile, rows=options.rows, keep=not options.no_keep)
     if options.json:
         emit_json(result.model_dump(mode="json"))
     else:
@@ -64,6 +65,8 @@ def as_text(result: Probe) -> str:
     blocks.append("\n".join(wrapped(note, bullet="- ") for note in notes))
     if result.rows is not None:
         blocks.append(wrapped(f"Added to {result.rows}."))
+    if result.kept is not None:
+        blocks.append(wrapped(f"Kept in {result.kept}: plans of this run on this device now stand on it."))
     return "\n\n".join(block for block in blocks if block)
 
 

@@ -42,6 +42,8 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--provider", metavar="NAME", nargs="+", action="extend", default=[], help=rented)
     for name in (*_NUMBERS, *_WORDS):
         command.add_argument(f"--{name.replace('_', '-')}", metavar="LIST", help=f"only these values of {name.replace('_', ' ')}, such as {_example(name)}")
+    spread = "search on a Ray cluster: its address, or none to start one on this machine (needs ray[default])"
+    command.add_argument("--ray", metavar="ADDRESS", nargs="?", const="", help=spread)
     command.add_argument("--patience", metavar="TIME", help="stop after this time and say what was left out")
     add_json(command)
 
@@ -77,7 +79,13 @@ def execute(options: argparse.Namespace) -> None:
     )
     patience = None if options.patience is None else units.parse_duration(options.patience, "patience")
     shown = sys.stderr.isatty() and not options.json
-    found = search(space, _progress if shown else None, patience=patience)
+    told = _progress if shown else None
+    if options.ray is None:
+        found = search(space, told, patience=patience)
+    else:
+        from planner.search.cluster import search_on_ray
+
+        found = search_on_ray(space, options.ray or None, told, patience)
     if shown:
         print("\r\x1b[K", end="", file=sys.stderr)
     if options.json:

@@ -10,6 +10,7 @@ from planner.estimate import ledger, uncertainty, whole_run_terms
 from planner.estimate.curve import Curve, StageView
 from planner.estimate.fragmentation import fragmented
 from planner.estimate.money import Rate, bill, hourly_rate, usd_per_hour
+from planner.estimate.observed import Observed, scale
 from planner.estimate.offload import HostBytes
 from planner.estimate.ranks import RankClass
 from planner.estimate.resolve import Resolved
@@ -37,8 +38,10 @@ def assemble(
     timing: StepTime,
     host: HostBytes,
     shape: Shape,
+    observed: Observed | None = None,
 ) -> Estimate:
-    """The estimate of a run whose memory and time are known."""
+    """The estimate of a run whose memory and time are known. observed: measured steps of this run, which then stand for the time."""
+    measured = () if observed is None else (scale(timing, observed),)
     run, batch = r.run, r.run.batch
     moments, detail = worst.moments, worst.detail
     peak = max(moments, key=lambda m: m.total)
@@ -59,6 +62,9 @@ def assemble(
         course = course_of(r, checkpoint_bytes(r, w), steps, seconds, forward, tokens, run.hardware.gpus, machines)
     total = None if course is None or math.isnan(course.total) else float(course.total)
     low, high = seconds * time_range.low_ratio, seconds * time_range.high_ratio
+    time_note = time_range.note
+    if observed is not None:
+        low, high, time_note = observed.low, observed.high, f"this very run, {observed.source}"
     memory_interval = (reserved * memory_range.low_ratio, reserved * memory_range.high_ratio)
     fits, reason = verdict_of(reserved, memory_interval, usable)
     alone = w is worst.workload
@@ -106,7 +112,7 @@ def assemble(
         cost_usd=cost,
         energy_kwh=energy,
         co2e_kg=None if energy is None else energy * watts.intensity,
-        basis=r.profile.basis,
+        basis=r.profile.basis if observed is None else "measured",
         terms=tuple(terms),
         warnings=host_warnings(r, host)
         + whole_run_terms.course_warnings(r, course, tokens / seconds)
@@ -118,12 +124,13 @@ def assemble(
         else f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}",
         limited_by=limits_of(timing),
         assumptions=(
+            *measured,
             *r.notes,
             *assumptions_of(r, shape, fragmented(moments, routed=routed)),
             *whole_run_terms.course_notes(r, course),
             *NOT_MODELLED,
         ),
-        interval_note=f"Time: {time_range.note}. Memory: {memory_range.note}.",
+        interval_note=f"Time: {time_note}. Memory: {memory_range.note}.",
         details={
             "model": {
                 "name": r.model_name,
@@ -163,7 +170,7 @@ def assemble(
             "host_memory_bytes": host.total * min(run.hardware.gpus, run.hardware.gpus_per_node or 1),
             "fragmented_bytes": {"kept": fragmented(moments, routed=routed), "cleared": fragmented(moments, cleared=True)},
             "sticker_memory_bytes": None if r.accelerator is None else r.accelerator.memory_bytes,
-            "time_ratios": (time_range.low_ratio, time_range.high_ratio),
+            "time_ratios": (low / seconds, high / seconds),
             "dp": run.dp,
             "collectives": dict(timing.collectives),
             "crosscheck": {
@@ -185,6 +192,7 @@ def facts_of(r: Resolved, shape: Shape) -> dict[str, Any]:
     hardware = r.run.hardware
     return {
         "basis": r.profile.basis,
+        "device": "processor" if r.profile.synchronous else "GPU",
         "stack": r.stack.name,
         "gpus": hardware.gpus,
         "nodes": math.ceil(hardware.gpus / (hardware.gpus_per_node or 1)),

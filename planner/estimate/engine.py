@@ -8,6 +8,7 @@ from dataclasses import replace
 from planner.device import DeviceProfile
 from planner.estimate.assemble import assemble
 from planner.estimate.fleet import estimate_fleet
+from planner.estimate.observed import Observed
 from planner.estimate.offload import add_time, host_bytes, offload_of
 from planner.estimate.ranks import rank_class, setting_of, shares_of, whole_model
 from planner.estimate.resolve import resolve
@@ -19,10 +20,11 @@ from planner.run import Run
 from planner.workload.split import Split
 
 
-def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
+def estimate(run: Run, profile: DeviceProfile | None = None, observed: Observed | None = None) -> Estimate:
     """What a run takes: does it fit, how long, how much memory, money and energy.
 
-    run: what to do · profile: measured curves of the device; left out, those of the catalog.
+    run: what to do · profile: measured curves of the device; left out, those of the catalog · observed: steps of this very run that were
+    measured on that device (`planner.evidence.own.find`).
     Raises `PlanError` for input that cannot be planned; not fitting is an answer.
     """
     if run.hardware.groups:
@@ -55,4 +57,4 @@ def estimate(run: Run, profile: DeviceProfile | None = None) -> Estimate:
     host = host_bytes(
         resolved, worst.workload, offload, worst.trained, worst.step, shares_of(resolved).optimizer, worst.away
     )
-    return assemble(resolved, whole, classes, worst, timing, host, shape)
+    return assemble(resolved, whole, classes, worst, timing, host, shape, observed)

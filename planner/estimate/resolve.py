@@ -171,8 +171,8 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
             f"is nested in {arch.model_type} (each stage and each of its layers), which is not planned",
             "Use none.",
         )
-    if virtual and any(stack.front is not None for stack in arch.stacks):
-        raise PlanError("method.name", run.method.name, "is planned for models that take tokens of text into one stack", "Use lora or freeze.")
+    if virtual and any(stack.front is not None for stack in (arch.stacks if arch.cross is None else arch.towers)):
+        raise PlanError("method.name", run.method.name, "is planned for models that take tokens of text", "Use lora or freeze.")
     limits = {getattr(stack.front, "checkpoints", "") for stack in arch.stacks}
     if run.activation_checkpointing != "none" and "none" in limits:
         raise PlanError(

@@ -463,7 +463,7 @@ def _optimizer(
             each = host.tensor_s + host.table.at(parameter.numel * per_element)
             result.seconds["optimizer", "update"] += times * each
     else:
-        busy = passes * profile.stream_seconds(step.moved / passes, "elementwise")
+        busy = passes * profile.stream_seconds(step.moved / passes, "optimizer")
         result.seconds["optimizer", "update"] += most(busy, step.kernels * clock.dispatch)
     if step.products or step.decompositions:
         seconds, flops = product_seconds(profile, step)

@@ -17,6 +17,8 @@ from typing import Any, Final, Literal
 Kind = Literal["time", "memory"]
 KINDS: Final[tuple[Kind, ...]] = ("time", "memory")
 DATA: Final = Path(__file__).with_name("data") / "uncertainty.json"
+CALIBRATED: Final = DATA.with_name("calibrated.json")
+"""How plans from a calibration missed real steps, by kind of device (`planner.evidence.calibrated` writes it)."""
 MIN_ROWS: Final = 30
 """Fewer rows do not settle a 5 % and a 95 % quantile."""
 UNSEEN: Final[dict[Kind, tuple[float, float]]] = {"time": (0.5, 2.0), "memory": (0.8, 1.3)}
@@ -82,8 +84,16 @@ def interval(kind: Kind, facts: Mapping[str, Any]) -> Interval:
     Arguments
     ---------
     kind: "time" (step time) or "memory" (peak).
-    facts: see `class_names`.
+    facts: see `class_names`; `device`: "processor" or "GPU". Time from a calibration has a class of its own where proofs of that kind of
+        device were measured; elsewhere, the fitted classes stand in, which are wider.
     """
+    if kind == "time" and facts.get("basis") == "calibrated":
+        device = str(facts.get("device") or "GPU")
+        entry = _calibrated().get(device)
+        if entry is not None and entry["n"] >= MIN_ROWS and int(facts.get("gpus") or 1) == 1:
+            note = f"n = {entry['n']}, median error {100 * entry['median']:.1f} % on training steps that no calibration saw, measured on {entry['device']}"
+            name = f"calibrated {device}"
+            return Interval(float(entry["low"]), float(entry["high"]), int(entry["n"]), float(entry["median"]), note, name)
     table = _table().get(kind, {})
     classes = table.get("classes", {})
     for name in class_names(kind, facts):
@@ -99,6 +109,12 @@ def interval(kind: Kind, facts: Mapping[str, Any]) -> Interval:
 def _interval(name: str, entry: Mapping[str, Any]) -> Interval:
     note = f"n = {entry['n']}, median error {100 * entry['median']:.1f} % on held-out published runs ({name})"
     return Interval(float(entry["low"]), float(entry["high"]), int(entry["n"]), float(entry["median"]), note, name)
+
+
+@cache
+def _calibrated() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(CALIBRATED.read_text(encoding="utf-8"))
+    return table
 
 
 @cache

@@ -57,7 +57,8 @@ def product_seconds(profile: DeviceProfile, step: Step) -> tuple[float, float]:
 
 
 def _product(profile: DeviceProfile, kernel: Kernel) -> float:
-    dtype = kernel.dtype if profile.supports(kernel.dtype) else next(d for d in ("fp16", "fp32") if profile.supports(d))
+    known = (kernel.dtype, "fp16", "fp32", "bf16")  # a TPU multiplies in bf16 alone
+    dtype = next(d for d in known if profile.supports(d))
     return float(profile.matmul_seconds(kernel.m, kernel.n, kernel.k, dtype, batch=kernel.batch))
 
 

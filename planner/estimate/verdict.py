@@ -47,4 +47,4 @@ def steps_of(run: Run, shape: Shape, samples_per_step: int, tokens_per_step: int
         samples = data.samples if data.samples is not None else (data.tokens or 0) / shape.mean
         return max(1, math.ceil(samples * data.epochs / samples_per_step))
     tokens = data.tokens if data.tokens is not None else (data.samples or 0) * shape.mean
-    return max(1, math.ceil(tokens * data.epochs / tokens_per_step))
+    return max(1, math.ceil(tokens * (1 - shape.cut) * data.epochs / tokens_per_step))

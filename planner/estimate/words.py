@@ -67,17 +67,26 @@ def assumptions_of(r: Resolved, shape: Shape, held: float) -> list[str]:
         f"Device curves: {r.profile.basis} ({r.profile.source})",
         f"Driver context: {source('cuda_context_bytes')}",
     ]
+    packing = r.run.data.packing if r.run.data is not None else "packed"
     if not shape.packed:
         lines.append(
-            f"{(r.run.data.packing if r.run.data else '').capitalize()} samples: a batch takes the time of {shape.computed} tokens a sample, "
+            f"{packing.capitalize()} samples: a batch takes the time of {shape.computed} tokens a sample, "
             f"{shape.waste:.0%} of them padding; the longest, of {shape.longest + shape.beside}, sets the peak memory. Tokens per second count real tokens."
         )
+    if not shape.packed and packing != "fixed":
         lines.append(
             f"Batches of many lengths leave gaps: the allocator may come to hold {format_bytes(held)}, which nvidia-smi shows; it gives them back "
             "before it fails, so that the verdict does not count them."
         )
     data, seq = r.run.data, r.arch.sample_tokens(r.run.batch)
-    if shape.packed and data is not None and data.samples is not None and shape.mean < seq:
+    if packing == "best-fit" and shape.waste:
+        lines.append(
+            f"Whole samples in sequences of {shape.computed} tokens: {shape.waste:.1%} of them padding. Attention is counted over whole sequences; "
+            "kernels that stay within samples take less."
+        )
+    if shape.cut >= 0.0005:
+        lines.append(f"{shape.cut:.1%} of the data's tokens lie beyond {seq} and are cut off: nothing is trained on them.")
+    if packing == "packed" and data is not None and data.samples is not None and shape.mean < seq:
         ratio = significant(seq / shape.mean, 2)
         lines.append(f"Samples are packed to {seq} tokens; padded one by one they take {ratio} times as many steps.")
     p = r.run.parallel

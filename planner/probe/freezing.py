@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import nn
 
-LAYER = re.compile(r"(?:(encoder|decoder)\.)?\b(?:block|layers|layer|h)\.(\d+)\.")
-EMBEDDING = re.compile(r"embed(?!ding_norm)|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b")
+LAYER = re.compile(r"^(?!.*\b(?:backbone|bbox_predictor)\.).*?(?:(encoder|decoder)\.)?\b(?:block|layers|layer|h)\.(\d+)\.")
+"""A layer of a transformer; those of a convolutional backbone before it, and of the head that gives boxes, are none."""
+EMBEDDING = re.compile(r"embed(?!ding_norm)|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b|\bbackbone\b|\binput_projection\b")
 CLASSIFIER = re.compile(r"^(score|classifier)\.")
 """A classification head starts from random values and is always trained."""
 NAMES = ("freeze", "bitfit", "lisa")

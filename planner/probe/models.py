@@ -54,10 +54,12 @@ def base_model(config: Mapping[str, Any], head: str, dtype: torch.dtype, attenti
     if hasattr(auto_config, "use_cache"):
         auto_config.use_cache = False
     if auto_config.is_encoder_decoder and getattr(auto_config, "decoder_start_token_id", None) is None:
-        auto_config.decoder_start_token_id = auto_config.pad_token_id or 0  # targets are shifted behind it
+        auto_config.decoder_start_token_id = getattr(auto_config, "pad_token_id", None) or 0  # targets are shifted behind it
     own = vision_inputs.constructor(auto_config, head)
     auto_config, make_model = own or (auto_config, auto_class.from_config)
-    model: nn.Module = make_model(auto_config, dtype=dtype, attn_implementation=attention)
+    # a convolutional backbone has no attention, and refuses to be asked for sdpa
+    kernels: Any = {"": attention, "backbone_config": "eager"} if config.get("backbone_config") else attention
+    model: nn.Module = make_model(auto_config, dtype=dtype, attn_implementation=kernels)
     return model
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from planner.device.profile import DeviceProfile
 
 VERSION = 1
+_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, ImportError, AssertionError)
+"""What a model, its method or a missing kernel may end with."""
 Show = Callable[[str, float], None]
 
 
@@ -82,7 +84,7 @@ def _one(
     except PlanError as error:
         row["problem"] = str(error)
         return
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # one model that does not run must not end the matrix
+    except _FAILURES as error:  # one model that does not run must not end the matrix
         row["problem"] = f"{type(error).__name__}: {shorten(error, 300)}"
         return
     row["rounds"].append({**found.model_dump(mode="json"), "pace_s": pace(place)})

@@ -83,7 +83,8 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
         return _adapters(model, method)
     import peft
 
-    task = TASKS[head or "causal-lm"]
+    two_stacks = bool(getattr(model.config, "is_encoder_decoder", False))
+    task = "SEQ_2_SEQ_LM" if two_stacks else TASKS[head or "causal-lm"]
     tokens = method["virtual_tokens"]
     config: Any
     if method["name"] == "prompt":

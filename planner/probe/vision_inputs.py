@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 VIDEO = ("videomae", "vivit")
-UNCAST = ("yolos", "videomae", "vivit", "beit", "swin")
+UNCAST = ("yolos", "videomae", "vivit", "beit", "swin", "detr")
 """Models that take pixels in the type of their weights only."""
 FREE = ("dinov2", "dinov2_with_registers", "dinov3_vit", "yolos", "detr", "beit", "swin")
 """Models that take images of any size without being asked."""

@@ -12,7 +12,7 @@ from planner import __version__, units
 from planner.advise import FITS_WORDS, delta_texts, in_need
 from planner.catalog import snapshot_date
 from planner.estimate.result import Term
-from planner.report import pipeline
+from planner.report import pipeline, serving
 from planner.report.registry import Subject
 from planner.summary import (
     Figure,
@@ -109,6 +109,7 @@ def build(subject: Subject) -> Document:
         ("time", "Step time", _time, False),
         ("pipeline", "Pipeline", _pipeline, False),
         ("whole", "The whole run", _whole, False),
+        ("serving", "Beside training: serving it on the same card", _serving, True),
         ("assumptions", "Assumptions and what is left out", _assumptions, False),
         ("warnings", "Warnings", _warnings, False),
         ("sources", "Sources", _sources, False),
@@ -239,6 +240,14 @@ def _pipeline(subject: Subject) -> list[Block]:
         Table(header, pipeline.table(subject.estimate), frozenset({1, 2, 3, 4})),
         Chart("stages"),
     ]
+
+
+def _serving(subject: Subject) -> list[Block]:
+    """Whether the trained model can be served on the run's accelerator; nothing for models that write no text."""
+    found = serving.of_run(subject.estimate.run)
+    if found is None:
+        return []
+    return [Paragraph(serving.sentence(found)), Table(("Figure", "Value"), serving.rows(found), frozenset({1})), Bullets(found.notes)]
 
 
 def _assumptions(subject: Subject) -> list[Block]:

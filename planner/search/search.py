@@ -110,10 +110,10 @@ def search(
     if not tally.evaluated + evaluator.ruled_out + evaluator.impossible and done[0] == len(staged):
         raise contradiction(space)
     tally.reduce()
-    return _answer(space, evaluator, tally, start, done[0] / max(1, len(staged)))
+    return answer(space, evaluator, tally, start, done[0] / max(1, len(staged)))
 
 
-def _answer(space: Space, evaluator: Evaluator, tally: Tally, start: float, share: float) -> Found:
+def answer(space: Space, evaluator: Evaluator, tally: Tally, start: float, share: float) -> Found:
     goal = space.constraints.goal
     ranked = sorted(tally.kept, key=lambda row: _rank(row, goal))
     best = ranked[0] if ranked else None

@@ -22,6 +22,7 @@ from planner.estimate.resolve import Resolved, resolve
 from planner.method import Method
 from planner.run import Run, parse_run
 from planner.search.constraints import Constraints
+from planner.workload.stacks import STACKS
 
 POWERS: Final = tuple(2**i for i in range(11))
 MOST_MICRO, MOST_STEPS, MOST_CHUNKS = 32, 64, 2
@@ -263,6 +264,8 @@ def complete(space: Space) -> Space:
     most = max(site.count for site in sites)
     machine = max(site.machine for site in sites)
     batch, p, seq = run.batch, run.parallel, model.run.batch.seq_len or 0
+    if not model.stack.pipelines:
+        space = _without_pipelines(space, model)
     experts = {kind.experts.count for kind in model.arch.kinds if kind.experts is not None}
     largest = space.constraints.max_batch or math.inf
     defaults: dict[str, Collection[Any]] = {
@@ -271,7 +274,7 @@ def complete(space: Space) -> Space:
         "checkpointing": [c for c in CHECKPOINTING if c != "selective" or not _nothing_selected(model)],
         "sharding": SHARDINGS,
         "tp": {*_powers(min(most, machine)), p.tp},
-        "pp": {*_powers(min(most, model.arch.layers)), p.pp},
+        "pp": {*_powers(min(most, model.arch.layers) if model.stack.pipelines else 1), p.pp},
         "cp": {*_powers(min(most, seq // CONTEXT_PART)), p.cp},
         "ep": {1, p.ep, *(n for n in _powers(most) if experts and not any(count % n for count in experts))},
         "sequence_parallel": (False, True),
@@ -283,6 +286,18 @@ def complete(space: Space) -> Space:
         for name, values in defaults.items()
     }
     return replace(space, **filled)
+
+
+def _without_pipelines(space: Space, model: Resolved) -> Space:
+    """The space of a stack that trains no pipelines: stages that the run does not have are refused, and the answer says why there are none."""
+    stack, own = model.stack, space.run.parallel.pp
+    others = ", ".join(name for name, kind in STACKS.items() if kind.pipelines)
+    if any(pp not in (1, own) for pp in space.pp):
+        raise PlanError("pp", space.pp, f"asks for pipeline stages, and {stack.label} trains none", f"Use pp 1, or a stack that has them: {others}.")
+    if max(space.counts) < 2 or space.pp or model.arch.layers < 2:
+        return space
+    said = f"Pipeline stages: {stack.label} trains none. Stacks that do: {others}."
+    return replace(space, left_out=(*space.left_out, said))
 
 
 _NUMBERS: Final = ("micro", "accumulation", "tp", "pp", "cp", "ep", "virtual_pp")

@@ -12,7 +12,7 @@ from planner import units
 from planner.catalog import accelerators, fetch_config, find_model, load_config, models
 from planner.errors import PlanError
 from planner.run import Method
-from planner.ui import changes, details, fields, parallel, state, texts, training, whole
+from planner.ui import changes, counting, details, fields, parallel, state, texts, training, whole
 from planner.workload.methods import METHODS
 
 
@@ -246,4 +246,5 @@ def _data(inputs: Inputs) -> None:
         max_chars=100,
         help="Tokens: 10M, 1.5B, 3 epochs of 80M. Or samples: 50K samples of 512 tokens.",
     )
+    counting.draw()
     inputs.notes["data"] = st.container()

@@ -18,6 +18,7 @@ from planner.device import DeviceProfile, default_profile, load_profile, part_of
 from planner.device.rates import product_rate, product_rates
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
+from planner.files import data_folder
 from planner.run import Run, parse_run
 
 LABELS: Final = {name: f"{name.capitalize()}, {units.format_seconds(seconds)}" for name, seconds in BUDGETS.items()}
@@ -52,7 +53,7 @@ def devices() -> tuple[list[dict[str, str]], str]:
 def saved() -> list[Saved]:
     """Every profile that was measured or imported here, the newest first."""
     found = []
-    imported = sorted((jobs.data_folder() / "profiles").glob("*.json"), reverse=True)
+    imported = sorted((data_folder() / "profiles").glob("*.json"), reverse=True)
     for path in [*(job.profile for job in jobs.jobs() if job.profile.exists()), *imported]:
         if path.name.endswith(".samples.json"):
             continue
@@ -73,7 +74,7 @@ def keep_upload(name: str, content: bytes) -> Saved:
     """Check an uploaded profile and keep it under a name of our own. Raises `PlanError`."""
     if len(content) > MAX_UPLOAD:
         raise PlanError("profile", name, "is larger than 4 MiB", "Upload a profile that `calibrate` wrote.")
-    folder = jobs.data_folder() / "profiles"
+    folder = data_folder() / "profiles"
     folder.mkdir(parents=True, exist_ok=True)
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(name).stem)[:60].strip(".-") or "profile"
     part = folder / f".{stem}.part"

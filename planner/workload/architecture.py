@@ -161,7 +161,7 @@ class Architecture:
     extra_tables: rows of one more table of segments (ERNIE's tasks).
     Heads. masked_head: offers a masked-LM head without a hidden layer · transform_width: width of its hidden layer, where it
     is not that of the blocks · pooling: classifies the first token, the mean of all, or each before the mean ·
-    pooler_saved: peft trains a copy of the pooler too.
+    pooler_saved: peft trains a copy of the pooler too · pools: so does the model without a head, whose loss here does not see it.
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
     whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
@@ -245,6 +245,7 @@ class Architecture:
     classifier_bias: bool = False
     classifier_activation: Literal["tanh", "relu", "gelu"] = "tanh"
     pooler_saved: bool = False
+    pools: bool = False
     pooler_bias: bool = True
     pooler_norm: bool = False
     pooling: Literal["first", "mean", "late"] = "first"

@@ -12,14 +12,16 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
     that checkpointed blocks have one to pass."""
     arch, n, g = w.arch, w.names, w.graph
     width = arch.embedding_factor or arch.embedding_width or arch.hidden
-    w.s.adaptation.begin(w)
-    tokens = w.t - (0 if arch.tower else w.s.adaptation.virtual_tokens)  # virtual ones join behind the embeddings
+    if w.prompted:
+        w.s.adaptation.begin(w)
+    tokens = w.t - (w.s.adaptation.virtual_tokens if w.prompted else 0)  # virtual ones join behind the embeddings
     tied = arch.tied and (bool(arch.tower) or w.head_kind != "sequence-classification")
     x = lookup(w, n.embedding, arch.vocab, width, tokens, tied=tied)
     width = arch.embedding_factor or arch.hidden  # behind OPT's projection all tables have the width of the blocks
     if require_grad and not x.requires_grad:
         x = g.leaf(x)
-    x = w.s.adaptation.prompt(w, x)
+    if w.prompted:
+        x = w.s.adaptation.prompt(w, x)
     if arch.merge is not None:
         x = arch.merge.write(w, x)
     if not n.embedding_norm and w.s.eager:
@@ -28,6 +30,8 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         copied = w.carried["embeddings"] = g.copy(x, name="embeddings")
         w.arguments = (copied,)
     w.arguments = (*w.arguments, *masks(w, x))
+    if (prepare := getattr(arch.mixer, "prepare", None)) is not None:  # what the blocks' mixers share
+        prepare(w)
     if arch.rotary_dim:
         tables = [
             g.new(

@@ -159,6 +159,11 @@ def matmul_kernel(m: float, n: float, k: float, dtype: str, *, batch: float = 1.
     return Kernel("matmul", 0.0, 2.0 * m * n * k * batch, m, n, k, batch, dtype, layout)
 
 
+def _wider(x: Tensor, y: Tensor) -> Tensor:
+    """The operand whose shape the result has. Of as many elements, the one with more axes: a row of one token is still a row."""
+    return x if (x.numel, len(x.shape)) >= (y.numel, len(y.shape)) else y
+
+
 class Graph:
     """Records the operations of one stretch of the model (embeddings, one block, the head).
 
@@ -324,7 +329,7 @@ class Graph:
     def add(self, x: Tensor, y: Tensor, name: str = "add") -> Tensor:
         """Sum; a gradient passes to both operands without a copy unless types differ or one broadcasts."""
         dtype = x.dtype if BYTES[x.dtype] >= BYTES[y.dtype] else y.dtype
-        big = x if x.numel >= y.numel else y
+        big = _wider(x, y)
         z = self.new(big.shape, dtype, x.requires_grad or y.requires_grad, name)
         moved = x.bytes + y.bytes + z.bytes
         backward: list[Kernel] = [] if x.bytes == y.bytes else [Kernel("elementwise", z.bytes + min(x.bytes, y.bytes))]
@@ -334,7 +339,7 @@ class Graph:
     def mul(self, x: Tensor, y: Tensor, name: str = "mul") -> Tensor:
         """Product: keeps x when y needs a gradient, and y when x does."""
         dtype = x.dtype if BYTES[x.dtype] >= BYTES[y.dtype] else y.dtype
-        big = x if x.numel >= y.numel else y
+        big = _wider(x, y)
         z = self.new(big.shape, dtype, x.requires_grad or y.requires_grad, name)
         saved = ([y] if x.requires_grad else []) + ([x] if y.requires_grad else [])
         moved = x.bytes + y.bytes + z.bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
+from planner.workload.projector import unused
 from planner.workload.regions import enter, statistics
 from planner.workload.writer import Writer
 
@@ -23,6 +24,11 @@ def head(w: Writer, x: Tensor) -> Tensor:
     if arch.embedding_width:
         x = w.linear("model.decoder.project_out", x, arch.embedding_width, base=False)
     if kind == "none":
+        if arch.pools:
+            start = len(g.operations)
+            pooled_state = w.linear(w.names.pooler, g.split(x, [(w.b, arch.hidden)])[0], arch.hidden, bias=True, base=False)
+            g.unary("tanh", pooled_state, save="output")
+            unused(w, start)
         return scalar_loss(w, x)
     x = enter(w, x)
     if kind == "sequence-classification":

@@ -62,6 +62,10 @@ class Patches:
     padded: bool = False
     buffers: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not self.padded and (self.patch[0] > self.image[0] or self.patch[1] > self.image[1]):
+            raise PlanError("model.patch_size", max(self.patch), f"is larger than an image of {min(self.image)}", "Use a smaller patch, or a larger image.")
+
     @property
     def fields(self) -> tuple[str, ...]:
         return ("image_size",)

@@ -88,14 +88,14 @@ class RelativeBias:
     name: str = "layer.0.SelfAttention.relative_attention_bias"
 
     def write(self, w: Writer, layer: str, index: int) -> Tensor:
-        """The bias [1, a, t, t] of this layer: looked up, or taken from the first."""
+        """The bias [1, a, t, keys] of this layer: looked up, or taken from the first."""
         key = f"{w.arch.tower or 'decoder'} position bias"
         if self.shared and key in w.carried:
             return w.carried[key]
-        g, a, t = w.graph, w.arch.heads, w.t
+        g, a, t, keys = w.graph, w.arch.heads, w.t, w.keys
         table = w.weight(f"{layer}.{self.name}.weight", (float(self.buckets), float(a)))
-        bias = g.new((1, a, t, t), table.dtype, table.requires_grad, "position_bias")
-        buckets = g.new((t, t), "int64", False, "buckets")
+        bias = g.new((1, a, t, keys), table.dtype, table.requires_grad, "position_bias")
+        buckets = g.new((t, keys), "int64", False, "buckets")
         saved = (buckets,) if table.requires_grad else ()
         moved = (Kernel("elementwise", bias.bytes + 10 * buckets.bytes),)
         g.add_operation("position_bias", "embedding", (table,), (bias, buckets), saved, moved, moved)

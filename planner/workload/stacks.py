@@ -57,6 +57,8 @@ class Stack:
     context: kind of context parallel · deepest_sharding: what data-parallel ranks usually share at most.
     retains_split_graph: a backward in two parts, first of activations, keeps all that was saved until the second (torch's pipelining).
 
+    pipelines: it can train with pipeline stages, so that a search proposes them.
+
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
 
@@ -97,9 +99,10 @@ class Stack:
     context: Literal["ring", "all-gather", "ulysses"] = "ring"
     deepest_sharding: Literal["zero1", "zero3"] = "zero3"
     retains_split_graph: bool = True
+    pipelines: bool = True
 
 
-_HUGGING_FACE: dict[str, Any] = {"every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
+_HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
 
 STACKS: dict[str, Stack] = {
     stack.name: stack
@@ -143,6 +146,7 @@ STACKS: dict[str, Stack] = {
             every_expert=True,
             requires_input_grad=True,
             wide_embedding_states=True,
+            pipelines=False,
         ),
         Stack(
             "hf-compile",
@@ -239,6 +243,7 @@ STACKS: dict[str, Stack] = {
             early_stop=False,
             dropout=False,
             scaled="transformer-engine",
+            pipelines=False,
         ),
         Stack(
             "nanotron",
@@ -282,6 +287,7 @@ STACKS: dict[str, Stack] = {
             scaled="transformer-engine",
             keeps_gathered=True,
             keeps_quantized_inputs="fp32",
+            pipelines=False,
         ),
         Stack(
             "torchtune",
@@ -293,6 +299,7 @@ STACKS: dict[str, Stack] = {
             dropout=False,
             optimizer="fused",
             clips=False,
+            pipelines=False,
         ),
     )
 }

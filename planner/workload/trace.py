@@ -173,7 +173,9 @@ class _Tracer:
         y = block(w, index, x)
         w.graph.release(*w.kept)
         behind = self._writer(arch.at(index)) if whole else w  # what follows a block stands outside its checkpoint
-        z = w.s.adaptation.follow(behind, w.names.layer.replace("{i}", str(index)), y)
+        follow = getattr(w.arch.mixer, "follow", None)
+        z = y if follow is None else follow(behind, x, y)
+        z = w.s.adaptation.follow(behind, w.names.layer.replace("{i}", str(index)), z)
         w.graph.release(x, y if whole else z)  # the caller refers to the block's input until it returns
         operations = w.graph.operations
         self._add(
@@ -224,7 +226,7 @@ class _Tracer:
         if w.arch.tower and name != "tail":  # what a tower's forward held goes with it; autocast's copies stay
             casts = {id(t) for t in w.graph.cached_casts}
             local = (*local, *(t for t in held if id(t) not in casts))
-            held = w.graph.cached_casts
+            held = (*w.graph.cached_casts, *w.outer)
         made = Stretch(
             name, w.graph.operations, w.graph.parameters, more.pop("count", 1), source, output,
             held=held, local=local, borrowed=tuple(used.values()), tower=w.arch.tower, **more,

@@ -36,11 +36,61 @@ def dense(w: Writer, name: str, x: Tensor, out: float) -> Tensor:
     return w.graph.linear(x, weight, w.adapter(f"{ENCODER}.{name}.bias", (out,)))
 
 
+def prompted_stack(arch: Architecture) -> str:
+    """The stack in whose embeddings virtual tokens stand: the encoder of an encoder-decoder, else the main one ("")."""
+    return "" if arch.cross is None else arch.cross.source
+
+
+def rows(arch: Architecture, tokens: int) -> int:
+    """Rows of the table of virtual tokens: of encoder-decoders peft makes as many for the decoder, though the encoder alone reads its half
+    (`total_virtual_tokens`, `PeftModelForSeq2SeqLM.forward`)."""
+    return tokens if arch.cross is None else 2 * tokens
+
+
+def check_source(arch: Architecture, method: str) -> None:
+    """Virtual tokens stand before tokens; peft has none before sound."""
+    if arch.cross is not None and arch.towers[0].front is not None:
+        raise PlanError(
+            "method.name",
+            method,
+            f"puts trained tokens before those of the source, and the source of {arch.model_type} is sound: peft cannot run it",
+            "Use lora, adalora or another method.",
+        )
+
+
+def check_layers(arch: Architecture, method: str) -> None:
+    """peft counts layers, heads and their size once, by the encoder's, and gives what it makes to the decoder."""
+    if arch.cross is None:
+        return
+    source = arch.towers[0]
+    sizes = [(s.layers, s.kv_heads, s.head_dim) for s in (source, arch)]
+    if sizes[0] != sizes[1] or source.heads * source.head_dim != source.hidden:
+        raise PlanError(
+            "method.name",
+            method,
+            f"makes keys of the encoder's layers and heads for the decoder, which has others in this {arch.model_type}: peft cannot run it",
+            "Use prompt or lora.",
+        )
+
+
+def check_single(arch: Architecture, method: str) -> None:
+    """Methods whose tokens stand before those of one stack."""
+    if arch.cross is not None:
+        raise PlanError(
+            "method.name",
+            method,
+            f"is not planned for encoder-decoders such as {arch.model_type}",
+            "Use prompt, p_tuning, prefix or lora.",
+        )
+
+
 def prepend(w: Writer, prompt: Tensor, x: Tensor) -> Tensor:
-    """One prompt [1, p, h] repeated for every sequence, cast to the embeddings' type and put before them."""
+    """One prompt [1, p, h] repeated for every sequence, cast to the embeddings' type and put before them; of an encoder-decoder its first half."""
     g = w.graph
     repeated = g.copy(prompt, (w.b, prompt.shape[1], prompt.shape[2]), name="repeat_prompt")
     prompts = g.cast(repeated, x.dtype, name="prompt_cast")
+    if prompt.shape[1] > w.s.adaptation.virtual_tokens:
+        prompts = g.split(prompts, [(w.b, float(w.s.adaptation.virtual_tokens), x.shape[-1])])[0]
     joined = g.cat((prompts, x), (w.b, w.t, x.shape[-1]), name="prepend_prompt")
     w.held = (*w.held, prompts, joined)  # `prompts` and `inputs_embeds`, variables of peft's forward
     return joined
@@ -60,7 +110,10 @@ def check_cache(arch: Architecture, method: str) -> None:
 def hand_out(w: Writer, arch: Architecture, whole: Tensor) -> None:
     """All layers' keys and values [b, p, L · 2 · kv heads · head size] in the model's type, one slice a layer."""
     whole = w.graph.cast(whole, w.s.formats.graph, name="prefix_cast")
-    shape = (2.0, w.b, arch.kv_heads, whole.shape[1], arch.head_dim)
+    parts = 2.0
+    if arch.cross is not None:  # made twice, for self- and cross-attention, of which the second is dropped
+        parts, whole = 4.0, w.graph.cat((whole, whole), (*whole.shape[:-1], 2 * whole.shape[-1]), name="prefix_twice")
+    shape = (parts, w.b, arch.kv_heads, whole.shape[1], arch.head_dim)
     w.carried.update(enumerate(w.graph.split(whole, [shape] * arch.layers, kernels=2)))
 
 
@@ -69,10 +122,12 @@ def join_prefix(arch: Architecture) -> Join:
 
     def join(w: Writer, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The cache's copy of this layer's slice, and its keys and values joined with those of the tokens."""
+        if w.arch.tower:
+            return k, v
         g = w.graph
         source = w.carried[index]
         slices = [g.new(source.shape[1:], source.dtype, True, "prefix_copy") for _ in range(2)]
-        moved = (Kernel("elementwise", source.bytes),) * 2
+        moved = (Kernel("elementwise", 2 * slices[0].bytes),) * 2
         g.add_operation("prefix_copy", "elementwise", (source,), slices, (), moved, moved)
         shape = (w.b, arch.kv_heads, w.keys, arch.head_dim)
         joined = [g.cat((p, x), shape, name="prefix_join") for p, x in zip(slices, (k, v), strict=True)]

@@ -19,6 +19,7 @@ from planner.workload.scaled import scaled_linear
 from planner.workload.sparse24 import SUFFIX, sparse_linear
 from planner.workload.split import Split
 from planner.workload.stacks import Stack
+from planner.workload.virtual_tokens import prompted_stack
 from planner.workload.written_out import WRITTEN_OUT, xielu
 
 
@@ -67,11 +68,13 @@ class Writer:
         self.arch = setting.arch if arch is None else arch
         self.names, front = self.arch.names, self.arch.front
         main = not self.arch.tower
+        self.prompted = prompted_stack(setting.arch) == self.arch.tower
+        """Whether virtual tokens stand in this stack."""
         self.b = setting.batch if front is None else front.sequences(setting.given)
         self.t: float = (setting.seq / setting.split.cp if setting.split.cp > 1 else setting.seq) if front is None else front.tokens(setting.given)
         self.alone = bool(self.arch.tower)
         """Not divided: a tower stands whole on every rank."""
-        self.t += setting.adaptation.virtual_tokens if main else 0
+        self.t += setting.adaptation.virtual_tokens if self.prompted else 0
         self.keys = self.t + (setting.adaptation.prefix_tokens if main else 0)
         self.carried: dict[Hashable, Tensor] = {}
         """What an earlier part made for later ones: the prefix of each layer (by its number), a tower's output (by its name)."""
@@ -84,6 +87,8 @@ class Writer:
         """Local variables of the block's forward."""
         self.held: tuple[Tensor, ...] = ()
         """Local variables of the model's forward."""
+        self.outer: tuple[Tensor, ...] = ()
+        """Local variables of the model's forward that a tower's front makes: they outlive the tower's own forward."""
         self.local: tuple[Tensor, ...] = ()
         """Local variables of the stack's forward, which ends before a later stack or the head begins."""
         self.handed: tuple[Tensor, ...] = ()

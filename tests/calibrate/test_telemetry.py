@@ -80,6 +80,40 @@ def test_what_the_driver_refuses_is_one_warning_and_measuring_goes_on(answers: d
     seen.close()
 
 
+@pytest.mark.parametrize(
+    ("function", "field"),
+    [
+        ("nvmlDeviceGetClockInfo", "sm_clock_mhz"), ("nvmlDeviceGetPowerUsage", "power_w"), ("nvmlDeviceGetEnforcedPowerLimit", "power_limit_w"),
+        ("nvmlDeviceGetTemperature", "temperature_c"), ("nvmlDeviceGetUtilizationRates", "utilization"),
+        ("nvmlDeviceGetMemoryInfo", "memory_used_bytes"), ("nvmlDeviceGetTotalEnergyConsumption", "energy_j"),
+        ("nvmlDeviceGetComputeRunningProcesses", "others"),
+    ],
+)  # fmt: skip
+def test_a_figure_that_is_not_reported_is_unknown_and_the_others_stand(function: str, field: str) -> None:
+    seen = open_telemetry("cuda", library=FakeNvml(**{function: -3}))
+    reading = seen.read()
+    assert getattr(reading, field) is None
+    assert sum(getattr(reading, name) is not None for name in ("power_w", "temperature_c", "energy_j")) >= 2
+    assert seen.warnings == ["not_supported"]
+
+
+def test_a_gpu_lost_while_its_throttling_is_asked_for_measures_nothing_more() -> None:
+    seen = open_telemetry("cuda", library=FakeNvml(nvmlDeviceGetCurrentClocksThrottleReasons=-15))
+    assert seen.held() is False
+    assert seen.warnings == ["lost"]
+    assert (seen.read(), seen.figures(), seen.identity()) == (Reading(), {}, {"driver": None, "uuid": None})
+
+
+def test_a_slice_names_itself_shortly_and_without_a_library_there_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = open_telemetry("cuda", library=FakeNvml(nvmlDeviceGetUUID=b"MIG-0123abcd-ffff", nvmlDeviceGetMigMode=[1, 1]))
+    assert seen.identity()["uuid"] == "0123abcd"
+    assert seen.warnings == ["mig"]
+    assert seen.figures() == {"sm_clock_mhz": 1755.0, "power_w": 412.0, "temperature_c": 63.0, "memory_bytes": 2.0**30}
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
+    bare = open_telemetry("cuda")
+    assert (bare.warnings, bare.read(), bare.held()) == (["no_telemetry"], Reading(), False)
+
+
 def test_a_gpu_that_cannot_be_partitioned_gets_no_warning() -> None:
     assert open_telemetry("cuda", library=FakeNvml(nvmlDeviceGetMigMode=-3)).warnings == []
 

@@ -59,6 +59,16 @@ def test_throttled_repetitions_do_not_count() -> None:
     assert (sample.throttled, len(sample.raw)) == (7, LEAST)
 
 
+def test_a_device_that_is_always_held_down_rests_and_gives_one_marked_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr("planner.calibrate.timing.time.sleep", rests.append)
+    sample = measure(Scripted(steady(0.01)), "x", {"n": 1}, lambda: None, 0.02, lambda: True)
+    assert len(sample.raw) == 1
+    assert sample.throttled >= len(sample.raw)
+    assert rests
+    assert all(0 < rest <= 0.05 for rest in rests)
+
+
 def test_the_error_of_a_median_shrinks_with_repetitions() -> None:
     spread = [1.0, 1.1, 0.9, 1.05, 0.95, 1.02, 0.98]
     assert median_error(spread[:4]) == float("inf")

@@ -53,6 +53,7 @@ def cuda_semantics(padded: bool = False) -> Iterator[None]:
             mock.patch.object(functional, "scaled_dot_product_attention", _attention),
             # Reads position ids to find packed sequences; fake ones hold no values, and these cases pack nothing.
             mock.patch("transformers.masking_utils.find_packed_sequence_indices", _nothing_is_packed),
+            mock.patch.object(torch, "isfinite", _finite),
             # Asks for CUDA's autocast unless told a device; here autocast is the CPU's.
             mock.patch.object(torch, "is_autocast_enabled", _autocast_enabled),
             # CUDA's grouped product falls back to a loop for types other than bf16; fake tensors refuse them.
@@ -114,6 +115,18 @@ class _GroupedLoop(torch.autograd.Function):
 
 def _nothing_is_packed(*_: Any, **__: Any) -> None:
     """In place of a Mock, which would remember its arguments and so keep tensors alive."""
+
+
+class _AllFinite:
+    """Answers `torch.isfinite(x).all()`, by which DETR decides whether to clamp: fake tensors hold no values to see."""
+
+    def all(self) -> bool:
+        return True
+
+
+def _finite(x: torch.Tensor, isfinite: Callable[..., torch.Tensor] = torch.isfinite) -> _AllFinite:
+    isfinite(x)
+    return _AllFinite()
 
 
 def _overload(name: str) -> Any:

@@ -71,6 +71,13 @@ def lora(name: str, rank: int = 8) -> dict[str, Any]:
     return {"name": "lora", "rank": rank, "targets": TARGETS[name]}
 
 
+PROMPTED = ("t5", "t5-gated", "bart", "mbart", "pegasus", "umt5", "m2m_100", "marian")
+PROMPTS: tuple[dict[str, Any], ...] = (
+    {"name": "prompt", "virtual_tokens": 20},
+    {"name": "p_tuning", "virtual_tokens": 20, "encoder_hidden": 128},
+    {"name": "prefix", "virtual_tokens": 30},
+    {"name": "prefix", "virtual_tokens": 20, "projection": True, "encoder_hidden": 128},
+)
 ALL: dict[str, Any] = {"name": "lora", "rank": 8, "targets": "all-linear"}
 
 
@@ -96,6 +103,8 @@ def parameter_cases() -> Iterator[dict[str, Any]]:
     for name in CONFIGS:
         for method in _methods(name):
             yield _case(name, method=method)
+        for method in PROMPTS if name in PROMPTED else ():
+            yield _case(name, method=method)
         if name in WAVES:
             for method in (None, ALL):
                 yield _case(name, "ctc", method=method)
@@ -111,6 +120,8 @@ def flop_cases() -> Iterator[dict[str, Any]]:
         if name not in WAVES:
             method = None if name.startswith("whisper") else lora(name)
             yield _case(name, method=method, precision="bf16", attention="sdpa", checkpointing=True, **size)
+        for method in PROMPTS if name in PROMPTED else ():
+            yield _case(name, method=method, precision="fp32", attention="eager", **size)
 
 
 def memory_cases() -> Iterator[dict[str, Any]]:
@@ -127,3 +138,7 @@ def memory_cases() -> Iterator[dict[str, Any]]:
         yield _case(name, method=None, precision="bf16", attention="sdpa", optimizer="adamw-fused", **size)
         yield _case(name, method=FIRST, precision="fp32", attention="sdpa", **size)
         yield _case(name, method=ALL, precision="bf16", attention="sdpa", **size)
+    for turn, name in enumerate(PROMPTED[:4]):
+        for method in PROMPTS:
+            for precision, attention in (("bf16", "sdpa"), ("fp32", "eager"), ("bf16-mixed", "sdpa"))[turn % 3 :][:2]:
+                yield _case(name, method=method, precision=precision, attention=attention, batch=4, seq=256, target_len=120)

@@ -27,7 +27,7 @@ SPACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"gpus": ("A100 SXM4 80GB",), "counts": (1, 2, 8), "micro": (4,), "tp": (1,), "pp": (1, 2), "checkpointing": CHECKPOINTING, "offload": OFFLOADS},
     ),
     "two devices, no data": (
-        {"model": TINY, "precision": "bf16-mixed"},
+        {"model": TINY, "stack": "torchtitan", "precision": "bf16-mixed"},
         {"gpus": ("RTX 4090", "L40S"), "counts": (1, 2, 3, 4), "micro": (1,), "pp": (1, 2), "offload": ("none", "params")},
     ),
     "the whole run, own hardware": (
@@ -54,8 +54,12 @@ SPACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"gpus": ("RTX 4090",), "counts": (1, 2, 4), "micro": (1, 8), "tp": (1, 2), "offload": ("none",)},
     ),
     "sorted samples": (
-        {"model": TINY, "precision": "bf16", "data": {"samples": 2000, "mean_tokens": 400, "std_tokens": 300, "packing": "bucketed"}},
+        {"model": TINY, "stack": "torchtitan", "precision": "bf16", "data": {"samples": 2000, "mean_tokens": 400, "std_tokens": 300, "packing": "bucketed"}},
         {"gpus": GPU, "counts": (1, 2, 8), "micro": (1, 4), "tp": (1, 2), "pp": (1, 2), "offload": ("none", "activations")},
+    ),
+    "whole samples": (
+        {"model": TINY, "precision": "bf16", "data": {"samples": 2000, "mean_tokens": 400, "std_tokens": 300, "packing": "best-fit"}},
+        {"gpus": GPU, "counts": (1, 2, 8), "micro": (1, 4), "tp": (1, 2), "offload": ("none",)},
     ),
     "padded samples": (
         {"model": TINY, "precision": "bf16", "data": {"samples": 2000, "mean_tokens": 400, "std_tokens": 300, "packing": "padded"}},

@@ -129,14 +129,14 @@ def test_a_front_is_what_nothing_dominates() -> None:
 def test_it_says_why_others_were_not_chosen() -> None:
     found = found_of()
     assert found.next_best is not None and "Best by time" in found.reasons[0] and "Next best" in " ".join(found.reasons)
-    cheap = {"model": TINY, "method": "lora", "data": "20M", "hardware": {"gpu": "RTX 4090"}, "price": {"usd_per_gpu_hour": 0.001}}
+    cheap = {"model": TINY, "method": "lora", "stack": "torchtitan", "data": "20M", "hardware": {"gpu": "RTX 4090"}, "price": {"usd_per_gpu_hour": 0.001}}
     found = found_of(cheap, constraints=Constraints(budget=0.01))
     assert "beyond the budget of $0.01" in " ".join(found.reasons)
     assert found.best is not None and (found.best.cost_usd or 1) <= 0.01 and found.best.run.hardware.gpu == "RTX 4090"
 
 
 def test_nothing_fits_is_an_answer() -> None:
-    big = {"model": "meta-llama/Llama-3.1-70B", "precision": "bf16-mixed", "data": "1M"}
+    big = {"model": "meta-llama/Llama-3.1-70B", "stack": "torchtitan", "precision": "bf16-mixed", "data": "1M"}
     found = found_of(big, gpus=("RTX 4090",), counts=(1, 2))
     assert found.best is None and not found.pareto and found.evaluated
     assert "Nothing fits" in found.reasons[0] and "needs" in found.reasons[1]
@@ -149,7 +149,7 @@ def test_a_deadline_and_a_budget_that_exclude_each_other_are_both_named() -> Non
     run = {"model": TINY, "method": "lora", "data": "20M"}
 
     def asked(**limits: Any) -> Any:
-        return found_of(run, gpus=("RTX 4090", "H100 SXM 80GB"), counts=(1, 2, 4), constraints=Constraints(**limits))
+        return found_of(run, gpus=("RTX 4090", "H100 SXM 80GB"), counts=(1, 2, 4), pp=(1,), constraints=Constraints(**limits))
 
     quickest, cheapest = (asked(objective=goal).best for goal in ("time", "cost"))
     assert quickest.cost_usd > cheapest.cost_usd and quickest.total_time_s < cheapest.total_time_s
@@ -177,7 +177,7 @@ def test_without_data_the_time_is_that_of_a_sample() -> None:
 
 
 def test_methods_and_batches_are_free_or_bound() -> None:
-    run = {"model": TINY, "data": "20M"}
+    run = {"model": TINY, "stack": "torchtitan", "data": "20M"}
     methods = tuple(parse_run({"model": "gpt2", "method": name}).method for name in ("full", "lora"))
     found = found_of(run, methods=methods, gpus=("RTX 4090",), accumulation=(), constraints=Constraints(min_batch=6, max_batch=8))
     assert found.best is not None and found.best.run.method.name == "lora"
@@ -217,3 +217,13 @@ def test_the_cheapest_of_the_providers_is_taken() -> None:
     assert found.best is not None and found.best.details["price"]["usd_per_gpu_hour"] == min(o.usd_per_gpu_hour for o in offers)
     with pytest.raises(PlanError, match=r"price\.provider"):
         found_of(providers=("nobody",))
+
+
+def test_a_stack_without_pipelines_is_offered_none() -> None:
+    """transformers' Trainer has no pipeline stages: none are proposed, the answer says so, and asking for them is refused."""
+    run = parse_run({**RUN, "stack": "hf"})
+    found = search(Space(run, gpus=("H100 SXM 80GB",), counts=(1, 8), micro=(1,), checkpointing=("none",)))
+    assert found.best is not None and all(one.run.parallel.pp == 1 for one in found.pareto)
+    assert any("Pipeline stages: Hugging Face Trainer trains none" in line for line in found.left_out)
+    with pytest.raises(PlanError, match="asks for pipeline stages"):
+        search(Space(run, gpus=("H100 SXM 80GB",), counts=(8,), pp=(1, 2)))

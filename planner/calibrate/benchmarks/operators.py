@@ -44,6 +44,13 @@ def _nll_loss(g: Graph, x: Tensor) -> Tensor:
     return loss
 
 
+def _embedding(g: Graph, table: Tensor) -> Tensor:
+    y = g.new(table.shape, table.dtype, True)
+    forward, backward = (Kernel("elementwise", 2 * y.bytes),), (Kernel("elementwise", table.bytes + 4 * y.bytes),)
+    g.add_operation("embedding", "embedding", (table,), (y,), (), forward, backward)
+    return y
+
+
 def _rows(g: Graph, like: Tensor) -> Tensor:
     return g.new((like.shape[0], 1), like.dtype, True)
 
@@ -87,6 +94,13 @@ OPERATORS: dict[str, Operator] = {
     "normalize": Operator(lambda g, x, y: g.mul(x, _rows(g, y), name="normalize"), lambda x, y: x * y[:, :1]),
     "norm_weight": Operator(lambda g, x, y: g.mul(_weight(g, y), x, name="norm_weight"), lambda x, y: y[0] * x),
     "contiguous": Operator(lambda g, x, y: g.copy(x), lambda x, y: x.view(-1, WIDTH).t().contiguous()),
+    "rotate_half": Operator(
+        lambda g, x, y: g.unary("rotate_half", x, save="none", kernels=2),
+        lambda x, y: torch.cat((-x[:, WIDTH // 2 :], x[:, : WIDTH // 2]), -1),
+    ),
+    "embedding": Operator(
+        lambda g, x, y: _embedding(g, x), lambda x, y: F.embedding(torch.arange(len(x), device=x.device) * 7 % len(x), x)
+    ),
     "cat": Operator(
         lambda g, x, y: g.cat((x, y), (2 * x.shape[0], WIDTH)), lambda x, y: torch.cat((x, y), -1)
     ),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from planner.errors import PlanError
 from planner.workload.architecture import Architecture
+from planner.workload.disentangled import Disentangled
 from planner.workload.families.encoders import bert_like
 from planner.workload.families.fields import Fields, family
 
@@ -36,6 +38,7 @@ def _(f: Fields) -> Architecture:
         branch_dropout="mlp",
         pooler=True,
         pooler_saved=True,
+        pools=False,
     )
     return _named(
         base,
@@ -63,6 +66,7 @@ def _(f: Fields) -> Architecture:
         transform_width=width,
         classifier_hidden=True,
         classifier_activation="gelu",
+        pools=False,
     )
     return _named(
         base,
@@ -169,3 +173,43 @@ def _(f: Fields) -> Architecture:
         embedding_norm="",
         final_norm="roberta.encoder.LayerNorm",
     )
+
+
+@family("deberta-v2")
+def _(f: Fields) -> Architecture:
+    hidden, positions = f.size("hidden_size"), f.size("max_position_embeddings", default=512)
+    if f.size("embedding_size", default=hidden) != hidden:
+        raise PlanError("model.embedding_size", f.config["embedding_size"], f"is not hidden_size {hidden}", "Only equal widths are planned.")
+    if not f.flag("legacy", True):
+        raise PlanError("model.legacy", False, "is not planned", "Leave it out.")
+    kinds = f.config.get("pos_att_type") or ()
+    kinds = [kind.strip() for kind in kinds.lower().split("|")] if isinstance(kinds, str) else list(kinds)
+    relative, shared = f.flag("relative_attention", False), f.flag("share_att_key", False)
+    if relative and (not kinds or (shared and set(kinds) != {"c2p", "p2c"})):
+        raise PlanError("model.pos_att_type", kinds, "is not planned with relative_attention", "Use [p2c, c2p].")
+
+    def above(name: str, default: int) -> int:
+        value = f.config.get(name, -1)
+        return value if isinstance(value, int) and value > 0 else default
+
+    encoder = "deberta.encoder"
+    mixer = Disentangled(
+        above("position_buckets", above("max_relative_positions", positions)) if relative else 0,
+        "c2p" in kinds, "p2c" in kinds, shared, f"{encoder}.rel_embeddings",
+        f"{encoder}.LayerNorm" if "layer_norm" in f.text("norm_rel_ebd", default="none").lower() else "",
+        kernel=above("conv_kernel_size", 0), groups=above("conv_groups", 1), conv=f"{encoder}.conv",
+    )  # fmt: skip
+    if mixer.norm and not relative:
+        raise PlanError("model.norm_rel_ebd", f.config["norm_rel_ebd"], "norms positions that are not there", "Set relative_attention.")
+    base = bert_like(
+        f, "deberta", pooler=True, pools=False, sdpa=False, causal=False, mixer=mixer, masked=False,
+        learned_positions=positions if f.flag("position_biased_input", True) else 0,
+        token_types=f.size("type_vocab_size", default=0, zero=True),
+        classifier_activation=f.text("pooler_hidden_act", default="gelu"),
+        classifier_dropout=f.fraction("cls_dropout", default=f.fraction("hidden_dropout_prob", default=0.1)),
+    )  # fmt: skip
+    if mixer.kernel:
+        first = replace(mixer, convolved=True)
+        base = replace(base, variants=({"mixer": first}, *({"mixer": mixer},) * (base.layers - 1)))
+    names = {n: f"attention.self.{n}_proj" for n in ("query", "key", "value")}
+    return _named(base, pooler="pooler.dense", **names)

@@ -58,6 +58,7 @@ def bert_like(f: Fields, prefix: str, **changes: Any) -> Architecture:
         tied=f.flag("tie_word_embeddings", True),
         head_bias=True,
         head_transform=True,
+        pools=True,
         num_labels=f.labels(),
         embedding_dropout=dropout,
         hidden_dropout=dropout,

@@ -233,6 +233,7 @@ def _(f: Fields) -> Architecture:
         qkv_bias=bias,
         out_bias=bias,
         mlp_bias=bias,
+        head_bias=bias,
         rotary_wide=True,
         attention_dropout=0.0,
         tied=f.flag("tie_word_embeddings", True),

@@ -337,6 +337,11 @@ def _(f: Fields) -> Architecture:
     ]
     attention_heads = f.size("num_attention_heads", default=32)
     head = 2 * hidden // attention_heads
+    if attends and f.size("num_key_value_heads", default=attention_heads) != attention_heads:
+        raise PlanError(
+            "model.num_key_value_heads", f.config["num_key_value_heads"], "does not fit adapters as wide as all heads",
+            f"Use {attention_heads}, or no use_shared_attention_adapter.",
+        )  # fmt: skip
     return llama(
         Fields(
             {"intermediate_size": 4 * hidden, "hidden_act": "gelu", **f.config, "num_attention_heads": attention_heads}

@@ -126,6 +126,8 @@ def _adjusted(f: Fields, width: int) -> int:
 def _(f: Fields) -> Architecture:
     layers = f.layers("num_hidden_layers")
     full = f.config.get("full_attn_idxs")
+    if full is not None and not (isinstance(full, list) and all(isinstance(i, int) for i in full)):
+        raise PlanError("model.full_attn_idxs", full, "is not a list of layers", "Give the numbers of the layers with attention, such as [2, 5].")
     default = ["full_attention" if full is None or i in full else "linear_attention" for i in range(layers)]
     kinds = of_all(f, layer_kinds(f, ("layer_types",), KINDS, default))
     mixer = GatedConvolution(f.size("conv_L_cache", default=3), f.flag("conv_bias", False))

@@ -51,6 +51,8 @@ def part(f: Fields, name: str, model_type: str) -> Fields:
     if not isinstance(inner, Mapping):
         raise PlanError(f"model.{name}", inner, "is not a configuration", "Give a mapping of its fields.")
     kind = inner.get("model_type") or model_type
+    if not isinstance(kind, str):
+        raise PlanError(f"model.{name}.model_type", kind, "is not a name", f"Write one, such as {model_type}.")
     return Fields({**TEXT_DEFAULTS.get(kind, {}), **{k: v for k, v in inner.items() if v is not None}, "model_type": kind})
 
 
@@ -163,6 +165,9 @@ def _(f: Fields) -> Architecture:
 @family("paligemma")
 def _(f: Fields) -> Architecture:
     width = part(f, "text_config", "gemma").size("hidden_size")
+    projected = part(f, "vision_config", "siglip_vision_model").size("projection_dim", default=width)
+    if projected != width:
+        raise PlanError("model.vision_config.projection_dim", projected, f"is not the language model's width {width}", f"Use {width}.")
     tail = Projector((f"{PROJECTOR}.linear",), width, final_norm=f"{TOWER}.post_layernorm")
     tower = vision_tower(f, tail, "siglip_vision_model")
     made = language_model(f, "gemma", tower, two_way=True, tied=f.flag("tie_word_embeddings", True))
@@ -176,6 +181,8 @@ def _(f: Fields) -> Architecture:
     side = vision.size("image_size", default=224) // vision.size("patch_size", default=16)
     tokens = f.size("mm_tokens_per_image", default=256)
     kernel = side // int(tokens**0.5)
+    if not kernel:
+        raise PlanError("model.mm_tokens_per_image", tokens, f"are more than the {side**2} patches of an image", "Use fewer, or smaller patches.")
     tail = PooledProjector(
         PROJECTOR, width, kernel, f"{PROJECTOR}.mm_soft_emb_norm", f"{TOWER}.post_layernorm"
     )

@@ -137,6 +137,11 @@ def _(f: Fields) -> Architecture:
 
 @family("helium")
 def _(f: Fields) -> Architecture:
+    hidden, heads = f.size("hidden_size"), f.size("num_attention_heads", default=20)
+    if heads * f.size("head_dim", default=128) != hidden:  # its output projection is square
+        raise PlanError(
+            "model.head_dim", f.config.get("head_dim", 128), f"times {heads} heads is not the width {hidden}", "Use sizes that fit."
+        )
     return llama(
         f,
         kv_heads=20,
@@ -268,7 +273,7 @@ def _(f: Fields) -> Architecture:
 
 @family("cwm")
 def _(f: Fields) -> Architecture:
-    return llama(f, kv_heads=8, head_dim=128, windows=sliding(f, 4, 8192, offset=0)[0])
+    return llama(f, kv_heads=8, head_dim=128, mlp_bias=f.flag("mlp_bias", False), windows=sliding(f, 4, 8192, offset=0)[0])
 
 
 @family("internlm3")

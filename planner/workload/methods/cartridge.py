@@ -11,7 +11,7 @@ from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.virtual_tokens import DEFAULT_TOKENS, ENCODER, check_cache, hand_out, join_prefix
+from planner.workload.virtual_tokens import DEFAULT_TOKENS, ENCODER, check_cache, check_single, hand_out, join_prefix
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     check_cache(arch, method.name)
+    check_single(arch, method.name)
     tokens = method.virtual_tokens or DEFAULT_TOKENS
     frozen = 1 if method.frozen_tokens is None else method.frozen_tokens
     if frozen >= tokens:

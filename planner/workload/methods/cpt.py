@@ -12,7 +12,7 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.virtual_tokens import DEFAULT_TOKENS, ENCODER, check_width, prepend, table
+from planner.workload.virtual_tokens import DEFAULT_TOKENS, ENCODER, check_single, check_width, prepend, table
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     check_width(arch, method.name)
+    check_single(arch, method.name)
     tokens = method.virtual_tokens or DEFAULT_TOKENS
 
     def prompt(w: Writer, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.pieces import product
-from planner.workload.virtual_tokens import DEFAULT_TOKENS, ENCODER, check_width, prepend, table
+from planner.workload.virtual_tokens import DEFAULT_TOKENS, ENCODER, check_single, check_width, prepend, table
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     check_width(arch, method.name)
+    check_single(arch, method.name)
     tokens, tasks, rank = method.virtual_tokens or DEFAULT_TOKENS, method.tasks or 1, method.rank or 1
 
     def prompt(w: Writer, x: Tensor) -> Tensor:

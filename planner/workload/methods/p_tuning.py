@@ -12,7 +12,16 @@ from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.graph import BYTES, Kernel, matmul_kernel
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.virtual_tokens import DEFAULT_TOKENS, ENCODER, check_width, dense, prepend, table
+from planner.workload.virtual_tokens import (
+    DEFAULT_TOKENS,
+    ENCODER,
+    check_source,
+    check_width,
+    dense,
+    prepend,
+    rows,
+    table,
+)
 
 if TYPE_CHECKING:
     from planner.workload.graph import Tensor
@@ -24,12 +33,13 @@ LSTM_LAYERS = 2
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     check_width(arch, method.name)
+    check_source(arch, method.name)
     tokens, encoder = method.virtual_tokens or DEFAULT_TOKENS, method.encoder or "mlp"
     hidden = method.encoder_hidden or arch.hidden
 
     def prompt(w: Writer, x: Tensor) -> Tensor:
         g = w.graph
-        y = table(w, 1, tokens, arch.hidden)
+        y = table(w, 1, rows(arch, tokens), arch.hidden)
         if encoder == "lstm":
             y = g.unary("relu", dense(w, "mlp_head.0", lstm(w, y, hidden), 2 * hidden), save="output")
             return prepend(w, dense(w, "mlp_head.2", y, arch.hidden), x)
@@ -43,7 +53,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         peft=True,
         resolved={"virtual_tokens": tokens, "encoder": encoder, "encoder_hidden": hidden},
         adapter_dtype=method.adapter_dtype,
-        formula=f"p · h + {encoder.upper()} encoder with p = {tokens}, e = {hidden}",
+        formula=f"p · h + {encoder.upper()} encoder with p = {rows(arch, tokens)}, e = {hidden}",
         virtual_tokens=tokens,
         prompt=prompt,
     )

@@ -13,7 +13,16 @@ from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.virtual_tokens import DEFAULT_TOKENS, check_cache, dense, hand_out, join_prefix, table
+from planner.workload.virtual_tokens import (
+    DEFAULT_TOKENS,
+    check_cache,
+    check_layers,
+    check_source,
+    dense,
+    hand_out,
+    join_prefix,
+    table,
+)
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -21,6 +30,8 @@ if TYPE_CHECKING:
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     check_cache(arch, method.name)
+    check_source(arch, method.name)
+    check_layers(arch, method.name)
     tokens, project = method.virtual_tokens or DEFAULT_TOKENS, bool(method.projection)
     width = arch.kv_heads * arch.head_dim
     hidden = method.encoder_hidden or width

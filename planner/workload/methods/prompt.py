@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.base import Adaptation, MethodKind, register
-from planner.workload.virtual_tokens import DEFAULT_TOKENS, check_width, prepend, table
+from planner.workload.virtual_tokens import DEFAULT_TOKENS, check_source, check_width, prepend, rows, table
 
 if TYPE_CHECKING:
     from planner.workload.graph import Tensor
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
     check_width(arch, method.name)
+    check_source(arch, method.name)
     tokens = method.virtual_tokens or DEFAULT_TOKENS
 
     def prompt(w: Writer, x: Tensor) -> Tensor:
-        return prepend(w, table(w, 1, tokens, arch.hidden), x)
+        return prepend(w, table(w, 1, rows(arch, tokens), arch.hidden), x)
 
     return Adaptation(
         method.name,
@@ -31,7 +32,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         peft=True,
         resolved={"virtual_tokens": tokens},
         adapter_dtype=method.adapter_dtype,
-        formula=f"p · h with p = {tokens}",
+        formula=f"p · h with p = {rows(arch, tokens)}",
         virtual_tokens=tokens,
         prompt=prompt,
     )

@@ -1,0 +1,125 @@
+"""Runs that were measured here: kept in the user's data folder, and found again when the very run is planned.
+
+One JSON line a probe in DATA/measured.jsonl. `keep` and `rows` are all that knows of the file. A measurement stands for a plan when what
+decides a step is equal (model, method, precision, optimizer, batch, checkpoints, attention, software) and so is the device; data, price and
+the number of steps may differ.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from planner.device.profile import DeviceProfile
+from planner.errors import PlanError
+from planner.estimate.observed import Observed
+from planner.estimate.resolve import Resolved, model_config, resolve
+from planner.estimate.shape import shape_of
+from planner.files import data_folder
+from planner.run import Run
+
+FILE: Final = "measured.jsonl"
+NEWEST: Final = 5
+"""So many of the latest measurements of one run speak together."""
+REPEATABLE: Final = 0.02
+"""Least half width of a step's interval over its median: what one probe differs by from the next."""
+STEP: Final = (
+    "head", "method", "precision", "optimizer", "optimizer_options", "stack", "batch", "activation_checkpointing", "checkpoints",
+    "attention", "offload", "compression",
+)  # fmt: skip
+"""Fields of a resolved run that decide what one step does, beside the model's configuration."""
+
+
+class Own(BaseModel):
+    """One measured run. key: what was run · steps: every timed step [s] · row: the same as a row of the table of measured runs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    version: int = 1
+    key: str
+    device: str
+    accelerator: str | None = Field(None, description="Name of the device in the catalogue.")
+    steps: tuple[float, ...] = Field(min_length=1)
+    allocated_bytes: float | None = None
+    reserved_bytes: float | None = None
+    energy_per_step_j: float | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    date: str
+    row: dict[str, str] = Field(default_factory=dict)
+
+
+def key_of(resolved: Resolved, attention: str | None = None) -> str:
+    """What tells one measured run from another. attention: the kernel that ran in place of the planned one."""
+    told: dict[str, Any] = resolved.run.model_dump(mode="json", include=set(STEP))
+    told |= {"head": resolved.head, "attention": attention or str(resolved.attention), "model": model_config(resolved.run.model)[1]}
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def keep(found: Own, folder: Path | None = None) -> Path:
+    """Add a measurement to the user's own. Raises `PlanError` where the data folder cannot be written."""
+    path = (folder or data_folder()) / FILE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            handle.write(found.model_dump_json() + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as error:
+        raise PlanError("data folder", str(path.parent), f"cannot be written: {error.strerror or error}", "Name another one in PLANNER_DATA.") from None
+    return path
+
+
+def rows(folder: Path | None = None) -> tuple[Own, ...]:
+    """All of them, the oldest first; a line that cannot be read (cut off, or of a later version) is left out."""
+    try:
+        lines = ((folder or data_folder()) / FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ()
+    found = []
+    for line in lines:
+        try:
+            found.append(Own.model_validate_json(line))
+        except ValidationError:
+            continue
+    return tuple(found)
+
+
+def find(run: Run, profile: DeviceProfile | None = None, folder: Path | None = None) -> Observed | None:
+    """Measured steps of this very run on the device that it is planned for; None where there are none.
+
+    Raises `PlanError` for a run that cannot be planned.
+    """
+    kept = rows(folder)
+    if not kept or run.hardware.groups:
+        return None
+    resolved = resolve(run, profile)
+    full = resolved.run
+    if full.hardware.gpus != 1:
+        return None
+    text = full.batch.seq_len or 0
+    if not shape_of(full, text, resolved.arch.sample_tokens(full.batch) - text).packed:
+        return None  # a probe's samples are all of one length
+    key = key_of(resolved)
+    measured_on = profile.conditions.device if profile is not None and profile.conditions is not None else None
+    name = None if resolved.accelerator is None else resolved.accelerator.name
+    own = [row for row in kept if row.key == key and (row.device == measured_on if measured_on else name is not None and row.accelerator == name)]
+    own = [row for row in own if row.versions.get("torch") == own[-1].versions.get("torch")][-NEWEST:]
+    if not own:
+        return None
+    return _observed(own)
+
+
+def _observed(own: list[Own]) -> Observed:
+    steps = np.array([seconds for row in own for seconds in row.steps])
+    low, median, high = (float(q) for q in np.quantile(steps, (0.05, 0.5, 0.95)))
+    times = f", {len(own)} probes" if len(own) > 1 else ""
+    source = f"{steps.size} steps measured on {own[-1].device}, {own[-1].date[:10]}{times}"
+    return Observed(median, min(low, median * (1 - REPEATABLE)), max(high, median * (1 + REPEATABLE)), source)

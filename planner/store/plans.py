@@ -1,0 +1,79 @@
+"""A plan as it is saved, and what has changed since: a run with the figures that it had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from planner import units
+from planner.catalog.models import load_config
+from planner.errors import PlanError
+from planner.estimate.result import Estimate
+from planner.run import Run, parse_run
+from planner.store.store import Entry, Revision, Store
+
+CHANGED: Final = 0.005
+"""Relative difference of a figure that is worth a word."""
+_SHOWN: Final = (
+    ("step_time_s", "Step time", units.format_seconds),
+    ("total_time_s", "Time to train", units.format_seconds),
+    ("cost_usd", "Cost", units.format_usd),
+    ("peak_reserved_bytes", "Peak memory", units.format_bytes),
+)
+
+
+def figures_of(one: Estimate) -> dict[str, Any]:
+    """The values of an estimate that lists of saved plans show, in SI units."""
+    run = one.run
+    return {
+        "model": one.details["model"]["name"],
+        "method": run.method.name,
+        "gpu": one.details["accelerator"],
+        "gpus": run.hardware.gpus,
+        "fits": one.fits,
+        "basis": one.basis,
+        **{name: getattr(one, name) for name, _, _ in _SHOWN},
+    }
+
+
+def save_plan(store: Store, name: str, run: Run, one: Estimate, *, tags: Iterable[str] = (), entry: str | None = None) -> Entry:
+    """Save a run as it was stated, with the figures of its estimate."""
+    figures = figures_of(one)
+    words = " ".join(str(figures[key]) for key in ("model", "method", "gpu"))
+    document = {"run": _alone(run)}
+    return store.save("plan", name, document, figures=figures, tags=tags, words=f"{words} {run.task} {run.stack}", entry=entry)
+
+
+def plan_of(saved: Revision) -> Run:
+    """The run of a saved plan, validated as any run from outside. Raises `PlanError`."""
+    run = saved.document.get("run")
+    if not isinstance(run, dict):
+        raise PlanError("plan", saved.number, "holds no run", "Open another revision.")
+    return parse_run(run)
+
+
+def changes(figures: Mapping[str, Any], now: Estimate) -> list[str]:
+    """What the plan's figures were and are, where they differ: catalogues, prices and formulas move on."""
+    found = []
+    if figures.get("fits") != now.fits:
+        said = {True: "fits", None: "too close to call", False: "does not fit"}
+        found.append(f"Verdict: {said.get(figures.get('fits'), 'unknown')} when saved, {said[now.fits]} now.")
+    for name, label, text in _SHOWN:
+        then, is_now = figures.get(name), getattr(now, name)
+        if then is None and is_now is None:
+            continue
+        if isinstance(then, int | float) and is_now is not None and abs(is_now - then) <= CHANGED * abs(then):
+            continue
+        found.append(f"{label}: {text(then if isinstance(then, int | float) else None)} when saved, {text(is_now)} now.")
+    return found
+
+
+def _alone(run: Run) -> dict[str, Any]:
+    """A run that needs no other file: a configuration named by its path stands in it."""
+    mapping = run.model_dump(mode="json", exclude_unset=True)
+    if isinstance(run.model, str):
+        path = Path(run.model).expanduser()
+        if path.is_file() or (path / "config.json").is_file():
+            mapping["model"] = load_config(path, "model")
+    return mapping
