@@ -53,7 +53,7 @@ COURSE: Final = {
     "loading": "Waiting for data",
     "evaluation": "Evaluation",
     "checkpoints": "Checkpoints",
-    "rework": "Work lost to failures and done again",
+    "rework": "Lost work done again",
     "restarts": "Restarts",
     "startup": "Start-up and warm-up",
 }

@@ -21,15 +21,15 @@ HELP: Final = (
 def show(e: Estimate) -> None:
     """Time and cost by line, side by side, and the arithmetic behind them."""
     st.subheader("The whole run", anchor=False, help=HELP)
-    left, middle, right = st.columns(3)
-    rows = {p.label: f"{units.format_seconds(p.value)} :gray[{share_text(p.share)}]" for p in course_parts(e)}
+    left, middle, right = st.columns([4, 3, 4])
+    rows = {p.label: f"{units.format_seconds(p.value)} :gray[· {_share(p.share)}]" for p in course_parts(e)}
     with left:
         st.table({"**Time**": f"**{units.format_seconds(e.total_time_s)}**", **rows}, border="horizontal", alt="Time of the whole run by part")
     with middle:
         if e.cost_usd is None:
             st.caption("No cost: no price is known. Give your own under Parallelism, price, energy, or what own hardware cost.")
         else:
-            lines = {p.label: f"{texts.plain(units.format_usd(p.value))} :gray[{share_text(p.share)}]" for p in bill_parts(e)}
+            lines = {p.label: f"{texts.plain(units.format_usd(p.value))} :gray[· {_share(p.share)}]" for p in bill_parts(e)}
             total = texts.plain(units.format_usd(e.cost_usd))
             st.table({"**Cost**": f"**{total}**", **lines}, border="horizontal", alt="Cost of the whole run by line")
     with right:
@@ -38,6 +38,11 @@ def show(e: Estimate) -> None:
     if skipped:
         st.caption(texts.plain(skipped.replace("until whole_run says", "until the sidebar says")))
     explain.arithmetic(e, "whole", ("run", "cost", "figures/time_in_steps", "figures/checkpoint", "figures/checkpoint_write", "figures/goodput"))
+
+
+def _share(share: float) -> str:
+    """A share that stays on one line."""
+    return share_text(share).replace(" ", "\u00a0")
 
 
 def price_age(e: Estimate, today: dt.date | None = None) -> str:
