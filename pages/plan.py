@@ -5,7 +5,7 @@ import streamlit as st
 from planner.advise import delta_texts, suggest
 from planner.report import pipeline
 from planner.summary import facts, key_figures, verdict
-from planner.ui import changes, charts, explain, frame, nearby, pipeline_charts, serving, texts
+from planner.ui import changes, charts, explain, frame, nearby, pipeline_charts, serving, texts, whole_run
 
 current = frame.open_page("plan")
 e, theme = current.estimate, frame.theme()
@@ -31,7 +31,7 @@ for figure in key_figures(e):
             delta_color="off",
             delta_arrow="off",
         )
-        st.caption(explain.figure_note(figure))
+        st.caption(explain.figure_note(figure) + (whole_run.price_age(e) if figure.name == "cost" else ""))
 
 left, right = st.columns([3, 2])
 with left.container(border=True):
@@ -67,6 +67,10 @@ if (line := pipeline.timeline_of(e)) is not None:
         frame.draw(pipeline_charts.stage_memory(e, theme), "stage_memory", pipeline.stages_sentence(e))
         st.caption(texts.plain(pipeline.stages_sentence(e)))
 
+if e.total_time_s is not None:
+    with st.container(border=True):
+        whole_run.show(e)
+
 left, right = st.columns([2, 3])
 with left.container(border=True, height="stretch"):
     st.subheader("In numbers", anchor=False)
@@ -76,7 +80,7 @@ with left.container(border=True, height="stretch"):
         alt="Further figures of the plan",
     )
     explain.arithmetic(
-        e, "work", ("parameters", "flops", "cost", "energy", "carbon", "figures/steps", "figures/total_time")
+        e, "work", ("parameters", "flops", "energy", "carbon", "figures/steps", "figures/time_in_steps")
     )
 with right.container(border=True, height="stretch"):
     st.subheader("Assumed, and left out", anchor=False)

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from planner.errors import PlanError, shorten
 from planner.method import Method as Method
 from planner.units import parse_count
+from planner.whole_run import Currency as Currency
+from planner.whole_run import Owned as Owned
+from planner.whole_run import WholeRun as WholeRun
 
 MAX_RUN_FILE_BYTES = 2 * 2**20
 
@@ -350,6 +353,36 @@ class PriceChoice(_Part):
     )
     provider: str | None = Field(None, max_length=64, description="Provider in the price catalog.")
     spot: bool = Field(False, description="Interruptible capacity.")
+    reserved_days: Positive | None = Field(
+        None, description="Days for which the accelerators are reserved and paid, used or not; only the run's own time when left out."
+    )
+    own: Owned = Field(default_factory=lambda: Owned(), description="Hardware of your own in place of rented GPU-hours.")
+    storage_tb: NonNegative | None = Field(None, description="Data and checkpoints kept during the run [TB].")
+    usd_per_tb_month: NonNegative | None = Field(None, description="Price of storage [USD per TB and month].")
+    egress_tb: NonNegative | None = Field(None, description="Data taken out of the provider's network [TB].")
+    usd_per_tb_egress: NonNegative | None = Field(None, description="Price of egress [USD per TB].")
+    currency: Currency = Field(default_factory=lambda: Currency(), description="The money that is shown beside USD.")
+
+    @field_validator("currency", mode="before")
+    @classmethod
+    def _by_code(cls, value: Any) -> Any:
+        return {"code": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> PriceChoice:
+        for amount, price in (("storage_tb", "usd_per_tb_month"), ("egress_tb", "usd_per_tb_egress")):
+            for given, missing in ((amount, price), (price, amount)):
+                if getattr(self, given) is not None and getattr(self, missing) is None:
+                    raise PlanError(f"price.{given}", getattr(self, given), f"needs {missing}", f"Give {missing} beside it, or leave it out.")
+        if self.own.purchase_usd is not None:
+            rented = next((n for n in ("usd_per_gpu_hour", "provider", "spot", "reserved_days") if getattr(self, n)), None)
+            if rented is not None:
+                raise PlanError(
+                    f"price.{rented}", getattr(self, rented), "is of rented hardware, and price.own.purchase_usd of your own", "Give one of both."
+                )
+        if self.spot and self.reserved_days is not None:
+            raise PlanError("price.reserved_days", self.reserved_days, "contradicts price.spot: spot capacity is not reserved", "Give one of both.")
+        return self
 
 
 class Energy(_Part):
@@ -415,6 +448,9 @@ class Run(_Part):
     )
     price: PriceChoice = Field(default_factory=lambda: PriceChoice(), description="What a GPU-hour costs.")
     energy: Energy = Field(default_factory=lambda: Energy(), description="Electricity and its carbon.")
+    whole_run: WholeRun = Field(
+        default_factory=lambda: WholeRun(), description="What the run takes beside its steps: start-up, evaluation, checkpoints, failures."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -48,6 +48,26 @@ PHASES: Final = {
 }
 """Parts of the step time in the order in which they are shown."""
 
+COURSE: Final = {
+    "steps": "Steps",
+    "loading": "Waiting for data",
+    "evaluation": "Evaluation",
+    "checkpoints": "Checkpoints",
+    "rework": "Lost work done again",
+    "restarts": "Restarts",
+    "startup": "Start-up and warm-up",
+}
+"""Parts of the whole run's time in the order in which they are shown."""
+
+BILL: Final = {
+    "compute": "GPU-hours",
+    "ownership": "Own hardware",
+    "electricity": "Electricity",
+    "storage": "Storage",
+    "egress": "Egress",
+}
+"""Lines of the bill in the order in which they are shown."""
+
 MEMBERS: Final = {
     "exposed": "Data-parallel communication",
     "slowdown": "Compute slowed by communication",
@@ -228,6 +248,44 @@ def memory_parts(estimate: Estimate) -> tuple[Part, ...]:
 def time_parts(estimate: Estimate) -> tuple[Part, ...]:
     """Where a step goes, by phase, with the kinds of kernel that dominate it; sums to the step time."""
     return _parts(_groups(estimate, "time"), PHASES)
+
+
+def course_parts(estimate: Estimate) -> tuple[Part, ...]:
+    """What the whole run takes, by what it does; sums to the total time."""
+    return _parts(_groups(estimate, "run"), COURSE)
+
+
+def bill_parts(estimate: Estimate) -> tuple[Part, ...]:
+    """What the whole run costs, by line; sums to the cost [USD]."""
+    return _parts(_groups(estimate, "cost"), BILL)
+
+
+def course_facts(estimate: Estimate) -> tuple[tuple[str, str], ...]:
+    """Figures of the whole run: goodput, failures, checkpoints, what data loading must deliver, the cost in another currency."""
+    course, rate = estimate.details.get("course"), estimate.tokens_per_s
+    if course is None or estimate.total_time_s is None or rate is None:
+        return ()
+    delayed = float(course.checkpoints + course.rework + course.restarts) > 0
+    rows = [
+        ("Data loading must deliver", units.format_rate(rate, digits=known_digits(estimate, _spread(estimate)))),
+        ("A checkpoint", f"{units.format_bytes(course.checkpoint_bytes)}, {units.format_seconds(float(course.write), 2)} to write"),
+        ("Checkpoints", f"{float(course.written):,.0f}, one every {units.format_seconds(float(course.interval), 2)}" if float(course.written) else ""),
+        ("Failures expected", units.significant(float(course.failures), 2) if delayed else ""),
+        ("Goodput", f"{units.format_percent(float(course.goodput), 3)} of the time in steps that count" if float(course.goodput) < 1 else ""),
+        ("In your currency", currency_text(estimate)),
+    ]
+    return tuple((label, text) for label, text in rows if text)
+
+
+def currency_text(estimate: Estimate) -> str:
+    """The cost in the run's currency with the rate it stands on; empty in USD."""
+    currency, usd = estimate.run.price.currency, estimate.cost_usd
+    if currency.code == "USD" or currency.per_usd is None or usd is None:
+        return ""
+    amount = usd * currency.per_usd
+    shown = float(f"{amount:.{known_digits(estimate, _spread(estimate)) - 1}e}")
+    day = f" of {currency.date.isoformat()}" if currency.date is not None else ", undated"
+    return f"{shown:,.{2 if shown < 100 else 0}f} {currency.code} (rate{day}: {currency.per_usd:g} for $1, {currency.source})"
 
 
 def kind_parts(estimate: Estimate) -> tuple[Part, ...]:

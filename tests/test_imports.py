@@ -20,7 +20,7 @@ LAYERS = (
     {"errors", "files"},
     {"units"},
     {"catalog"},
-    {"run", "method"},
+    {"run", "method", "whole_run"},
     {"workload"},
     {"device"},
     {"estimate"},

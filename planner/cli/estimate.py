@@ -10,7 +10,20 @@ from planner.advise import FITS_WORDS, Advice, advise, delta_texts, in_need
 from planner.cli.inputs import add_json, add_run, read_profile, read_run
 from planner.cli.output import bold, emit_json, printable, table, wrapped
 from planner.estimate.result import Estimate
-from planner.summary import Part, facts, headline, key_figures, memory_parts, reason, share_text, time_parts, verdict
+from planner.summary import (
+    Part,
+    bill_parts,
+    course_facts,
+    course_parts,
+    facts,
+    headline,
+    key_figures,
+    memory_parts,
+    reason,
+    share_text,
+    time_parts,
+    verdict,
+)
 
 NAME = "estimate"
 HELP = "does a run fit, how long does it take, what does it cost"
@@ -59,6 +72,12 @@ def as_text(estimate: Estimate, advice: Advice) -> str:
                 _bars(time_parts(estimate), units.format_seconds),
             )
         )
+    if estimate.total_time_s is not None and len(course_parts(estimate)) > 1:
+        blocks.append(_titled(f"The whole run, {units.format_seconds(estimate.total_time_s)}", _bars(course_parts(estimate), units.format_seconds)))
+    if estimate.cost_usd is not None and len(bill_parts(estimate)) > 1:
+        blocks.append(_titled(f"Cost, {units.format_usd(estimate.cost_usd)}", _bars(bill_parts(estimate), units.format_usd)))
+    if known := course_facts(estimate):
+        blocks.append(_titled("Beside the steps", table(known)))
     blocks.append(_titled("What would help", _help(estimate, advice)))
     for title, sentences in (("Warnings", estimate.warnings), ("Assumptions", estimate.assumptions)):
         if sentences:

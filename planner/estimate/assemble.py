@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from planner.estimate import ledger, uncertainty
+from planner.estimate import ledger, uncertainty, whole_run_terms
 from planner.estimate.curve import Curve, StageView
 from planner.estimate.fragmentation import fragmented
-from planner.estimate.money import bill, hourly_rate
+from planner.estimate.money import Rate, bill, hourly_rate, usd_per_hour
 from planner.estimate.observed import Observed, scale
 from planner.estimate.offload import HostBytes
 from planner.estimate.ranks import RankClass
@@ -18,6 +18,7 @@ from planner.estimate.result import Estimate, Term
 from planner.estimate.shape import Shape
 from planner.estimate.time import StepTime, model_flops
 from planner.estimate.verdict import reserved_of, steps_of, verdict_of
+from planner.estimate.whole_run import checkpoint_bytes, course_of, forward_seconds
 from planner.estimate.words import NOT_MODELLED, assumptions_of, host_warnings, limits_of, summary_of, warnings_of
 from planner.workload import Workload
 
@@ -54,7 +55,12 @@ def assemble(
     samples = batch.micro * batch.accumulation * run.dp
     tokens = round(samples * shape.real)
     steps = steps_of(run, shape, samples, tokens)
-    total = None if steps is None else steps * seconds
+    forward = forward_seconds(timing.seconds)
+    course = None
+    if steps is not None:
+        machines = math.ceil(run.hardware.gpus / (run.hardware.gpus_per_node or 1))
+        course = course_of(r, checkpoint_bytes(r, w), steps, seconds, forward, tokens, run.hardware.gpus, machines)
+    total = None if course is None or math.isnan(course.total) else float(course.total)
     low, high = seconds * time_range.low_ratio, seconds * time_range.high_ratio
     time_note = time_range.note
     if observed is not None:
@@ -72,7 +78,9 @@ def assemble(
         peak_rate = None if any(rate is None for _, rate in rates) else sum(share * (rate or 0.0) for share, rate in rates)
     rate = hourly_rate(r)
     busy = sum(v for (_, kind), v in timing.seconds.items() if kind in ("matmul", "attention")) / seconds
-    cost, energy, hours, watts = bill(r, rate, None if total is None else total * run.hardware.gpus, busy)
+    if course is not None and total is not None:
+        busy *= float(course.busy)
+    cost, energy, hours, watts, lines = bill(r, rate, None if total is None else total * run.hardware.gpus, busy)
     terms: list[Term] = []
     terms += ledger.parameter_terms(w)
     terms += ledger.memory_terms(r, worst.workload, peak, detail.parts)
@@ -80,7 +88,10 @@ def assemble(
     terms += ledger.reserved_terms(allocated, reserved, detail.context, r.stack.name)
     terms += ledger.flop_terms(r, w, flops)
     terms += ledger.time_terms(r, timing)
-    terms += ledger.money_terms(r, rate, watts, hours, cost, energy)
+    if course is not None and total is not None:
+        terms += whole_run_terms.course_terms(r, course)
+    terms += whole_run_terms.cost_terms(r, rate, lines, hours, energy)
+    terms += ledger.energy_terms(r, watts, hours, energy)
     terms += ledger.figure_terms(r, timing, tokens, steps, useful, peak_rate, usable, detail.context)
     return Estimate.model_construct(
         fits=fits,
@@ -104,14 +115,21 @@ def assemble(
         basis=r.profile.basis if observed is None else "measured",
         terms=tuple(terms),
         warnings=host_warnings(r, host)
-        + warnings_of(r, w, rate.source if cost is None and hours is not None else "", hours),
+        + whole_run_terms.course_warnings(r, course, tokens / seconds)
+        + warnings_of(r, w, _no_cost(r, rate) if cost is None and hours is not None else "", hours),
         run=run,
         memory_curve=Curve(moments),
         peak_moment=_PHASES[peak.phase]
         if peak.phase == "optimizer"
         else f"{_PHASES[peak.phase]}, at {peak.place.replace('_', ' ')}",
         limited_by=limits_of(timing),
-        assumptions=(*measured, *r.notes, *assumptions_of(r, shape, fragmented(moments, routed=routed)), *NOT_MODELLED),
+        assumptions=(
+            *measured,
+            *r.notes,
+            *assumptions_of(r, shape, fragmented(moments, routed=routed)),
+            *whole_run_terms.course_notes(r, course),
+            *NOT_MODELLED,
+        ),
         interval_note=f"Time: {time_note}. Memory: {memory_range.note}.",
         details={
             "model": {
@@ -130,6 +148,7 @@ def assemble(
             },
             "steps": steps,
             "gpu_hours": hours,
+            "course": course,
             "tokens_per_step": tokens,
             "peak_flops": peak_rate,
             "board_w": watts.board_w,
@@ -137,7 +156,7 @@ def assemble(
             "price": None
             if rate.usd_per_gpu_hour is None
             else {
-                "usd_per_gpu_hour": rate.usd_per_gpu_hour,
+                "usd_per_gpu_hour": usd_per_hour(r, rate, watts),
                 "provider": rate.provider,
                 "date": rate.date,
                 "source": rate.source,
@@ -160,6 +179,12 @@ def assemble(
             },
         },
     )
+
+
+def _no_cost(r: Resolved, rate: Rate) -> str:
+    """Why there is no cost."""
+    own = r.run.price.own.purchase_usd is not None
+    return "the power of this device is not known, so that its electricity has no price" if own else rate.source
 
 
 def facts_of(r: Resolved, shape: Shape) -> dict[str, Any]:

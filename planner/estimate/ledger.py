@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.estimate.constants import by_stack, constant, source
 from planner.estimate.memory import COMPONENTS, Moment
-from planner.estimate.money import Power, Rate
+from planner.estimate.money import Power
 from planner.estimate.resolve import Resolved
 from planner.estimate.result import Term, Unit
 from planner.estimate.time import StepTime
@@ -243,23 +243,9 @@ def time_terms(r: Resolved, timing: StepTime) -> list[Term]:
     return terms
 
 
-def money_terms(
-    r: Resolved, rate: Rate, watts: Power, hours: float | None, cost: float | None, energy: float | None
-) -> list[Term]:
-    """`cost/…` and `energy/…` of the whole run."""
+def energy_terms(r: Resolved, watts: Power, hours: float | None, energy: float | None) -> list[Term]:
+    """`energy/…` and `carbon/…` of the whole run."""
     terms: list[Term] = []
-    if cost is not None and hours is not None and rate.usd_per_gpu_hour is not None:
-        where = f"{rate.provider} {rate.date}: {rate.source}".strip()
-        terms.append(
-            _term(
-                "cost/compute",
-                cost,
-                "USD",
-                "GPU-hours · price",
-                {"GPU-hours": hours, "price": rate.usd_per_gpu_hour},
-                where,
-            )
-        )
     if energy is not None and hours is not None and watts.board_w is not None:
         inputs: dict[str, float | int | str] = {
             "GPU-hours": hours,
@@ -344,7 +330,7 @@ def figure_terms(
         terms.append(_term("figures/steps", steps, "1", "ceil(tokens · epochs / T)", {"T": tokens}, "definition"))
         terms.append(
             _term(
-                "figures/total_time",
+                "figures/time_in_steps",
                 steps * seconds,
                 "s",
                 "steps · t_step",

@@ -1,4 +1,7 @@
-"""Money, energy and carbon of a whole run, from its seconds."""
+"""Money, energy and carbon of a whole run, from its seconds.
+
+Rented: GPU-hours · price, of a reservation all its hours. Own hardware: (purchase / (lifetime · utilization) + upkeep) for every hour used, and electricity.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,13 @@ from typing import Any, NamedTuple
 
 from planner.catalog import DEFAULT_PUE, DEFAULT_PUE_SOURCE, find_grid, price_for
 from planner.errors import PlanError
+from planner.estimate.arrays import most
 from planner.estimate.resolve import Resolved
+from planner.run import PriceChoice
 
 HOUR = 3600.0
+YEAR_HOURS = 8766.0
+MONTH_HOURS = YEAR_HOURS / 12
 IDLE_SHARE = 0.3
 """Board power when memory-bound or waiting, as a share of the limit: assumed; calibration measures power."""
 BUSY_SHARE = 0.9
@@ -31,6 +38,8 @@ class Rate:
 def hourly_rate(resolved: Resolved) -> Rate:
     """The user's price, or the catalog's. Raises `PlanError` for a provider that has no offer."""
     choice = resolved.run.price
+    if choice.own.purchase_usd is not None:
+        return Rate(owned_usd_per_hour(choice), "own hardware", "", "purchase, lifetime and utilization as given in the run")
     if choice.usd_per_gpu_hour is not None:
         return Rate(choice.usd_per_gpu_hour, "your price", "", "given in the run")
     if resolved.fleet:
@@ -68,24 +77,62 @@ def _mean_rate(resolved: Resolved) -> Rate:
     return Rate(total, providers, min(rate.date for _, rate in rates), f"mean of the fleet: {sources}")
 
 
+def owned_usd_per_hour(choice: PriceChoice) -> float:
+    """What an hour of use of one accelerator of one's own costs, without electricity [USD/h]: (purchase / (lifetime · utilization) + upkeep)."""
+    own = choice.own
+    yearly = (own.purchase_usd or 0.0) / own.lifetime_years + own.usd_per_gpu_year
+    return yearly / (YEAR_HOURS * own.utilization)
+
+
+def usd_per_hour(r: Resolved, rate: Rate, watts: Power) -> float | None:
+    """What a GPU-hour costs, electricity of own hardware included [USD/h]."""
+    own = r.run.price.own
+    if rate.usd_per_gpu_hour is None or own.purchase_usd is None:
+        return rate.usd_per_gpu_hour
+    if watts.board_w is None:
+        return None
+    return rate.usd_per_gpu_hour + (watts.board_w + watts.host_w) * watts.pue / 1000 * own.usd_per_kwh
+
+
 class Bill(NamedTuple):
-    """Cost [USD], energy [kWh], GPU-hours, and the power behind the energy; None where unknown."""
+    """Cost [USD], energy [kWh], GPU-hours, the power behind the energy, and the cost by line [USD]; None where unknown."""
 
     cost: Any
     energy: Any
     hours: Any
     watts: Power
+    lines: dict[str, Any]
 
 
 def bill(r: Resolved, rate: Rate, gpu_seconds: Any, busy: Any) -> Bill:
-    """What so many seconds of accelerators [s] cost; numbers or arrays. busy: fraction of them spent in matrix products and attention [1]."""
+    """What so many seconds of accelerators [s] cost; numbers or arrays. busy: fraction of them spent in matrix products and attention [1].
+
+    Reservations, storage and egress are of a whole run: without data there is none, and they are left out.
+    """
+    choice, whole = r.run.price, r.run.data is not None
     hours = None if gpu_seconds is None else gpu_seconds / HOUR
     watts = power(r, busy)
     energy = (
         None if hours is None or watts.board_w is None else hours * (watts.board_w + watts.host_w) * watts.pue / 1000
     )
-    cost = None if hours is None or rate.usd_per_gpu_hour is None else hours * rate.usd_per_gpu_hour
-    return Bill(cost, energy, hours, watts)
+    if hours is None or rate.usd_per_gpu_hour is None:
+        return Bill(None, energy, hours, watts, {})
+    lines: dict[str, Any] = {}
+    if choice.own.purchase_usd is not None:
+        lines["ownership"] = hours * rate.usd_per_gpu_hour
+        if energy is None:
+            return Bill(None, energy, hours, watts, {})
+        lines["electricity"] = energy * choice.own.usd_per_kwh
+    else:
+        paid = hours
+        if choice.reserved_days is not None and whole:
+            paid = most(hours, choice.reserved_days * 24.0 * r.run.hardware.gpus)
+        lines["compute"] = paid * rate.usd_per_gpu_hour
+    if whole and choice.storage_tb is not None and choice.usd_per_tb_month is not None:
+        lines["storage"] = hours / r.run.hardware.gpus / MONTH_HOURS * choice.storage_tb * choice.usd_per_tb_month
+    if whole and choice.egress_tb is not None and choice.usd_per_tb_egress is not None:
+        lines["egress"] = choice.egress_tb * choice.usd_per_tb_egress + 0.0 * hours
+    return Bill(sum(lines.values()), energy, hours, watts, lines)
 
 
 @dataclass(frozen=True)

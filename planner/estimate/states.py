@@ -38,7 +38,7 @@ def replicas(r: Resolved) -> int:
     return r.run.dp * r.run.parallel.cp
 
 
-def _stored(r: Resolved, p: Parameter) -> float:
+def stored_bytes(r: Resolved, p: Parameter) -> float:
     """Persistent bytes of one element: quantized and adapter weights as they are, others in the stored type."""
     if p.adapter or p.pinned or p.dtype in QUANTIZED or p.dtype.endswith(SUFFIX):
         return STORED_BYTES[p.dtype]
@@ -84,7 +84,7 @@ class Holdings:
                 for p in stretch.parameters:
                     kind = ledger.group_of(stretch, p.adapter)
                     part = 1.0 if p.buffer else self._spread(p, share)
-                    size = rounded(p.numel * _stored(self._r, p) * part) * stretch.count
+                    size = rounded(p.numel * stored_bytes(self._r, p) * part) * stretch.count
                     found[kind] = found.get(kind, 0.0) + size
             return found
 
@@ -96,7 +96,7 @@ class Holdings:
         parts = [(q, s.count) for s in self._w.stretches for q in s.parameters if not q.buffer]
         if not any(q.trainable for q, _ in parts):
             return 0.0
-        return float(sum(q.numel * _stored(self._r, q) * n for q, n in parts if not q.trainable))
+        return float(sum(q.numel * stored_bytes(self._r, q) * n for q, n in parts if not q.trainable))
 
     def working_copy(self) -> float:
         """Weights in the type that the graph computes in [bytes]."""

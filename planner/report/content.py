@@ -17,6 +17,9 @@ from planner.report.registry import Subject
 from planner.summary import (
     Figure,
     State,
+    bill_parts,
+    course_facts,
+    course_parts,
     facts,
     headline,
     key_figures,
@@ -105,6 +108,7 @@ def build(subject: Subject) -> Document:
         ("memory", "Memory per GPU" if estimate.run.hardware.gpus > 1 else "Memory", _memory, False),
         ("time", "Step time", _time, False),
         ("pipeline", "Pipeline", _pipeline, False),
+        ("whole", "The whole run", _whole, False),
         ("serving", "Beside training: serving it on the same card", _serving, True),
         ("assumptions", "Assumptions and what is left out", _assumptions, False),
         ("warnings", "Warnings", _warnings, False),
@@ -206,6 +210,22 @@ def _time(subject: Subject) -> list[Block]:
     ]
     rows.append(("Step", units.format_seconds(estimate.step_time_s), "", ""))
     return [Chart("time"), Table(("Part", "Time", "Share", "Of which"), tuple(rows), frozenset({1, 2}))]
+
+
+def _whole(subject: Subject) -> list[Block]:
+    """Time and cost of the whole run by line, and what stands behind them."""
+    estimate = subject.estimate
+    time, bill, known = course_parts(estimate), bill_parts(estimate), course_facts(estimate)
+    blocks: list[Block] = []
+    if time and estimate.total_time_s is not None:
+        rows = [(p.label, units.format_seconds(p.value), share_text(p.share)) for p in time]
+        rows.append(("Whole run", units.format_seconds(estimate.total_time_s), ""))
+        blocks.append(Table(("Part", "Time", "Share"), tuple(rows), frozenset({1, 2})))
+    if bill and estimate.cost_usd is not None:
+        rows = [(p.label, units.format_usd(p.value), share_text(p.share)) for p in bill]
+        rows.append(("Whole run", units.format_usd(estimate.cost_usd), ""))
+        blocks.append(Table(("Line", "Cost", "Share"), tuple(rows), frozenset({1, 2})))
+    return [*blocks, Table(("Figure", "Value"), known)] if known else blocks
 
 
 def _pipeline(subject: Subject) -> list[Block]:

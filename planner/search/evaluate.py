@@ -21,7 +21,7 @@ from planner.estimate.assemble import facts_of
 from planner.estimate.engine import estimate
 from planner.estimate.money import bill, hourly_rate
 from planner.estimate.offload import Offload, add_time, offload_of
-from planner.estimate.ranks import shares_of
+from planner.estimate.ranks import shares_of, whole_model
 from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.shape import Shape, shape_of
 from planner.estimate.stages import alike, layers_of
@@ -29,6 +29,7 @@ from planner.estimate.states import books_of, context_of, persistent_of
 from planner.estimate.step import clock_of
 from planner.estimate.time import Clock, StepTime
 from planner.estimate.verdict import reserved_of, steps_of
+from planner.estimate.whole_run import checkpoint_bytes, course_of, forward_seconds
 from planner.search.figures import Figures, figures_of
 from planner.search.ledgers import Part, chosen, joined, machines_of
 from planner.search.many import Altered, altered, many_of, with_steps
@@ -263,7 +264,7 @@ class Evaluator:
             timing = self._with_transfers(r, pieces, offload, steps, away, largest, stacked - usable, timing, shares.optimizer)
         seconds: Floats = np.broadcast_to(np.asarray(timing.total, dtype=np.float64), size)
         work = np.asarray(sum(v for (_, kind), v in timing.seconds.items() if kind in ("matmul", "attention")))
-        return self._answers(cell, r, shape, seconds, work / seconds, reserved)
+        return self._answers(cell, r, shape, seconds, work / seconds, forward_seconds(timing.seconds), reserved)
 
     def _peaks(
         self, r: Resolved, cell: Cell, pieces: Pieces, offload: Offload, steps: list[Any]
@@ -328,11 +329,16 @@ class Evaluator:
         return answers[0][1] if len(answers) == 1 else chosen(answers, largest.shape)
 
     def _answers(
-        self, cell: Cell, r: Resolved, shape: Shape, seconds: Floats, busy: Floats, reserved: Floats
+        self, cell: Cell, r: Resolved, shape: Shape, seconds: Floats, busy: Floats, forward: Any, reserved: Floats
     ) -> Figures:
         count, low, high = self._table(cell, r, shape)
         hours_of = r.run.hardware.gpus
         time = seconds * count
+        if r.run.data is not None:
+            tokens = np.round(cell.choice.micro * cell.steps[None, :] * cell.dp[:, None] * shape.real)
+            machines = np.array([[math.ceil(site.count / (site.resolved.run.hardware.gpus_per_node or 1))] for site in cell.sites])
+            course = course_of(r, self._saved(cell, r, shape), count, seconds, forward, tokens, hours_of, machines)
+            time, busy = course.total, busy * course.busy
         key = ("rate", cell.choice.gpu)
         if key not in self._tables:
             self._tables[key] = hourly_rate(cell.sites[0].resolved)
@@ -367,6 +373,13 @@ class Evaluator:
             known = self._tables[key] = (counts, low, high)
         found: tuple[Floats, Floats, Floats] = known
         return found
+
+    def _saved(self, cell: Cell, r: Resolved, shape: Shape) -> float:
+        """Bytes of a checkpoint: the same for every division of a model."""
+        key = ("saved", cell.choice.gpu, cell.choice.method)
+        if key not in self._tables:
+            self._tables[key] = checkpoint_bytes(r, whole_model(r, shape.timed))
+        return float(self._tables[key])
 
     def one_by_one(self, cell: Cell) -> Figures | None:
         """The same figures from single estimates; None where the engine refuses all."""

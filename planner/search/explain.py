@@ -115,7 +115,17 @@ def _nothing(space: Space, tally: Tally, evaluator: Evaluator) -> Iterator[str]:
             )
         return
     named = [limits.describe(name) for name in ("deadline", "budget") if getattr(limits, name) is not None]
-    yield f"{tally.fitting:,} of {judged:,} configurations fit, and none of them meets {' and '.join(named)}."
+    if len(named) < 2:
+        yield f"{tally.fitting:,} of {judged:,} configurations fit, and none of them meets {named[0]}."
+        return
+    yield f"{tally.fitting:,} of {judged:,} configurations fit, and none of them meets {named[0]} and {named[1]}."
+    late, dear = (name in tally.missed for name in ("deadline", "budget"))  # within the budget but late; in time but dear
+    if late and dear:
+        yield f"These two contradict each other: each can be met alone, and {named[0][4:]} not within {named[1]}."
+    elif late or dear:
+        yield f"{named[late].capitalize()} can be met alone; nothing that fits meets {named[not late]}."
+    else:
+        yield "Neither can be met, not even alone."
 
 
 def _ruled_out(space: Space, evaluator: Evaluator) -> Row | None:

@@ -130,7 +130,7 @@ def answer(space: Space, evaluator: Evaluator, tally: Tally, start: float, share
 
     left_out = list(space.left_out)
     if share < 1:
-        left_out.append(f"Stopped early: about {1 - share:.0%} of the space was not looked at.")
+        left_out.insert(0, f"Stopped early: about {1 - share:.0%} of the space was not looked at.")
     if evaluator.slow:
         left_out.append(f"No answer, only speed: {evaluator.slow:,} configurations were estimated one by one.")
     if len(shown) < len(pareto):

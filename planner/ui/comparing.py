@@ -91,6 +91,8 @@ def gpu_change(run: Run, gpu: str) -> dict[str, Any]:
     for name in ("usd_per_gpu_hour", "provider"):
         if getattr(run.price, name) is not None:
             change[f"price.{name}"] = None
+    if run.price.own.purchase_usd is not None:
+        change["price.own.purchase_usd"] = None
     return change
 
 

@@ -238,10 +238,12 @@ def swings(run: Run, now: Estimate, profile: DeviceProfile | None, figure: str) 
     if figure == "cost":
         name, price = str(now.details["accelerator"]), now.details["price"]
         offers = sorted(offer.usd_per_gpu_hour for p in providers_of(name) if (offer := price_for(name, p)) is not None)
-        if len(offers) > 1 and price is not None and run.price.usd_per_gpu_hour is None:
-            scale = base / price["usd_per_gpu_hour"]
+        rented = run.price.usd_per_gpu_hour is None and run.price.own.purchase_usd is None
+        if len(offers) > 1 and price is not None and rented:
+            scale = now.total("cost/compute") / price["usd_per_gpu_hour"]
+            rest = base - now.total("cost/compute")
             words = f"{units.format_usd(offers[0])} to {units.format_usd(offers[-1])}, {len(offers)} providers"
-            found.append(Swing("Price of a GPU-hour", scale * offers[0], scale * offers[-1], words))
+            found.append(Swing("Price of a GPU-hour", rest + scale * offers[0], rest + scale * offers[-1], words))
     data = run.data
     if data is not None:
         path = "data.tokens" if data.tokens is not None else "data.samples"

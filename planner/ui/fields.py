@@ -18,7 +18,20 @@ from pydantic.fields import FieldInfo
 
 from planner.catalog import find_model, load_config
 from planner.errors import PlanError
-from planner.run import Batch, Checkpoints, Hardware, Method, OptimizerOptions, Parallel, Run, plain_loader
+from planner.run import (
+    Batch,
+    Checkpoints,
+    Currency,
+    Hardware,
+    Method,
+    OptimizerOptions,
+    Owned,
+    Parallel,
+    PriceChoice,
+    Run,
+    WholeRun,
+    plain_loader,
+)
 from planner.workload.architecture import Architecture
 from planner.workload.families import read_config
 
@@ -150,7 +163,7 @@ def _of(part: type[Any], place: str, **keys: str) -> dict[str, Entry]:
     made = {}
     for key, said in keys.items():
         name, _, label = said.partition("|")
-        path = (place, name) if place else (name,)
+        path = (*place.split("."), name) if place else (name,)
         made[key] = entry(key, path, part.model_fields[name], label)
     return made
 
@@ -168,6 +181,19 @@ RUN: Final[dict[str, Entry]] = {
     **_of(Batch, "batch", target_len="target_len|Target length", images="images|Images per sequence"),
     **_of(Batch, "batch", image_size="image_size|Image size [pixel]", audio_seconds="audio_seconds|Recording [s]"),
     **_of(Hardware, "hardware", network_kind="network|Kind of network", host_memory="host_memory_gib|Host memory [GiB]"),
+    **_of(WholeRun, "whole_run", startup="startup_s|Start-up [s]", warmup="warmup_s|Warm-up [s]"),
+    **_of(WholeRun, "whole_run", eval_every="eval_every|Evaluate every [steps]", eval_tokens="eval_tokens|Tokens evaluated"),
+    **_of(WholeRun, "whole_run", loader="loader_tokens_per_s|Loader [token/s]"),
+    **_of(WholeRun, "whole_run", checkpoint_every="checkpoint_every|Checkpoint every [steps]", checkpoint_mode="checkpoint_mode|Checkpoint"),
+    **_of(WholeRun, "whole_run", storage_speed="storage_gb_per_s|Storage [GB/s]", restart="restart_s|Restart [s]"),
+    **_of(WholeRun, "whole_run", failures="failures_per_gpu_day|Failures per GPU and day"),
+    **_of(WholeRun, "whole_run", interruptions="interruptions_per_machine_day|Taken back a day"),
+    **_of(PriceChoice, "price", reserved_days="reserved_days|Reserved [days]"),
+    **_of(PriceChoice, "price", storage_tb="storage_tb|Stored [TB]", storage_price="usd_per_tb_month|$ per TB and month"),
+    **_of(PriceChoice, "price", egress_tb="egress_tb|Egress [TB]", egress_price="usd_per_tb_egress|$ per TB of egress"),
+    **_of(Owned, "price.own", purchase="purchase_usd|Own hardware: $ per GPU", lifetime="lifetime_years|Lifetime [years]"),
+    **_of(Owned, "price.own", utilization="utilization|Utilization", kwh_price="usd_per_kwh|$ per kWh", upkeep="usd_per_gpu_year|Upkeep, $ a year"),
+    **_of(Currency, "price.currency", currency="code|Currency", per_usd="per_usd|Of it for one $"),
 }
 """Further fields of a run that have an input, by the key of its widget."""
 

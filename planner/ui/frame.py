@@ -204,7 +204,7 @@ def explain_inputs(said: inputs.Inputs, current: Current) -> None:
 
 def _at_the_field(said: inputs.Inputs, error: PlanError) -> None:
     """Under the inputs that the error is of: what is wrong. The page says it in full."""
-    place = {"hardware": "gpu", "price": "parallel", "energy": "parallel"}.get(part := error.field.partition(".")[0], part)
+    place = {"hardware": "gpu", "price": "parallel", "energy": "parallel", "whole_run": "whole"}.get(part := error.field.partition(".")[0], part)
     note = said.notes.get(place) or said.notes.get("defaults")
     if note is not None and error.value is not None:
         note.caption(f":red[:material/error: {texts.plain(error.field)} {texts.plain(error.problem)}]")

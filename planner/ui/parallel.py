@@ -82,7 +82,7 @@ def draw(arch: Architecture | None) -> set[str]:
             accept_new_options=True,
             help="median: of the providers in the catalogue.",
         )
-        st.toggle("Spot price", key="spot", bind=details.URL, help="Interruptible capacity; interruptions are not in the time.")
+        st.toggle("Spot price", key="spot", bind=details.URL, help="Interruptible capacity. How often it is taken back stands under The whole run.")
         left, right = st.columns(2, gap="xsmall")
         left.selectbox(
             "Electricity of",

@@ -22,7 +22,7 @@ from planner.run import Run, parse_run
 from planner.search import Constraints
 from planner.search.backwards import seconds_until
 from planner.summary import degrees, global_batch
-from planner.ui import comparing, estimates, frame, texts
+from planner.ui import comparing, estimates, frame, search_queue, texts
 from planner.ui.address import CHOICES
 
 JOB, ANSWER = "search_job", "search_answer"
@@ -30,15 +30,20 @@ PATIENCE: Final = {20.0: "20 s", 60.0: "1 min", 240.0: "4 min"}
 """Longest time of a search [s]; beyond it the answer is of what was looked at, and says how much was not."""
 MOST_COUNTS: Final = 64
 LOST: Final = ["search", "", "ended without an answer: a fault of Plumbline, or no memory was left", "Offer less, and please report it."]
+WITHDRAWN: Final = ["search", "", "was cancelled before its turn came", "Press Find to ask again."]
 KEEP: Final = "session"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A running search: its folder and its process."""
+    """A search: its folder, and its place among those of all sessions."""
 
     folder: Path
-    process: subprocess.Popen[bytes]
+    ticket: search_queue.Ticket
+
+    def before(self) -> int:
+        """Searches of other sessions that come first; 0 once it runs."""
+        return search_queue.QUEUE.before(self.ticket)
 
     def progress(self) -> tuple[float, int]:
         """Share that was looked at, and configurations evaluated."""
@@ -50,16 +55,18 @@ class Job:
 
     def answer(self) -> dict[str, Any] | None:
         """The answer once there is one; that of a process that died says so."""
-        ended = self.process.poll() is not None
+        ended = self.ticket.ended
         try:
             found: dict[str, Any] = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
             return found
         except (OSError, ValueError):
-            return {"error": LOST} if ended else None
+            return {"error": WITHDRAWN if self.ticket.withdrawn else LOST} if ended else None
 
     def stop(self) -> None:
         """Ask for the answer of what was looked at so far."""
         (self.folder / "stop").touch()
+        if self.ticket.process is None:
+            search_queue.QUEUE.withdraw(self.ticket)
 
 
 def counts_of(text: str) -> tuple[int, ...]:
@@ -111,11 +118,14 @@ def begin(run: Run, lists: dict[str, Any], limits: Constraints, patience: float,
     (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
     root = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "planner.ui.search_worker", str(folder)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
-    return Job(folder, process)
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "planner.ui.search_worker", str(folder)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths},
+        )  # fmt: skip
+
+    return Job(folder, search_queue.QUEUE.enter(start))
 
 
 def show(current: frame.Current) -> None:
@@ -133,16 +143,17 @@ def show(current: frame.Current) -> None:
         def live() -> None:
             if job is None:
                 return
-            answer = job.answer()
+            before, answer = job.before(), job.answer()
             if answer is not None:
-                job.process.wait()
+                if job.ticket.process is not None:
+                    job.ticket.process.wait()
                 shutil.rmtree(job.folder, ignore_errors=True)
                 st.session_state.pop(JOB, None)
                 st.session_state[ANSWER] = answer
                 st.rerun()
             share, evaluated = job.progress()
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.progress(min(1.0, share), text=f"{evaluated:,} configurations")
+                st.progress(min(1.0, share), text=f"{evaluated:,} configurations" if not before else f"Waits for {before} of other sessions")
                 st.button("Cancel", key="search_cancel", icon=":material/stop:", on_click=job.stop, help="Keeps what was found so far.")
 
         live()

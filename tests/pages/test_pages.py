@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import time
 from typing import Any
@@ -14,7 +15,7 @@ from planner.catalog import find_model
 from planner.report.content import value_text
 from planner.run import Method, parse_run
 from planner.summary import key_figures, verdict
-from planner.ui import fields, frame, link, state, texts
+from planner.ui import fields, frame, link, state, texts, whole_run
 from planner.workload.methods import METHODS
 
 PAGES = tuple(frame.PAGES)
@@ -195,9 +196,27 @@ def test_help_is_what_the_engine_says_and_can_be_applied(open_app: Any) -> None:
     assert app.session_state["method"] == "full"
 
 
+def test_the_whole_run_is_on_the_page(open_app: Any) -> None:
+    app = open_app(purchase="30000", eval_every="10", eval_tokens="100000", startup="60")
+    assert_whole(app)
+    plan = app.session_state["current"].estimate
+    assert plan.total("run/startup") == 60 and plan.total("cost/ownership") > 0
+    shown = "\n".join(str(cell) for table in app.table for cell in table.value.to_numpy().ravel()).replace("\\", "")
+    assert units.format_seconds(plan.total("run/evaluation")) in shown
+    assert units.format_usd(plan.total("cost/electricity")) in shown
+
+
+def test_the_age_of_a_price_is_said(open_app: Any) -> None:
+    plan = open_app().session_state["current"].estimate
+    date = dt.date.fromisoformat(plan.details["price"]["date"])
+    assert "of today" in whole_run.price_age(plan, date)
+    assert "30 days old" in whole_run.price_age(plan, date + dt.timedelta(30))
+    assert ":orange[" in whole_run.price_age(plan, date + dt.timedelta(400))
+
+
 def test_the_arithmetic_is_the_ledger(open_app: Any) -> None:
     app = open_app()
-    assert not app.table or len(app.table) == 1
+    assert len(app.table) == 4  # figures of the plan, and time, cost and figures of the whole run
     app.session_state["arithmetic_memory"] = True
     app.run()
     assert_whole(app)
@@ -372,6 +391,7 @@ def test_every_input_has_a_place_in_the_address(open_app: Any) -> None:
         drawn |= keys_of(open_app(method=method))
     drawn |= keys_of(open_app(model=LLAVA, gpus="8", checkpointing="full", offload="optimizer", optimizer="galore"))
     drawn |= keys_of(open_app(model=MIXTRAL, gpus="8", tp="2", pp="2", cp="2", ep="2"))
+    drawn |= keys_of(open_app(purchase="30000")) | keys_of(open_app(spot="true"))
     app = open_app()
     drawn |= keys_of(paste(app, json.dumps({"model_type": "t5"}))) | keys_of(paste(app, json.dumps({"model_type": "clip"})))
     whole = {key for key, entry in fields.ENTRIES.items() if entry.path[0] != "batch"}

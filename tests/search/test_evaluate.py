@@ -30,6 +30,17 @@ SPACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model": TINY, "stack": "torchtitan", "precision": "bf16-mixed"},
         {"gpus": ("RTX 4090", "L40S"), "counts": (1, 2, 3, 4), "micro": (1,), "pp": (1, 2), "offload": ("none", "params")},
     ),
+    "the whole run, own hardware": (
+        {"model": TINY, "stack": "torchtitan", "precision": "bf16-mixed", "batch": {"seq_len": 4096}, "data": "3T",
+         "price": {"own": {"purchase_usd": 30000}, "storage_tb": 3, "usd_per_tb_month": 20, "egress_tb": 1, "usd_per_tb_egress": 90},
+         "whole_run": {"startup_s": 300, "eval_every": 500, "eval_tokens": 1000000, "loader_tokens_per_s": 1e6, "checkpoint_mode": "async"}},
+        {"gpus": GPU, "counts": (8, 16, 32), "micro": (2,), "tp": (1, 2), "pp": (1, 2), "checkpointing": ("none", "full"), "accumulation": (1, 4, 16)},
+    ),
+    "spot that is taken back": (
+        {"model": TINY, "stack": "torchtitan", "precision": "bf16-mixed", "batch": {"seq_len": 4096}, "data": "300B",
+         "price": {"usd_per_gpu_hour": 1, "spot": True}, "whole_run": {"interruptions_per_machine_day": 0.2, "checkpoint_every": 50}},
+        {"gpus": GPU, "counts": (4, 8, 64), "micro": (2,), "tp": (1, 2), "pp": (1, 2), "checkpointing": ("full",), "accumulation": (1, 4)},
+    ),
     "mixture of experts": (
         {"model": MIXTURE, "stack": "megatron", "precision": "bf16", "batch": {"seq_len": 2048, "accumulation": 8}, "data": "100M"},
         {"gpus": GPU, "counts": (8, 16), "micro": (1,), "tp": (1, 2), "pp": (1, 2), "checkpointing": ("full",), "offload": ("none", "optimizer")},

@@ -145,6 +145,21 @@ def test_nothing_fits_is_an_answer() -> None:
     assert any("beyond the deadline" in reason for reason in late.reasons)
 
 
+def test_a_deadline_and_a_budget_that_exclude_each_other_are_both_named() -> None:
+    run = {"model": TINY, "method": "lora", "data": "20M"}
+
+    def asked(**limits: Any) -> Any:
+        return found_of(run, gpus=("RTX 4090", "H100 SXM 80GB"), counts=(1, 2, 4), pp=(1,), constraints=Constraints(**limits))
+
+    quickest, cheapest = (asked(objective=goal).best for goal in ("time", "cost"))
+    assert quickest.cost_usd > cheapest.cost_usd and quickest.total_time_s < cheapest.total_time_s
+    found = asked(deadline=quickest.total_time_s * 1.001, budget=cheapest.cost_usd * 1.001)
+    assert found.best is None and "These two contradict each other" in found.reasons[1]
+    assert "Neither can be met" in asked(deadline=0.001, budget=1e-9).reasons[1]
+    late = asked(deadline=0.001, budget=1e6)
+    assert late.reasons[1].startswith("The budget of") and "nothing that fits meets the deadline" in late.reasons[1]
+
+
 def test_it_stops_when_asked_and_says_what_was_left_out() -> None:
     calls: list[float] = []
     found = search(Space(parse_run(RUN), **SMALL), progress=lambda share, n: calls.append(share))
@@ -152,7 +167,7 @@ def test_it_stops_when_asked_and_says_what_was_left_out() -> None:
     asked = iter([False, False, True])
     stopped = search(Space(parse_run(RUN), **SMALL), cancelled=lambda: next(asked, True))
     assert not stopped.complete and 0 < stopped.evaluated < found.evaluated
-    assert "not looked at" in stopped.left_out[-1]
+    assert "not looked at" in stopped.left_out[0]
 
 
 def test_without_data_the_time_is_that_of_a_sample() -> None:
