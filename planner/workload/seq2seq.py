@@ -138,7 +138,9 @@ def zero_bias(w: Writer, cross: Cross, keys: float, dtype: str) -> Tensor | None
 def additive_mask(g: Graph, bias: Tensor, batch: float, *, causal: bool, learned: bool) -> Tensor:
     """The bias as a mask of sdpa: with the causal pattern written in (`torch.where`), or a copy without the permutation
     (transformers create_position_bias_mask); every sequence of the batch sees the same memory, and has a gradient of its own."""
-    if causal:
+    if causal and bias.shape[-1] > bias.shape[-2]:  # a cache before the tokens: the pattern is a mask of each sequence
+        bias = g.copy(bias, (batch, *bias.shape[1:]), name="masked_bias")
+    elif causal:
         bias = g.unary("masked_bias", bias, save="none")
     elif learned:
         bias = g.copy(bias)
