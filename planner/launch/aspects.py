@@ -9,60 +9,13 @@ from planner.errors import shorten
 from planner.run import Run
 
 ALL_ASPECTS: Final = (
-    *(
-        "model",
-        "edited-model",
-        "head",
-        "task",
-        "method",
-        "method-options",
-        "adapter-dtype",
-        "weights",
-        "compute",
-        "quantized",
-        "scaled",
-    ),
-    *(
-        "master-weights",
-        "unquantized",
-        "optimizer",
-        "optimizer-options",
-        "stack",
-        "gpu",
-        "gpus",
-        "groups",
-        "tp",
-        "pp",
-        "cp",
-        "ep",
-        "virtual-pp",
-    ),
-    *(
-        "schedule",
-        "stages",
-        "cp-kind",
-        "expert-capacity",
-        "sharding",
-        "sequence-parallel",
-        "micro",
-        "accumulation",
-        "seq-len",
-        "target-len",
-    ),
-    *(
-        "images",
-        "audio",
-        "checkpointing",
-        "checkpoints-every",
-        "checkpoints-keep",
-        "attention",
-        "offload",
-        "pruned",
-        "sparsity",
-        "steps",
-    ),
-    *("epochs", "lengths", "packing", "spot"),
-)
+    "model", "edited-model", "head", "task", "method", "method-options", "adapter-dtype", "weights", "compute",
+    "quantized", "scaled", "master-weights", "unquantized", "optimizer", "optimizer-options", "stack", "gpu", "gpus",
+    "groups", "tp", "pp", "cp", "ep", "virtual-pp", "schedule", "stages", "cp-kind", "expert-capacity", "sharding",
+    "sequence-parallel", "micro", "accumulation", "seq-len", "target-len", "images", "audio", "checkpointing",
+    "checkpoints-every", "checkpoints-keep", "attention", "offload", "pruned", "sparsity", "steps", "epochs",
+    "lengths", "packing", "spot",
+)  # fmt: skip
 """Every name that `aspects` may give, in its order."""
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from planner import __version__, units
-from planner.catalog import find_accelerator
 from planner.errors import PlanError, shorten
 from planner.estimate.resolve import model_config
 from planner.estimate.result import Estimate
 from planner.launch.aspects import ALL_ASPECTS, aspects
+from planner.registry import enter
 from planner.run import Run
 
 
@@ -47,21 +47,6 @@ class Plan:
     @property
     def machines(self) -> int:
         return -(-self.gpus // self.per_machine)
-
-    @property
-    def vendor(self) -> str:
-        """The accelerator's maker, lower case; empty where it is not in the catalogue."""
-        gpu = self.run.hardware.gpu
-        try:
-            return find_accelerator(gpu).vendor.lower() if isinstance(gpu, str) else ""
-        except PlanError:
-            return ""
-
-    @property
-    def architecture(self) -> str:
-        """Class name of the model in the library, where its configuration says one."""
-        names = self.config.get("architectures")
-        return str(names[0]) if isinstance(names, list) and names else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +99,7 @@ def register(
     """Decorator that adds a format; a second one of the same name is a mistake."""
 
     def add(write: Callable[[Plan], Draft]) -> Callable[[Plan], Draft]:
-        if name in FORMATS:
-            raise RuntimeError(f"launch format {name} is registered twice")
-        FORMATS[name] = Format(name, label, position, reference, write)
-        for later in sorted(FORMATS.values(), key=lambda each: each.position):
-            FORMATS[later.name] = FORMATS.pop(later.name)
+        enter(FORMATS, Format(name, label, position, reference, write), "launch format")
         return write
 
     return add
@@ -145,7 +126,7 @@ def plan_of(estimate: Estimate) -> Plan:
         expected.append(f"{units.format_seconds(estimate.total_time_s)} in all")
     return Plan(
         run=run,
-        model="" if own or model.endswith(".json") else name,
+        model="" if own else name,
         config=config,
         name=name,
         steps=estimate.details.get("steps"),
@@ -184,13 +165,8 @@ def _headed(name: str, text: str, plan: Plan, form: Format, draft: Draft, missin
         f"Expected: {plan.expected}.",
         f"Start: {draft.command}",
     ]
-    lines += [*draft.notes]
-    told = list(missing)
-    lines += (
-        ["Not expressed in this format, see to it yourself:", *(f"- {each}" for each in told)]
-        if told
-        else ["Everything the plan says is expressed."]
-    )
+    left = [f"- {each}" for each in missing]
+    lines += [*draft.notes, *(["Not expressed in this format, see to it yourself:", *left] if left else ["Everything the plan says is expressed."])]
     lines = [plain(line) for line in lines]
     if name.endswith(".json"):
         content = {"_comment": lines, **json.loads(text)}
@@ -207,6 +183,13 @@ def _headed(name: str, text: str, plan: Plan, form: Format, draft: Draft, missin
 def plain(text: str) -> str:
     """One line of printable characters: a name from outside must not end a comment."""
     return "".join(char if char.isprintable() else " " for char in shorten(text, 1000))
+
+
+def check_degrees(plan: Plan, form: str) -> None:
+    """Refuse a model that is divided: the format knows data-parallel ranks alone."""
+    for degree in ("tp", "pp", "cp", "ep"):
+        if getattr(plan.run.parallel, degree) > 1:
+            raise impossible(f"parallel.{degree}", getattr(plan.run.parallel, degree), form, "Use torchtitan or megatron.")
 
 
 def impossible(field_name: str, value: object, form: str, fix: str) -> PlanError:

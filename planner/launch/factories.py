@@ -6,11 +6,10 @@ from typing import Any, Final
 
 import yaml
 
-from planner.launch.base import Draft, Plan, impossible, register
+from planner.launch.base import Draft, Plan, check_degrees, impossible, register
 from planner.launch.cluster import torchrun_command
-from planner.launch.trainer import OPTIMIZERS
+from planner.launch.trainer import ATTENTION, OPTIMIZERS, mixed_precision
 
-_ATTENTION: Final = {"eager": "eager", "sdpa": "sdpa", "flash": "flash_attention_2"}
 _SAID: Final = frozenset(
     ("model", "head", "task", "micro", "accumulation", "seq-len", "steps", "epochs", "attention", "gpus", "optimizer")
 )
@@ -30,9 +29,7 @@ def _common(plan: Plan, form: str) -> set[str]:
         raise impossible("method.name", run.method.name, form, "Use full, lora, qlora, dora or rslora.")
     if run.optimizer not in OPTIMIZERS:
         raise impossible("optimizer", run.optimizer, form, f"Use one of {', '.join(OPTIMIZERS)}.")
-    for degree in ("tp", "pp", "cp", "ep"):
-        if getattr(run.parallel, degree) > 1:
-            raise impossible(f"parallel.{degree}", getattr(run.parallel, degree), form, "Use torchtitan or megatron.")
+    check_degrees(plan, form)
     says = set(_SAID)
     given = set(run.method.model_dump(exclude_none=True)) - {"name", "adapter_dtype"}
     if given <= _LORA:
@@ -71,7 +68,7 @@ def axolotl(plan: Plan) -> Draft:
         "learning_rate": 1e-4,
         "lr_scheduler": "cosine",
         "gradient_checkpointing": run.activation_checkpointing == "full",
-        "attn_implementation": _ATTENTION[run.attention or "sdpa"],
+        "attn_implementation": ATTENTION[run.attention or "sdpa"],
         "logging_steps": 1,
     }
     if run.data is not None and run.data.packing == "padded":
@@ -96,11 +93,8 @@ def axolotl(plan: Plan) -> Draft:
         if precision.weights == "nf4":
             config["bnb_config_kwargs"] = {"bnb_4bit_use_double_quant": False}
         says.add("quantized")
-    if precision.compute in ("bf16", "fp16") and precision.autocast:
-        config[precision.compute] = True
-        says.add("compute")
-    elif precision.compute == "tf32":
-        config["tf32"] = True
+    if mixed := mixed_precision(plan):
+        config |= mixed
         says.add("compute")
     if run.parallel.sharding in ("zero2", "zero3"):
         config["fsdp_version"] = 2
@@ -183,11 +177,8 @@ def llamafactory(plan: Plan) -> Draft:
         if precision.weights != "int8":
             config |= {"quantization_type": "nf4", "double_quantization": precision.weights == "nf4-dq"}
         says.add("quantized")
-    if precision.compute in ("bf16", "fp16") and precision.autocast:
-        config[precision.compute] = True
-        says.add("compute")
-    elif precision.compute == "tf32":
-        config["tf32"] = True
+    if mixed := mixed_precision(plan):
+        config |= mixed
         says.add("compute")
     if run.parallel.sharding in ("zero2", "zero3"):
         config |= {

@@ -22,6 +22,9 @@ _TITAN_SCHEDULES: Final = {
     "zero-bubble": "InterleavedZeroBubble",
     "zbv": "ZBVZeroBubble",
 }
+_SAID: Final = frozenset(
+    ("model", "head", "method", "optimizer", "gpus", "tp", "pp", "cp", "ep", "micro", "accumulation", "seq-len", "steps", "epochs")
+)
 _DTYPES: Final = {"bf16": "bfloat16", "fp32": "float32"}
 
 
@@ -52,24 +55,7 @@ def torchtitan(plan: Plan) -> Draft:
         raise impossible("optimizer", run.optimizer, "torchtitan", "Use adamw.")
     if precision.weights not in _DTYPES:
         raise impossible("precision.weights", precision.weights, "torchtitan", "Use fp32 or bf16.")
-    says = {
-        "model",
-        "head",
-        "method",
-        "weights",
-        "optimizer",
-        "gpus",
-        "tp",
-        "pp",
-        "cp",
-        "ep",
-        "micro",
-        "accumulation",
-        "seq-len",
-        "task",
-        "steps",
-        "epochs",
-    }
+    says = {*_SAID, "weights", "task"}
     shard = run.dp if p.sharding in ("zero2", "zero3") else 1
     tables: dict[str, dict[str, Any]] = {
         "job": {"dump_folder": "./out", "description": plan.name},
@@ -169,24 +155,7 @@ def megatron(plan: Plan) -> Draft:
         raise impossible("optimizer", run.optimizer, "Megatron-LM flags", "Use adamw.")
     if precision.compute not in ("bf16", "fp16", "fp8", "fp32"):
         raise impossible("precision.compute", precision.compute, "Megatron-LM flags", "Use bf16, fp16, fp8 or fp32.")
-    says = {
-        "model",
-        "edited-model",
-        "head",
-        "method",
-        "optimizer",
-        "master-weights",
-        "gpus",
-        "tp",
-        "pp",
-        "cp",
-        "ep",
-        "micro",
-        "accumulation",
-        "seq-len",
-        "steps",
-        "epochs",
-    }
+    says = {*_SAID, "edited-model", "master-weights"}
     heads, kv = c["num_attention_heads"], c.get("num_key_value_heads") or c["num_attention_heads"]
     flags: dict[str, object] = {
         "num-layers": c["num_hidden_layers"], "hidden-size": c["hidden_size"], "ffn-hidden-size": c["intermediate_size"], "num-attention-heads": heads,

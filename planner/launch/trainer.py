@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from planner.launch.base import Draft, Plan, impossible, register
+from planner.launch.base import Draft, Plan, check_degrees, impossible, register
 from planner.launch.peft_names import CONFIGS, peft_config
 
 OPTIMIZERS: Final = {
@@ -17,7 +17,8 @@ OPTIMIZERS: Final = {
 _AUTO: Final = {"causal-lm": "AutoModelForCausalLM", "masked-lm": "AutoModelForMaskedLM", "sequence-classification": "AutoModelForSequenceClassification"}
 _TASKS: Final = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 _DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-_ATTENTION: Final = {"eager": "eager", "sdpa": "sdpa", "flash": "flash_attention_2"}
+ATTENTION: Final = {"eager": "eager", "sdpa": "sdpa", "flash": "flash_attention_2"}
+"""transformers' `attn_implementation`, by the run's attention."""
 _STACKS: Final[dict[str, dict[str, Any]]] = {"hf": {}, "hf-compile": {"torch_compile": True}, "hf-liger": {"use_liger_kernel": True}}
 _SAID: Final = frozenset(
     ("model", "edited-model", "head", "task", "method", "weights", "micro", "accumulation", "seq-len", "epochs", "steps", "attention")
@@ -148,9 +149,7 @@ def script(plan: Plan) -> tuple[str, frozenset[str], tuple[str, ...]]:
     head = run.head or "causal-lm"
     if head not in _AUTO or plan.config.get("is_encoder_decoder"):
         raise impossible("head", head, "the Trainer script", f"It starts {', '.join(_AUTO)} models.")
-    for degree in ("tp", "pp", "cp", "ep"):
-        if getattr(run.parallel, degree) > 1:
-            raise impossible(f"parallel.{degree}", getattr(run.parallel, degree), "the Trainer script", "Use torchtitan or megatron.")
+    check_degrees(plan, "the Trainer script")
     method = peft_config(run.method)
     if method is None and run.method.name not in ("full", "bitfit"):
         raise impossible("method.name", run.method.name, "the Trainer script", f"It starts full, bitfit, {', '.join(CONFIGS)}.")
@@ -172,13 +171,9 @@ def script(plan: Plan) -> tuple[str, frozenset[str], tuple[str, ...]]:
     }
     if arguments["gradient_checkpointing"] or run.activation_checkpointing == "none":
         says.add("checkpointing")
-    if precision.compute in ("bf16", "fp16") and precision.autocast:
-        arguments[precision.compute] = True
-        says.add("compute")
-    elif precision.compute == "tf32":
-        arguments["tf32"] = True
-        says.add("compute")
-    elif precision.compute == precision.weights:
+    mixed = mixed_precision(plan)
+    arguments |= mixed
+    if mixed or precision.compute == precision.weights:
         says.add("compute")
     quantized = _quantized(plan)
     if quantized:
@@ -217,15 +212,25 @@ def script(plan: Plan) -> tuple[str, frozenset[str], tuple[str, ...]]:
         fsdp=repr(fsdp),
         constants=repr((
             run.batch.seq_len, run.task == "pretrain", _DTYPES.get(precision.weights, _DTYPES.get(precision.compute, "bfloat16")),
-            _ATTENTION[run.attention or "sdpa"], head, run.method.adapter_dtype in (None, "fp32"),
+            ATTENTION[run.attention or "sdpa"], head, run.method.adapter_dtype in (None, "fp32"),
         ))[1:-1],
         adapt=adapt,
     )  # fmt: skip
     notes = ["Without --data it trains on random tokens, which is enough to measure time and memory; the learning rate (1e-4) is a placeholder."]
     if own is not None:
         notes.append("The model is built from its configuration with random weights: the plan names no published weights.")
-        says.discard("task") if run.task != "pretrain" else None
+        if run.task != "pretrain":
+            says.discard("task")
     return text, frozenset(says), tuple(notes)
+
+
+def mixed_precision(plan: Plan) -> dict[str, bool]:
+    """Autocast or TF32 as TrainingArguments, and those who took their names over, say it; empty for products in the weights' own type."""
+    precision = plan.run.precision
+    assert precision is not None
+    if precision.compute in ("bf16", "fp16") and precision.autocast:
+        return {precision.compute: True}
+    return {"tf32": True} if precision.compute == "tf32" else {}
 
 
 def fsdp_config(plan: Plan) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from planner.advise import Suggestion
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
+from planner.registry import enter
 from planner.run import Run
 
 
@@ -42,11 +43,7 @@ def register(
     """Decorator that adds an exporter; a second one of the same name is a mistake. `position` orders the formats in lists."""
 
     def add(render: Callable[[Subject], bytes]) -> Callable[[Subject], bytes]:
-        if name in EXPORTERS:
-            raise RuntimeError(f"exporter {name} is registered twice")
-        EXPORTERS[name] = Exporter(name, label, ending, mime, position, render)
-        for later in sorted(EXPORTERS.values(), key=lambda exporter: exporter.position):
-            EXPORTERS[later.name] = EXPORTERS.pop(later.name)
+        enter(EXPORTERS, Exporter(name, label, ending, mime, position, render), "exporter")
         return render
 
     return add
