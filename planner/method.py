@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Positive = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)]
+from planner.parts import Positive
+
 Size = Annotated[int, Field(ge=1, le=65536, strict=True)]
 Index = Annotated[int, Field(ge=0, le=10**7, strict=True)]
 Layer = Annotated[int, Field(ge=0, le=10**5, strict=True)]

@@ -10,10 +10,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from planner.errors import PlanError, shorten
 from planner.method import Method as Method
+from planner.parts import NonNegative, Part, Positive
 from planner.units import parse_count
 from planner.whole_run import Currency as Currency
 from planner.whole_run import Owned as Owned
@@ -21,8 +22,6 @@ from planner.whole_run import WholeRun as WholeRun
 
 MAX_RUN_FILE_BYTES = 2 * 2**20
 
-Positive = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**7, strict=True)]
 DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "mxfp8", "nvfp4"]
 WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "nf4", "nf4-dq"]
@@ -61,11 +60,7 @@ PRECISIONS: dict[str, dict[str, Any]] = {
 """Precision by name: the storage of the weights, the type of the matrix products, and whether torch autocast casts between the two."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
-
-
-class Precision(_Part):
+class Precision(Part):
     """Storage type of the weights and type of the matrix products."""
 
     weights: WeightDtype = Field("bf16", description="How the (frozen or trained) weights are stored.")
@@ -85,14 +80,14 @@ class Precision(_Part):
     )
 
 
-class Group(_Part):
+class Group(Part):
     """Accelerators of one kind in a mixed fleet."""
 
     gpu: str | dict[str, Any] = Field(description="Accelerator: a catalog name, or {base: NAME, …edited fields}.")
     gpus: Count = Field(description="Accelerators of this kind.")
 
 
-class Hardware(_Part):
+class Hardware(Part):
     """Which accelerators, how many, how connected."""
 
     gpu: str | dict[str, Any] | None = Field(
@@ -126,6 +121,11 @@ class Hardware(_Part):
     )
 
 
+    @property
+    def machines(self) -> int:
+        """Machines that hold the accelerators; a resolved run says how many are in one."""
+        return -(-self.gpus // (self.gpus_per_node or 1))
+
     @field_validator("groups", mode="before")
     @classmethod
     def _lists(cls, value: Any) -> Any:
@@ -144,7 +144,7 @@ class Hardware(_Part):
         return {**data, "gpus": total}
 
 
-class Parallel(_Part):
+class Parallel(Part):
     """How the work is divided. The data-parallel degree follows: gpus / (tp · pp · cp)."""
 
     tp: Count = Field(1, description="Tensor parallel degree.")
@@ -187,7 +187,7 @@ class Parallel(_Part):
         return _SHARDING_NAMES.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
-class Batch(_Part):
+class Batch(Part):
     """Samples in a step."""
 
     micro: Annotated[int, Field(ge=1, le=10**6, strict=True)] = Field(
@@ -213,7 +213,7 @@ class Batch(_Part):
     )
 
 
-class Data(_Part):
+class Data(Part):
     """How much is trained on: tokens, or samples × mean_tokens, times epochs."""
 
     tokens: Annotated[int, Field(ge=1, le=10**18)] | None = Field(
@@ -303,7 +303,7 @@ class Data(_Part):
         return self
 
 
-class Checkpoints(_Part):
+class Checkpoints(Part):
     """Which blocks are recomputed, and what of them is kept all the same."""
 
     every: Annotated[int, Field(ge=1, le=1000, strict=True)] = Field(
@@ -322,7 +322,7 @@ class Checkpoints(_Part):
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Compression(_Part):
+class Compression(Part):
     """What is taken out of the model before it is trained."""
 
     pruned: Share = Field(0.0, description="Share of attention heads and of the MLP's width removed in every layer.")
@@ -333,7 +333,7 @@ class Compression(_Part):
     )
 
 
-class OptimizerOptions(_Part):
+class OptimizerOptions(Part):
     """Numbers that a few optimizers ask for; each says which it reads."""
 
     rank: Annotated[int, Field(ge=1, le=65536, strict=True)] | None = Field(
@@ -345,7 +345,7 @@ class OptimizerOptions(_Part):
     )
 
 
-class PriceChoice(_Part):
+class PriceChoice(Part):
     """What a GPU-hour costs."""
 
     usd_per_gpu_hour: NonNegative | None = Field(
@@ -385,7 +385,7 @@ class PriceChoice(_Part):
         return self
 
 
-class Energy(_Part):
+class Energy(Part):
     """Where the electricity comes from."""
 
     pue: Annotated[float, Field(ge=1, le=5)] | None = Field(
@@ -399,7 +399,7 @@ class Energy(_Part):
     )
 
 
-class Run(_Part):
+class Run(Part):
     """One training run as the user states it."""
 
     task: Literal["pretrain", "sft"] = Field("sft", description="Pretraining or fine-tuning.")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from planner.errors import PlanError
+from planner.parts import NonNegative, Part, Positive
 from planner.units import parse_count
 
-Positive = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Steps = Annotated[int, Field(ge=1, le=10**9, strict=True)]
 
 FAILURES_PER_GPU_DAY = 419 / (54 * 16_384)
@@ -22,11 +21,7 @@ STORAGE_GB_PER_S = 1.0
 """Bandwidth of checkpoint storage for eight accelerators [GB/s]: 2 TB/s sustained for 16,384 of them (Llama 3, arXiv:2407.21783, sec. 3.3.1)."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
-
-
-class WholeRun(_Part):
+class WholeRun(Part):
     """What a run takes beside its steps. Failures and their checkpoints are always expected; the rest counts once it is given."""
 
     startup_s: NonNegative | None = Field(
@@ -91,7 +86,7 @@ class WholeRun(_Part):
         return any(value is not None for value in said) or self.checkpoint_mode != "sync"
 
 
-class Owned(_Part):
+class Owned(Part):
     """Hardware of one's own in place of rented GPU-hours."""
 
     purchase_usd: Positive | None = Field(
@@ -109,7 +104,7 @@ class Owned(_Part):
     )
 
 
-class Currency(_Part):
+class Currency(Part):
     """The money that is shown. The engine counts in USD."""
 
     code: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field("USD", description="ISO 4217 code, such as EUR.")

@@ -40,8 +40,9 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Measure, write, and say how good the fit is."""
+    from planner.calibrate.budget import parse_budget
+
     if options.launch is not None:
-        from planner.calibrate.budget import parse_budget
         from planner.calibrate.launch import launch_file
 
         seconds = parse_budget(options.budget)
@@ -54,7 +55,6 @@ def execute(options: argparse.Namespace) -> None:
     if find_spec("torch") is None:
         raise PlanError("device", options.device or "", "cannot be measured without torch", "Install torch (pip install torch).")
     from planner.calibrate import calibrate
-    from planner.calibrate.budget import parse_budget
     from planner.calibrate.distributed import read as read_collectives
     from planner.calibrate.hardware import default_device, open_hardware
     from planner.calibrate.partial import Partial

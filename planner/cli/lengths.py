@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import get_args
 
 from planner import units
 from planner.cli.inputs import add_json
 from planner.cli.output import bold, emit_json, table, wrapped
+from planner.run import Data
 
 NAME = "lengths"
 HELP = "how long the samples of a text or JSONL file are, for the data section of a run file"
@@ -23,7 +25,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tokenizer", metavar="NAME", required=True, help=tokenizer)
     command.add_argument("--field", metavar="NAME", help="field of a JSONL object that holds the text; the usual ones when left out")
     command.add_argument("--limit", metavar="MIB", default="1024", help="megabytes of the file that are read; the rest is taken to be alike")
-    command.add_argument("--packing", choices=("packed", "best-fit", "padded", "bucketed", "fixed"), default="packed", help="how samples become sequences")
+    command.add_argument("--packing", choices=get_args(Data.model_fields["packing"].annotation), default="packed", help="how samples become sequences")
     add_json(command)
 
 

@@ -58,8 +58,7 @@ def assemble(
     forward = forward_seconds(timing.seconds)
     course = None
     if steps is not None:
-        machines = math.ceil(run.hardware.gpus / (run.hardware.gpus_per_node or 1))
-        course = course_of(r, checkpoint_bytes(r, w), steps, seconds, forward, tokens, run.hardware.gpus, machines)
+        course = course_of(r, checkpoint_bytes(r, w), steps, seconds, forward, tokens, run.hardware.gpus, run.hardware.machines)
     total = None if course is None or math.isnan(course.total) else float(course.total)
     low, high = seconds * time_range.low_ratio, seconds * time_range.high_ratio
     time_note = time_range.note
@@ -195,7 +194,7 @@ def facts_of(r: Resolved, shape: Shape) -> dict[str, Any]:
         "device": "processor" if r.profile.synchronous else "GPU",
         "stack": r.stack.name,
         "gpus": hardware.gpus,
-        "nodes": math.ceil(hardware.gpus / (hardware.gpus_per_node or 1)),
+        "nodes": hardware.machines,
         "tokens": r.run.batch.micro * shape.computed,
         "encoder": not r.arch.causal,
         "mixture": r.arch.experts is not None,

@@ -16,6 +16,7 @@ from planner.workload.gated_attention import GatedAttention
 from planner.workload.latent_attention import LatentAttention
 from planner.workload.parallel_mixers import ParallelMixers
 from planner.workload.selective_scan import SelectiveScan
+from planner.workload.single_branch import SingleBranch
 from planner.workload.state_space_dual import StateSpaceDual
 
 
@@ -55,9 +56,9 @@ def _layer(arch: Architecture, window: int | None) -> Layer:
     if isinstance(layout, ParallelMixers):
         return attention._replace(state=_state(layout.mixer))
     if layout is not None:
-        if type(layout).__name__ != "SingleBranch":
+        if not isinstance(layout, SingleBranch):
             raise _unknown(layout)
-        if not getattr(layout, "mixes", True):
+        if not layout.mixes:
             return Layer(0.0, None, 0.0, 0.0)
     if isinstance(mixer, LatentAttention):
         again = 2.0 * arch.heads * mixer.rank * (mixer.plain + mixer.value)  # transformers expands the latent vectors of all tokens again

@@ -54,7 +54,8 @@ _STEP_FORMULAS = {
 }
 
 
-def _term(name: str, value: float, unit: Unit, formula: str, inputs: dict[str, float | int | str], origin: str) -> Term:
+def term(name: str, value: float, unit: Unit, formula: str, inputs: dict[str, float | int | str], origin: str) -> Term:
+    """One line of the ledger. origin: where formula or figure come from."""
     return Term.model_construct(name=name, value=float(value), unit=unit, formula=formula, inputs=inputs, source=origin)
 
 
@@ -84,7 +85,7 @@ def parameter_terms(w: Workload) -> list[Term]:
         "adapters": w.setting.adaptation.formula,
     }
     tower, origin = "sum over the modules of this tower", f"modules of {arch.model_type} in transformers 5.24"
-    return [_term(f"parameters/{k}", v, "1", formulas.get(k, tower), inputs, origin) for k, v in counts.items()]
+    return [term(f"parameters/{k}", v, "1", formulas.get(k, tower), inputs, origin) for k, v in counts.items()]
 
 
 def memory_terms(r: Resolved, w: Workload, peak: Moment, parts: dict[str, float]) -> list[Term]:
@@ -112,7 +113,7 @@ def memory_terms(r: Resolved, w: Workload, peak: Moment, parts: dict[str, float]
         for name, size in parts.items():
             if name.split("/")[0] == component:
                 terms.append(
-                    _term(
+                    term(
                         f"memory/{name}",
                         size,
                         "B",
@@ -129,7 +130,7 @@ def memory_terms(r: Resolved, w: Workload, peak: Moment, parts: dict[str, float]
                 "communication": ("in_flight", "weights gathered for a block and the next, gradients being reduced"),
                 "workspace": ("running_operation", "scratch of the running kernel"),
             }.get(component, ("live", "sum of tensors kept for backward and of the running block"))
-            terms.append(_term(f"memory/{component}/{label}", value, "B", formula, inputs, place))
+            terms.append(term(f"memory/{component}/{label}", value, "B", formula, inputs, place))
     return terms
 
 
@@ -173,14 +174,14 @@ def host_terms(parts: dict[str, float], ranks: int) -> list[Term]:
     """`host/…`: what one rank keeps in host memory."""
     inputs: dict[str, float | int | str] = {"ranks on a machine": ranks}
     origin = "Ren et al. 2021, arXiv:2101.06840; Rajbhandari et al. 2021, arXiv:2104.07857; paged states: bitsandbytes"
-    return [_term(f"host/{name}", size, "B", "N · bytes of one rank", inputs, origin) for name, size in parts.items()]
+    return [term(f"host/{name}", size, "B", "N · bytes of one rank", inputs, origin) for name, size in parts.items()]
 
 
 def reserved_terms(allocated: float, reserved: float, context: float, stack: str) -> list[Term]:
     """`reserved/…`: what the allocator holds beyond live tensors. The context of the driver stands apart: it lowers the usable memory."""
     slack = by_stack("reserved_slack", stack)
     return [
-        _term(
+        term(
             "reserved/allocator",
             reserved - allocated,
             "B",
@@ -188,7 +189,7 @@ def reserved_terms(allocated: float, reserved: float, context: float, stack: str
             {"M": allocated, "slack": slack, "segment": 2 * 2**20},
             source("reserved_slack"),
         ),
-        _term("context/driver", context, "B", "constant", {}, source("cuda_context_bytes")),
+        term("context/driver", context, "B", "constant", {}, source("cuda_context_bytes")),
     ]
 
 
@@ -202,7 +203,7 @@ def flop_terms(r: Resolved, w: Workload, flops: dict[tuple[str, str], float]) ->
     }
     formula = {"matmul": "sum of 2 · m · n · k", "attention": "4 · b · a · s² · d forward, 10 backward (fused)"}
     return [
-        _term(
+        term(
             f"flops/{phase}/{kind}",
             v,
             "FLOP",
@@ -231,7 +232,7 @@ def time_terms(r: Resolved, timing: StepTime) -> list[Term]:
         formula, origin = _STEP_FORMULAS[kind]
         extra: dict[str, float | int | str] = {"x": constant("overlap_slowdown")} if kind == "slowdown" else {}
         terms.append(
-            _term(
+            term(
                 f"time/{phase}/{kind}",
                 value,
                 "s",
@@ -255,7 +256,7 @@ def energy_terms(r: Resolved, watts: Power, hours: float | None, energy: float |
         }
         whole = watts.board_w + watts.host_w
         terms.append(
-            _term(
+            term(
                 "energy/accelerators",
                 energy * watts.board_w / whole,
                 "kWh",
@@ -265,7 +266,7 @@ def energy_terms(r: Resolved, watts: Power, hours: float | None, energy: float |
             )
         )
         terms.append(
-            _term(
+            term(
                 "energy/hosts",
                 energy * watts.host_w / whole,
                 "kWh",
@@ -275,7 +276,7 @@ def energy_terms(r: Resolved, watts: Power, hours: float | None, energy: float |
             )
         )
         terms.append(
-            _term(
+            term(
                 "carbon/electricity",
                 energy * watts.intensity,
                 "kg",
@@ -307,9 +308,9 @@ def figure_terms(
         "dp": r.run.dp,
     }
     terms = [
-        _term("figures/tokens_per_step", tokens, "1", "T = b · s · accumulation · dp", sizes, "definition"),
-        _term("figures/tokens_per_s", tokens / seconds, "token/s", "T / t_step", step, "definition"),
-        _term(
+        term("figures/tokens_per_step", tokens, "1", "T = b · s · accumulation · dp", sizes, "definition"),
+        term("figures/tokens_per_s", tokens / seconds, "token/s", "T / t_step", step, "definition"),
+        term(
             "figures/tokens_per_s_per_gpu",
             tokens / seconds / gpus,
             "token/s",
@@ -322,14 +323,14 @@ def figure_terms(
         inputs: dict[str, float | int | str] = {"F_model": model_flops, "t_step": seconds, "G": gpus, "P": peak_rate}
         note = "Chowdhery et al. 2022, arXiv:2204.02311, app. B: recomputation not counted; attention over the whole square"
         terms.append(
-            _term(
+            term(
                 "figures/mfu", model_flops / seconds / gpus / peak_rate, "1", "F_model / (t_step · G · P)", inputs, note
             )
         )
     if steps is not None:
-        terms.append(_term("figures/steps", steps, "1", "ceil(tokens · epochs / T)", {"T": tokens}, "definition"))
+        terms.append(term("figures/steps", steps, "1", "ceil(tokens · epochs / T)", {"T": tokens}, "definition"))
         terms.append(
-            _term(
+            term(
                 "figures/time_in_steps",
                 steps * seconds,
                 "s",
@@ -342,7 +343,7 @@ def figure_terms(
         whole: dict[str, float | int | str] = {"M_device": usable + context, "M_context": context}
         origin = r.accelerator.source or "device-reported"
         terms.append(
-            _term(
+            term(
                 "figures/usable_memory",
                 usable,
                 "B",

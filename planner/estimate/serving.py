@@ -9,6 +9,7 @@ captured graphs with a paged cache, where nothing waits for the CPU.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any, Final
 
 from planner.device import DeviceProfile
@@ -126,6 +127,7 @@ def serving(
     def cached(sequences: int, tokens: int) -> float:
         return sequences * value_bytes * sum(layer.values(tokens) for layer in layers)
 
+    @cache
     def working(sequences: int, tokens: int) -> float:
         return _working(plain, _traced(plain, sequences, tokens)) + _logits(plain, sequences)
 

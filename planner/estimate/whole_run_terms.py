@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-from planner.estimate.money import YEAR_HOURS, Rate
+from planner.estimate.ledger import term
+from planner.estimate.money import MONTH_HOURS, YEAR_HOURS, Rate
 from planner.estimate.resolve import Resolved
-from planner.estimate.result import Term, Unit
+from planner.estimate.result import Term
 from planner.estimate.whole_run import Course
-from planner.units import format_bytes, format_percent, format_rate, format_seconds, significant
+from planner.units import DAY, format_bytes, format_percent, format_rate, format_seconds, significant
 
 DALY = "Daly 2006, Future Generation Computer Systems 22(3), eq. 20 and 37; Young 1974"
 _FAILURES = "419 unexpected interruptions in 54 days on 16,384 H100: Llama 3, arXiv:2407.21783, sec. 3.3.4"
@@ -30,10 +31,6 @@ _FORMULAS = {
 }
 
 
-def _term(name: str, value: float, unit: Unit, formula: str, inputs: dict[str, float | int | str], origin: str) -> Term:
-    return Term.model_construct(name=name, value=float(value), unit=unit, formula=formula, inputs=inputs, source=origin)
-
-
 def course_terms(r: Resolved, course: Course) -> list[Term]:
     """`run/…`: sums to the total time; `figures/goodput` and what a checkpoint is."""
     said = r.run.whole_run
@@ -52,15 +49,15 @@ def course_terms(r: Resolved, course: Course) -> list[Term]:
         inputs, origin = rate, DALY + (f"; {_FAILURES}" if said.failures_per_gpu_day is None else "")
         if name in ("steps", "loading", "evaluation", "startup"):
             inputs, origin = {}, "definition" if name == "steps" else given
-        terms.append(_term(f"run/{name}", value, "s", _FORMULAS[name], inputs, origin))
+        terms.append(term(f"run/{name}", value, "s", _FORMULAS[name], inputs, origin))
     sizes: dict[str, float | int | str] = {"bytes": course.checkpoint_bytes, "t_write": float(course.write), "checkpoints": float(course.written)}
     origin = "weights, masters and optimizer states of the undivided model; of a method that leaves its base, what it trains"
-    terms.append(_term("figures/checkpoint", course.checkpoint_bytes, "B", "sum of N · bytes", sizes, origin))
+    terms.append(term("figures/checkpoint", course.checkpoint_bytes, "B", "sum of N · bytes", sizes, origin))
     if said.storage_gb_per_s is None:
-        terms.append(_term("figures/checkpoint_write", float(course.write), "s", "bytes / max(1 GB/s, G / 8 · 1 GB/s)", sizes, _STORAGE))
+        terms.append(term("figures/checkpoint_write", float(course.write), "s", "bytes / max(1 GB/s, G / 8 · 1 GB/s)", sizes, _STORAGE))
     else:
-        terms.append(_term("figures/checkpoint_write", float(course.write), "s", "bytes / bandwidth", sizes, given))
-    terms.append(_term("figures/goodput", course.goodput, "1", "steps · t_step / t_run", {"t_run": float(course.total)}, "definition"))
+        terms.append(term("figures/checkpoint_write", float(course.write), "s", "bytes / bandwidth", sizes, given))
+    terms.append(term("figures/goodput", course.goodput, "1", "steps · t_step / t_run", {"t_run": float(course.total)}, "definition"))
     return terms
 
 
@@ -84,7 +81,7 @@ def cost_terms(r: Resolved, rate: Rate, lines: dict[str, float], hours: float | 
         "electricity": ("energy · price", {"energy": energy or 0.0, "price": own.usd_per_kwh}, "price.own.usd_per_kwh"),
         "storage": (
             "TB · price · months",
-            {"TB": choice.storage_tb or 0.0, "price": choice.usd_per_tb_month or 0.0, "months": time * 12 / YEAR_HOURS},
+            {"TB": choice.storage_tb or 0.0, "price": choice.usd_per_tb_month or 0.0, "months": time / MONTH_HOURS},
             "given in the run",
         ),
         "egress": ("TB · price", {"TB": choice.egress_tb or 0.0, "price": choice.usd_per_tb_egress or 0.0}, "given in the run"),
@@ -92,7 +89,7 @@ def cost_terms(r: Resolved, rate: Rate, lines: dict[str, float], hours: float | 
     if choice.reserved_days is not None:
         inputs: dict[str, float | int | str] = {"GPU-hours": hours, "G": r.run.hardware.gpus, "days": choice.reserved_days, "price": rate.usd_per_gpu_hour}
         known["compute"] = ("max(GPU-hours, G · 24 · days reserved) · price", inputs, where)
-    return [_term(f"cost/{name}", value, "USD", *known[name]) for name, value in lines.items()]
+    return [term(f"cost/{name}", value, "USD", *known[name]) for name, value in lines.items()]
 
 
 def course_notes(r: Resolved, course: Course | None) -> list[str]:
@@ -131,6 +128,6 @@ def course_warnings(r: Resolved, course: Course | None, tokens_per_s: float) -> 
         lines.append(f"No total time: one interruption every {between} lets no segment of {format_seconds(float(course.interval))} end. Checkpoint more often.")
     elif float(course.goodput) < 0.5:
         lines.append(f"Only {format_percent(float(course.goodput), 2)} of the time is in steps that count.")
-    if price.reserved_days is not None and price.reserved_days * 86400 < course.total:
+    if price.reserved_days is not None and price.reserved_days * DAY < course.total:
         lines.append(f"The reservation of {price.reserved_days:g} days ends before the run, which takes {format_seconds(float(course.total))}.")
     return tuple(lines)

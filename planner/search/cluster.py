@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from planner.errors import PlanError, shorten
 from planner.search.evaluate import Evaluator
-from planner.search.explain import contradiction
 from planner.search.search import Found, Progress, answer
 from planner.search.space import Choice, Space, complete
 from planner.search.tally import Row, Tally
@@ -137,9 +136,7 @@ def _spread(
     for reference in waiting:
         ray.cancel(reference, force=True)
     evaluator, tally = join(space, [ended[at] for at in sorted(ended)])
-    if not tally.evaluated + evaluator.ruled_out + evaluator.impossible and not waiting:
-        raise contradiction(space)
-    return answer(space, evaluator, tally, start, looked / max(1, len(staged)))
+    return answer(space, evaluator, tally, start, looked / len(staged) if staged else 1.0)
 
 
 def _ray(address: str | None) -> Any:

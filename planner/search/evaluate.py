@@ -336,7 +336,7 @@ class Evaluator:
         time = seconds * count
         if r.run.data is not None:
             tokens = np.round(cell.choice.micro * cell.steps[None, :] * cell.dp[:, None] * shape.real)
-            machines = np.array([[math.ceil(site.count / (site.resolved.run.hardware.gpus_per_node or 1))] for site in cell.sites])
+            machines = np.array([[site.resolved.run.hardware.machines] for site in cell.sites])
             course = course_of(r, self._saved(cell, r, shape), count, seconds, forward, tokens, hours_of, machines)
             time, busy = course.total, busy * course.busy
         key = ("rate", cell.choice.gpu)

@@ -107,14 +107,17 @@ def search(
         tally.add(figures)
         if progress is not None:
             progress(done[0] / max(1, len(staged)), tally.evaluated + evaluator.ruled_out)
-    if not tally.evaluated + evaluator.ruled_out + evaluator.impossible and done[0] == len(staged):
-        raise contradiction(space)
     tally.reduce()
-    return answer(space, evaluator, tally, start, done[0] / max(1, len(staged)))
+    return answer(space, evaluator, tally, start, done[0] / len(staged) if staged else 1.0)
 
 
 def answer(space: Space, evaluator: Evaluator, tally: Tally, start: float, share: float) -> Found:
-    """What follows from all that was looked at. start: of the search, by `time.perf_counter` [s] · share: of the space that was looked at."""
+    """What follows from all that was looked at. start: of the search, by `time.perf_counter` [s] · share: of the space that was looked at.
+
+    Errors: `PlanError` for a space in which there is nothing to look at.
+    """
+    if not tally.evaluated + evaluator.ruled_out + evaluator.impossible and share == 1:
+        raise contradiction(space)
     goal = space.constraints.goal
     ranked = sorted(tally.kept, key=lambda row: _rank(row, goal))
     best = ranked[0] if ranked else None

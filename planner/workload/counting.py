@@ -7,7 +7,6 @@ sample a line. A JSONL file has one object a line: its text stands in a field, o
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -211,11 +210,6 @@ def count_lengths(
     if structured and field is None:
         remarks.append("Text of the usual fields was counted; what a chat template adds was not.")
     return Counted(samples, read, sum(n * count for n, count in lengths.items()), dict(lengths), empty, whole, tuple(remarks))
-
-
-def count_bytes(content: bytes, name: str, tokenizer: Any, field: str | None = None, most_bytes: int = MOST_BYTES) -> Counted:
-    """`count_lengths` of what is in memory."""
-    return count_lengths(io.BytesIO(content), len(content), name, tokenizer, field, most_bytes)
 
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[bytes]:

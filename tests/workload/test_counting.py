@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from planner.errors import PlanError
 from planner.estimate.engine import estimate
 from planner.run import parse_run
 from planner.workload import counting
-from planner.workload.counting import count_bytes, count_file, histogram_of, tokenizer_from, tokenizer_of
+from planner.workload.counting import Counted, count_file, count_lengths, histogram_of, tokenizer_from, tokenizer_of
 
 tokenizers = pytest.importorskip("tokenizers", reason="lengths of a file need the library tokenizers")
 WORDS = [f"w{i}" for i in range(50)]
@@ -32,6 +33,11 @@ def tokenizer() -> Any:
     made.enable_truncation(4)
     made.enable_padding(length=16)
     return tokenizer_from(made.to_str().encode())
+
+
+def count_bytes(content: bytes, name: str, tokenizer: Any, *rest: Any, **named: Any) -> Counted:
+    """Lengths of a file's samples, of a file that stands in memory."""
+    return count_lengths(io.BytesIO(content), len(content), name, tokenizer, *rest, **named)
 
 
 def words(count: int) -> str:
