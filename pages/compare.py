@@ -70,18 +70,7 @@ else:
             runs = [found.runs[row.name] for row in fitting]
             st.dataframe(
                 comparing.lines(fitting, baseline, size), hide_index=True, placeholder="–", key="compare_table",
-                column_config={
-                    "rank": st.column_config.NumberColumn("#", width=40),
-                    "plan": st.column_config.TextColumn("Plan", width="medium"),
-                    "time": st.column_config.NumberColumn(f"Time{per} [{unit}]", format="%.3g"),
-                    "time_delta": st.column_config.NumberColumn("Δ time", format="%+.0f %%", help="Difference to the baseline ★."),
-                    "cost": st.column_config.NumberColumn(f"Cost{per} [$]", format="%.2f" if whole else "%.3g"),
-                    "cost_delta": st.column_config.NumberColumn("Δ cost", format="%+.0f %%", help="Difference to the baseline ★."),
-                    "memory": st.column_config.NumberColumn("Memory [GiB]", format="%.1f", help="Reserved at the peak, per GPU."),
-                    "free": st.column_config.NumberColumn("Free [GiB]", format="%.1f"),
-                    "energy": st.column_config.NumberColumn(f"Energy{per} [kWh]", format="%.3g"),
-                    "fits": st.column_config.TextColumn("Verdict"),
-                    "efficient": st.column_config.TextColumn("Pareto", help="No other is better in time, cost, energy and risk together."),
+                column_config=comparing.columns(unit, whole) | {
                     "use": st.column_config.ButtonColumn(
                         "", type="tertiary", key="compare_use", on_click=comparing.use, args=("compare_use", runs), help="This row becomes the plan."
                     ),

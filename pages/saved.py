@@ -106,17 +106,7 @@ if len(plans) > 1:
             st.dataframe(
                 comparing.lines(ranked, ranked[0].name, size), hide_index=True, key="saved_compare", placeholder="–",
                 column_order=("rank", "plan", "time", "cost", "memory", "free", "energy", "fits", "efficient"),
-                column_config={
-                    "rank": st.column_config.NumberColumn("#", width=40),
-                    "plan": st.column_config.TextColumn("Plan", width="medium"),
-                    "time": st.column_config.NumberColumn(f"Time{'' if whole else ' of a sample'} [{unit}]", format="%.3g"),
-                    "cost": st.column_config.NumberColumn("Cost [$]", format="%.2f" if whole else "%.3g"),
-                    "memory": st.column_config.NumberColumn("Memory [GiB]", format="%.1f"),
-                    "free": st.column_config.NumberColumn("Free [GiB]", format="%.1f"),
-                    "energy": st.column_config.NumberColumn("Energy [kWh]", format="%.3g"),
-                    "fits": st.column_config.TextColumn("Verdict"),
-                    "efficient": st.column_config.TextColumn("Pareto"),
-                },
+                column_config=comparing.columns(unit, whole),
                 alt="The chosen plans, ranked by time",
             )  # fmt: skip
         for problem in problems:

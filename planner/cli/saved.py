@@ -115,7 +115,7 @@ def _some(options: argparse.Namespace) -> list[str]:
 
 def _known(store: Store, said: str, deleted: bool = False) -> str:
     """The identifier that somebody means: the beginning of it, or the whole name."""
-    found = [one for one in store.find(deleted=deleted, limit=10_000) if (len(said) >= 4 and one.id.startswith(said.lower())) or one.name == said]
+    found = store.named(said, deleted=deleted)
     if len(found) == 1:
         return found[0].id
     if not found:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,12 +80,19 @@ def keep(found: Own, folder: Path | None = None) -> Path:
 
 def rows(folder: Path | None = None) -> tuple[Own, ...]:
     """All of them, the oldest first; a line that cannot be read (cut off, or of a later version) is left out."""
+    path = (folder or data_folder()) / FILE
     try:
-        lines = ((folder or data_folder()) / FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        written = path.stat()
+        return _read(path, written.st_mtime_ns, written.st_size)
     except OSError:
         return ()
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, changed: int, size: int) -> tuple[Own, ...]:
+    """The file's lines, read once until it changes: every plan of the app asks for them."""
     found = []
-    for line in lines:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             found.append(Own.model_validate_json(line))
         except ValidationError:

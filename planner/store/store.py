@@ -182,6 +182,15 @@ class Store:
             rows = connection.execute(query.order_by(entries.c.changed.desc(), entries.c.id).limit(limit)).all()
             return _entries(connection, rows)
 
+    def named(self, said: str, *, deleted: bool = False, limit: int = 10) -> list[Entry]:
+        """Entries that somebody means: by the whole name, or the beginning of the identifier (four letters or more)."""
+        meant = entries.c.name == said
+        if len(said) >= 4:
+            meant = meant | entries.c.id.like(f"{_escaped(said.lower())}%", escape="\\")
+        query = select(entries).where(meant, entries.c.deleted.is_not(None) if deleted else entries.c.deleted.is_(None))
+        with plainly(self.url), self._engine.connect() as connection:
+            return _entries(connection, connection.execute(query.order_by(entries.c.changed.desc(), entries.c.id).limit(limit)).all())
+
     def tags(self) -> dict[str, int]:
         """Every tag of what is not deleted, and how many have it; the most used first."""
         query = (
@@ -239,25 +248,28 @@ class Store:
 
     def _revise(self, entry: str, kind: str, name: str, content: str, shown: str, more: tuple[str, ...], words: str) -> Entry:
         """A new revision. Of writers that meet at one number the later ones take the next: nobody's document is lost."""
-        for left in reversed(range(_ATTEMPTS)):
-            try:
-                with self._write() as connection:
-                    known = _row(connection, entry)
-                    if known.kind != kind:
-                        raise PlanError("kind", kind, f"is not that of the entry, {known.kind}", "Save it as an entry of its own.")
-                    last = connection.execute(select(func.max(revisions.c.number)).where(revisions.c.entry == known.id)).scalar() or 0
-                    now = _now()
-                    _add_revision(connection, known.id, last + 1, now, content, shown)
-                    _add_tags(connection, known.id, more)
-                    connection.execute(
-                        update(entries).where(entries.c.id == known.id).values(name=name, words=words[:WORDS_LENGTH], changed=now, deleted=None)
-                    )  # fmt: skip
-                    return _entries(connection, [_row(connection, known.id)])[0]
-            except DBAPIError as error:
-                if not (left and is_conflict(error)):
-                    with plainly(self.url):
+        with plainly(self.url):
+            for last in (*(False,) * (_ATTEMPTS - 1), True):
+                try:
+                    return self._revised(entry, kind, name, content, shown, more, words)
+                except DBAPIError as error:
+                    if last or not is_conflict(error):
                         raise
-        raise AssertionError("unreachable")
+        raise AssertionError("the last attempt returns or raises")
+
+    def _revised(self, entry: str, kind: str, name: str, content: str, shown: str, more: tuple[str, ...], words: str) -> Entry:
+        """One attempt at a new revision, under the number behind the last."""
+        with self._write() as connection:
+            known = _row(connection, entry)
+            if known.kind != kind:
+                raise PlanError("kind", kind, f"is not that of the entry, {known.kind}", "Save it as an entry of its own.")
+            last = connection.execute(select(func.max(revisions.c.number)).where(revisions.c.entry == known.id)).scalar() or 0
+            now = _now()
+            _add_revision(connection, known.id, last + 1, now, content, shown)
+            _add_tags(connection, known.id, more)
+            changed = update(entries).where(entries.c.id == known.id)
+            connection.execute(changed.values(name=name, words=words[:WORDS_LENGTH], changed=now, deleted=None))
+            return _entries(connection, [_row(connection, known.id)])[0]
 
 
 def open_store(url: str | None = None) -> Store:

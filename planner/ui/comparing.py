@@ -168,6 +168,24 @@ def time_unit(seconds: Sequence[float | None]) -> tuple[float, str]:
     return next(((size, name) for size, name in _TIMES if middle >= size), _TIMES[-1])
 
 
+def columns(unit: str, whole: bool) -> dict[str, Any]:
+    """How the columns of `lines` are shown. unit: of time · whole: figures are of whole runs, else of one sample."""
+    per, column = "" if whole else " of a sample", st.column_config
+    return {
+        "rank": column.NumberColumn("#", width=40),
+        "plan": column.TextColumn("Plan", width="medium"),
+        "time": column.NumberColumn(f"Time{per} [{unit}]", format="%.3g"),
+        "time_delta": column.NumberColumn("Δ time", format="%+.0f %%", help="Difference to the baseline ★."),
+        "cost": column.NumberColumn(f"Cost{per} [$]", format="%.2f" if whole else "%.3g"),
+        "cost_delta": column.NumberColumn("Δ cost", format="%+.0f %%", help="Difference to the baseline ★."),
+        "memory": column.NumberColumn("Memory [GiB]", format="%.1f", help="Reserved at the peak, per GPU."),
+        "free": column.NumberColumn("Free [GiB]", format="%.1f"),
+        "energy": column.NumberColumn(f"Energy{per} [kWh]", format="%.3g"),
+        "fits": column.TextColumn("Verdict"),
+        "efficient": column.TextColumn("Pareto", help="No other is better in time, cost, energy and risk together."),
+    }
+
+
 def lines(rows: Sequence[Compared], baseline: str, size: float) -> list[dict[str, Any]]:
     """Rows of the table. size: of the unit of time [s]."""
     return [

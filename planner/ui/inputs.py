@@ -12,7 +12,7 @@ from planner import units
 from planner.catalog import accelerators, fetch_config, find_model, load_config, models
 from planner.errors import PlanError
 from planner.run import Method
-from planner.ui import changes, counting, details, fields, parallel, state, texts, training, whole
+from planner.ui import changes, counting, details, fields, parallel, state, texts, training, whole_inputs
 from planner.workload.methods import METHODS
 
 
@@ -43,7 +43,7 @@ def sidebar() -> Inputs:
     inputs.notes["defaults"] = st.container()
     drawn |= parallel.draw(arch)
     inputs.notes["parallel"] = st.container()
-    drawn |= whole.draw()
+    drawn |= whole_inputs.draw()
     inputs.notes["whole"] = st.container()
     hidden = {"seq", *fields.RUN} - drawn  # what means nothing for this plan says nothing
     inputs.values = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import streamlit as st
 from pydantic import ValidationError
@@ -18,10 +18,11 @@ from planner.evidence import own
 from planner.files import data_folder
 from planner.run import Run
 from planner.search.compare import Compared, compare
-from planner.store import Entry, Store, open_store
-from planner.store.plans import changes, plan_of, save_plan
 from planner.ui import changes as inputs
 from planner.ui import estimates, measuring, state, texts
+
+if TYPE_CHECKING:
+    from planner.store import Entry, Store
 
 KIND_LABELS: Final = {"plan": "Plans", "profile": "Profiles", "probe": "Probes", "log": "Logs"}
 MOST: Final = 12
@@ -30,13 +31,11 @@ UNDO, NOTE = "saved_undo", "saved_note"
 
 
 @st.cache_resource(show_spinner=False, ttl=3600)
-def _opened(where: str | None) -> Store:
-    return open_store(where)
-
-
 def store() -> Store:
-    """The store of this server, opened once. Raises `PlanError`."""
-    return _opened(None)
+    """The store of this server, opened once; what it needs is loaded then and not when the app starts. Raises `PlanError`."""
+    from planner.store import open_store
+
+    return open_store()
 
 
 def save_button(run: Run, now: Estimate, broken: bool) -> None:
@@ -46,9 +45,9 @@ def save_button(run: Run, now: Estimate, broken: bool) -> None:
             st.caption("The inputs cannot be planned yet; there is nothing to save.")
             return
         model, gpu = texts.short_model(str(now.details["model"]["name"])), now.details["accelerator"] or "own device"
-        st.text_input("Name", key="save_name", placeholder=f"{model} on {run.hardware.gpus} × {gpu}", max_chars=200)
-        st.text_input("Tags", key="save_tags", placeholder="team, draft", max_chars=400)
         otherwise = f"{model} on {run.hardware.gpus} × {gpu}"
+        st.text_input("Name", key="save_name", placeholder=otherwise, max_chars=200)
+        st.text_input("Tags", key="save_tags", placeholder="team, draft", max_chars=400)
         st.button("Save", key="save_now", type="primary", on_click=_save, args=(run, now, otherwise))
         if (note := st.session_state.pop("save_note", None)) is not None:
             kind, text = note
@@ -56,6 +55,8 @@ def save_button(run: Run, now: Estimate, broken: bool) -> None:
 
 
 def _save(run: Run, now: Estimate, otherwise: str) -> None:
+    from planner.store.plans import save_plan
+
     name = str(st.session_state.get("save_name") or "").strip() or otherwise
     try:
         kept = save_plan(store(), name, run, now, tags=_tags(st.session_state.get("save_tags")))
@@ -132,6 +133,8 @@ def _took(figures: dict[str, Any]) -> str:
 
 def open_plan(entry: str) -> None:
     """A saved plan becomes the plan, and what has changed since it was saved is noted."""
+    from planner.store.plans import changes, plan_of
+
     try:
         saved = store().document(entry)
         run = plan_of(saved)
@@ -146,6 +149,8 @@ def open_plan(entry: str) -> None:
 
 def overwrite(entry: str, name: str, run: Run, now: Estimate) -> None:
     """The plan of the sidebar becomes the newest revision of an entry."""
+    from planner.store.plans import save_plan
+
     _noted(lambda: save_plan(store(), name, run, now, entry=entry), f"“{name}” has the present plan as its newest revision.")
 
 
@@ -187,6 +192,8 @@ def _noted(act: Any, said: str) -> bool:
 
 def compared(chosen: Sequence[Entry]) -> tuple[tuple[Compared, ...], list[str]]:
     """Saved plans estimated now and ranked, and a sentence on each that cannot be."""
+    from planner.store.plans import plan_of
+
     known: list[tuple[str, Estimate]] = []
     problems: list[str] = []
     for one in chosen[:MOST]:
@@ -212,6 +219,8 @@ def as_file(entry: str) -> str:
 
 def same_as_now(entry: Entry, run: Run) -> bool:
     """Whether a saved plan is the plan of the sidebar."""
+    from planner.store.plans import plan_of
+
     try:
         return state.values_of(plan_of(store().document(entry.id))) == state.values_of(run)
     except PlanError:
