@@ -189,10 +189,10 @@ RUN: Final[dict[str, Entry]] = {
     **_of(WholeRun, "whole_run", failures="failures_per_gpu_day|Failures per GPU and day"),
     **_of(WholeRun, "whole_run", interruptions="interruptions_per_machine_day|Taken back a day"),
     **_of(PriceChoice, "price", reserved_days="reserved_days|Reserved [days]"),
-    **_of(PriceChoice, "price", storage_tb="storage_tb|Stored [TB]", storage_price="usd_per_tb_month|$ per TB and month"),
-    **_of(PriceChoice, "price", egress_tb="egress_tb|Egress [TB]", egress_price="usd_per_tb_egress|$ per TB of egress"),
+    **_of(PriceChoice, "price", storage_tb="storage_tb|Stored [TB]", storage_price="usd_per_tb_month|Storage, $ per TB a month"),
+    **_of(PriceChoice, "price", egress_tb="egress_tb|Egress [TB]", egress_price="usd_per_tb_egress|Egress, $ per TB"),
     **_of(Owned, "price.own", purchase="purchase_usd|Own hardware: $ per GPU", lifetime="lifetime_years|Lifetime [years]"),
-    **_of(Owned, "price.own", utilization="utilization|Utilization", kwh_price="usd_per_kwh|$ per kWh", upkeep="usd_per_gpu_year|Upkeep, $ a year"),
+    **_of(Owned, "price.own", utilization="utilization|Utilization", kwh_price="usd_per_kwh|Electricity, $ per kWh", upkeep="usd_per_gpu_year|Upkeep, $ a year"),
     **_of(Currency, "price.currency", currency="code|Currency", per_usd="per_usd|Of it for one $"),
 }
 """Further fields of a run that have an input, by the key of its widget."""
