@@ -192,7 +192,8 @@ RUN: Final[dict[str, Entry]] = {
     **_of(PriceChoice, "price", storage_tb="storage_tb|Stored [TB]", storage_price="usd_per_tb_month|Storage, $ per TB a month"),
     **_of(PriceChoice, "price", egress_tb="egress_tb|Egress [TB]", egress_price="usd_per_tb_egress|Egress, $ per TB"),
     **_of(Owned, "price.own", purchase="purchase_usd|Own hardware: $ per GPU", lifetime="lifetime_years|Lifetime [years]"),
-    **_of(Owned, "price.own", utilization="utilization|Utilization", kwh_price="usd_per_kwh|Electricity, $ per kWh", upkeep="usd_per_gpu_year|Upkeep, $ a year"),
+    **_of(Owned, "price.own", utilization="utilization|Utilization", kwh_price="usd_per_kwh|Electricity, $ per kWh"),
+    **_of(Owned, "price.own", upkeep="usd_per_gpu_year|Upkeep, $ a year"),
     **_of(Currency, "price.currency", currency="code|Currency", per_usd="per_usd|Of it for one $"),
 }
 """Further fields of a run that have an input, by the key of its widget."""
