@@ -60,6 +60,7 @@ WIDE_TARGETS: dict[str, tuple[str, ...]] = {
     "t5": ("q", "k", "v", "o", "wi", "wo"),
     "mt5": ("q", "k", "v", "o", "wi_0", "wi_1", "wo"),
     **dict.fromkeys(("opt", "bart"), ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")),
+    "deberta-v2": ("query_proj", "key_proj", "value_proj", "dense"),
 }
 """The same for AdaLoRA and VB-LoRA."""
 REFUSED: dict[str, tuple[str, ...]] = dict.fromkeys(
