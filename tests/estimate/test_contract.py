@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import pytest
@@ -34,7 +34,7 @@ def merged(run: Mapping, changes: Mapping) -> Mapping:
     return {**run, **both}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _known(text: str) -> Estimate:
     return estimate(parse_run(json.loads(text)))
 
@@ -74,6 +74,7 @@ DDP, ZERO1, ZERO3 = divided(sharding="ddp"), divided(sharding="zero1"), divided(
 TENSOR, PIPE, EXPERTS = divided(tp=8), divided(pp=4, sharding="zero1"), {"model": MIXTURE, **divided(ep=8, sharding="zero1")}
 HALF = {"stack": "hf", "precision": "bf16-mixed"}
 OFFLOADED = {"stack": "deepspeed", **divided(sharding="zero3")}
+NARROW = merged(EXPERTS, wired(oversubscription=8.0))
 ETHERNET = merged(ZERO3, wired(network="ethernet"))
 
 LESS: dict[str, tuple[Figure, Mapping, Mapping]] = {
@@ -111,7 +112,7 @@ LESS: dict[str, tuple[Figure, Mapping, Mapping]] = {
     "what overlaps is slowed": (spent("communication/slowdown"), wired(gpus=1), ZERO3),
     "what does not overlap is waited for": (spent("communication/exposed"), {**HALF, **ZERO1}, {**HALF, **ZERO1, "stack": "deepspeed"}),
     "oversubscription": (seconds, ZERO3, merged(ZERO3, wired(oversubscription=8.0))),
-    "rails: a leaf for each adapter": (seconds, merged(EXPERTS, wired(oversubscription=8.0, machines_per_leaf=32)), merged(EXPERTS, wired(oversubscription=8.0))),
+    "rails: a leaf for each adapter": (seconds, merged(NARROW, wired(machines_per_leaf=32)), NARROW),
     "InfiniBand": (seconds, merged(ZERO3, wired(network="infiniband")), ETHERNET),
     "RoCE": (seconds, merged(ZERO3, wired(network="roce")), ETHERNET),
     "EFA": (seconds, merged(ZERO3, wired(network="infiniband")), merged(ZERO3, wired(network="efa"))),
