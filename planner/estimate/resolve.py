@@ -92,7 +92,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     run = run.model_copy(update={"parallel": parallel_of(run, arch)})
     precision = _precision(run, adaptation, profile, notes)
     sharding = run.parallel.sharding or ("none" if run.dp * run.parallel.cp == 1 else "ddp")
-    sharded = sharding in ("zero3", "hsdp") and run.dp > 1
+    sharded = sharding in ("zero3", "hsdp") and run.dp * run.parallel.cp > 1
     notes.extend(adaptation.notes)
     if precision.weights in QUANTIZED and precision.weights not in adaptation.bases:
         raise PlanError(
@@ -142,6 +142,8 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         notes.append(
             f"{precision.compute} products ({scaled.recipe.label}) by {_LIBRARIES[scaled.library]}; head, embeddings and attention stay in bf16."
         )
+    if sharded and run.parallel.pp > 1 and stack.pipelines_gathered:
+        notes.append("Fully sharded pipelines keep their weights gathered and their gradients whole from the first micro batch to the last.")
     optimizer = find_optimizer(
         _FUSED.get(run.optimizer, run.optimizer) if stack.optimizer == "fused" else run.optimizer
     )

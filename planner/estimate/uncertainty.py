@@ -28,6 +28,7 @@ SAME_STACK: Final = {
     "hf-kernels": "hf",
     "hf-liger": "hf",
     "nanotron-blocking": "nanotron",
+    "torchtitan-2024": "torchtitan",
     "torchtitan-eager": "torchtitan",
     "torchtitan-async-tp": "torchtitan",
 }

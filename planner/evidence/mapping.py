@@ -147,6 +147,8 @@ def _stack(row: Row) -> str:
     told = "compile=0 assumed" not in (row.quality_reason or "") or row.compute_dtype not in SCALED  # float8 is not run uncompiled
     if stack == "torchtitan" and row.compile is False and told:
         return "torchtitan-eager"
+    if stack == "torchtitan" and _of_2024(row):
+        return "torchtitan-2024"
     if stack == "torchtitan" and "async TP" in (row.variant or ""):
         return "torchtitan-async-tp"
     if stack == "hf-4" and "scattermoe" in (row.variant or ""):
@@ -157,6 +159,20 @@ def _stack(row: Row) -> str:
             return "hf-kernels"  # the plugin of fms patches the head of Llama and Granite only
         return fused[0] if fused else "hf-compile" if row.compile else stack
     return stack
+
+
+_LOSS_COMPILED: Final = 1000
+"""Number of torchtitan's pull requests (spring of 2025) from which on the loss is compiled too and segments of memory expand."""
+_PULL_REQUEST = re.compile(r"\(#(\d+)")
+
+
+def _of_2024(row: Row) -> bool:
+    """Whether torchtitan was older than its compiled loss: by pull request, or by what the source says of its date."""
+    if row.source_group == "fms-fsdp":  # its own FSDP loop of 2024
+        return True
+    text = row.source or ""
+    found = _PULL_REQUEST.search(text)
+    return int(found[1]) < _LOSS_COMPILED if found else "2024" in text or "performance.md" in text
 
 
 def _capability(row: Row) -> float:
@@ -307,7 +323,7 @@ def _parallel(row: Row) -> dict[str, Any]:
         "virtual_pp": row.virtual_pp or 1,
         "sequence_parallel": bool(row.sequence_parallel),
     }
-    if row.sharding and _replicas(row) > 1:
+    if row.sharding and _replicas(row) * (row.cp or 1) > 1:
         parallel["sharding"] = row.sharding
     return parallel
 

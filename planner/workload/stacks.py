@@ -58,6 +58,8 @@ class Stack:
     retains_split_graph: a backward in two parts, first of activations, keeps all that was saved until the second (torch's pipelining).
 
     pipelines: it can train with pipeline stages, so that a search proposes them.
+    pipelines_gathered: fully sharded pipeline stages keep weights gathered and gradients whole over all micro batches of a step (torch's pipelining).
+    loss_over_ranks: under tensor parallelism the loss is torch's `loss_parallel`, operator by operator in fp32, compiled or not.
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
@@ -100,6 +102,8 @@ class Stack:
     deepest_sharding: Literal["zero1", "zero3"] = "zero3"
     retains_split_graph: bool = True
     pipelines: bool = True
+    pipelines_gathered: bool = False
+    loss_over_ranks: bool = False
 
 
 _HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
@@ -160,10 +164,12 @@ STACKS: dict[str, Stack] = {
         Stack(
             "torchtitan",
             "torchtitan",
-            "FSDP2 with torch.compile per block.",
+            "FSDP2 with torch.compile per block and for the loss.",
             "pytorch/torchtitan",
             "compiled",
-            "upcast",
+            "compiled",
+            pipelines_gathered=True,
+            loss_over_ranks=True,
             context="all-gather",
             selective="operators",
             bucket_copies=False,
@@ -311,6 +317,14 @@ STACKS["torchtitan-eager"] = replace(
     label="torchtitan, not compiled",
     help="FSDP2 with plain PyTorch operators.",
     fusion="eager",
+    loss="upcast",
+)
+STACKS["torchtitan-2024"] = replace(
+    STACKS["torchtitan"],
+    name="torchtitan-2024",
+    label="torchtitan of 2024",
+    help="FSDP2 with torch.compile per block, the loss in plain PyTorch operators (before compile.components).",
+    loss="upcast",
 )
 STACKS["torchtitan-async-tp"] = replace(
     STACKS["torchtitan"],
