@@ -148,7 +148,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         _FUSED.get(run.optimizer, run.optimizer) if stack.optimizer == "fused" else run.optimizer
     )
     _check_options(run, optimizer)
-    attention = _attention(run, arch, accelerator, kinds, notes)
+    attention = _attention(run, arch, accelerator, kinds, notes, own=stack.own_modules)
     fused = _fused_mixers(arch, attention, accelerator, notes)
     head = run.head or arch.default_head
     if head not in arch.offered:
@@ -387,7 +387,13 @@ def _check_scaled(
         )
 
 
-def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, kinds: Formats, notes: list[str]) -> str:
+def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, kinds: Formats, notes: list[str], own: bool = False) -> str:
+    """Kernel of the attention core. own: the stack's model code calls torch's fused attention for every model but those that cap their scores."""
+    if run.attention == "sdpa" and not arch.sdpa and own:
+        if not arch.attention_softcap:
+            return "flash"
+        notes.append(f"Attention of {arch.model_type} is planned as separate operators: no fused kernel caps its scores.")
+        return "eager"
     if run.attention is None:
         chosen = "sdpa" if run.stack.startswith("hf") else "flash"
         if not arch.sdpa and chosen == "sdpa":

@@ -27,6 +27,7 @@ SAME_STACK: Final = {
     "hf-4": "hf",
     "hf-kernels": "hf",
     "hf-liger": "hf",
+    "litgpt-compile": "litgpt",
     "nanotron-blocking": "nanotron",
     "torchtitan-2024": "torchtitan",
     "torchtitan-eager": "torchtitan",

@@ -50,6 +50,7 @@ what was measured with Hugging Face's trainer ran transformers 4, whose checkpoi
 _KERNELS: Final = (("liger", "hf-liger"), ("unsloth", "hf-liger"), ("foak", "hf-kernels"))
 """Words of `variant` that name fused kernels under the Hugging Face trainer, and the stack that has them."""
 
+_MEGATRON: Final = frozenset({"megatron", "nemo"})
 _WEIGHTS: Final = {"gptq-int4": "int4"}
 """4-bit GPTQ in groups of 128 keeps 4.16 bits a weight, double-quantised NF4 4.13."""
 _DROPOUT: Final = {"litgpt": 0.05}
@@ -90,7 +91,7 @@ def to_run(row: Row, purpose: Purpose = "time") -> dict[str, Any]:
         "method": _method(row, model),
         "optimizer": row.optimizer or "adamw",
         "hardware": _hardware(row),
-        "parallel": _parallel(row),
+        "parallel": _parallel(row, row.framework in _MEGATRON),
         "batch": _batch(row, purpose),
         "activation_checkpointing": _choice(row.act_ckpt, ("none", "selective", "full"), "act_ckpt") or "none",
         "offload": _choice(row.offload, tuple(_OFFLOADS), "offload") or "none",
@@ -145,6 +146,8 @@ def _stack(row: Row) -> str:
     if stack == "nanotron" and _blocks(row):
         return "nanotron-blocking"
     told = "compile=0 assumed" not in (row.quality_reason or "") or row.compute_dtype not in SCALED  # float8 is not run uncompiled
+    if stack == "litgpt" and row.compile:
+        return "litgpt-compile"
     if stack == "torchtitan" and row.compile is False and told:
         return "torchtitan-eager"
     if stack == "torchtitan" and _of_2024(row):
@@ -220,6 +223,8 @@ def _method(row: Row, model: str | dict[str, Any]) -> dict[str, Any]:
         method["adapter_dtype"] = (
             row.weights_dtype
         )  # fp32 adapters would run fp32 products here, which no such row's speed shows
+    if method["name"] == "trainable_tokens" and row.trainable_params and row.hidden:
+        method["token_indices"] = list(range(round(row.trainable_params / row.hidden)))  # which ones they are changes nothing
     if row.variant and "embedding and output layer trained in full" in row.variant:
         method["modules_to_save"] = ["embed_tokens", module_names(model).get("lm_head", "lm_head")]
     kind = METHODS.get(method["name"])
@@ -314,17 +319,20 @@ def _in_rack(row: Row) -> bool:
         return False
 
 
-def _parallel(row: Row) -> dict[str, Any]:
+def _parallel(row: Row, megatron: bool = False) -> dict[str, Any]:
+    """megatron: sequence parallelism that is not told is on for experts under tensor parallelism, which Megatron-Core trains in no other way; experts
+    then spread over the tensor-parallel ranks too."""
+    divided = bool(row.experts) and (row.tp or 1) > 1 and megatron if row.sequence_parallel is None else row.sequence_parallel
     parallel: dict[str, Any] = {
         "tp": row.tp or 1,
         "pp": row.pp or 1,
         "cp": row.cp or 1,
         "ep": row.ep or 1,
         "virtual_pp": row.virtual_pp or 1,
-        "sequence_parallel": bool(row.sequence_parallel),
+        "sequence_parallel": divided,
     }
     if row.sharding and _replicas(row) * (row.cp or 1) > 1:
-        parallel["sharding"] = row.sharding
+        parallel["sharding"] = "ddp" if row.sharding == "none" else row.sharding
     return parallel
 
 

@@ -59,6 +59,8 @@ class Stack:
 
     pipelines: it can train with pipeline stages, so that a search proposes them.
     pipelines_gathered: fully sharded pipeline stages keep weights gathered and gradients whole over all micro batches of a step (torch's pipelining).
+    own_modules: model code of its own instead of transformers', with one kernel for GELU's approximation by tanh.
+    joined_qkv: queries, keys and values are one product, and grouped heads are copied for every query head before attention (LitGPT).
     loss_over_ranks: under tensor parallelism the loss is torch's `loss_parallel`, operator by operator in fp32, compiled or not.
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
@@ -104,6 +106,8 @@ class Stack:
     pipelines: bool = True
     pipelines_gathered: bool = False
     loss_over_ranks: bool = False
+    own_modules: bool = False
+    joined_qkv: bool = False
 
 
 _HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
@@ -258,6 +262,7 @@ STACKS: dict[str, Stack] = {
             "huggingface/nanotron",
             "eager",
             "in-place",
+            own_modules=True,
             early_stop=False,
             cast_on_gather=False,
             fp32_gradients=True,
@@ -287,12 +292,14 @@ STACKS: dict[str, Stack] = {
             "Lightning Fabric FSDP.",
             "Lightning-AI/litgpt",
             "eager",
-            "chunked",
+            "in-place",  # head in chunks of 128 tokens, all of which wait for the loss: measured peaks show some 8 bytes a logit
             dropout=False,
             clips=False,
             scaled="transformer-engine",
             keeps_gathered=True,
             keeps_quantized_inputs="fp32",
+            own_modules=True,
+            joined_qkv=True,
             pipelines=False,
         ),
         Stack(
@@ -302,6 +309,7 @@ STACKS: dict[str, Stack] = {
             "pytorch/torchtune",
             "eager",
             "upcast",
+            own_modules=True,
             dropout=False,
             optimizer="fused",
             clips=False,
@@ -311,6 +319,14 @@ STACKS: dict[str, Stack] = {
 }
 
 
+STACKS["litgpt-compile"] = replace(
+    STACKS["litgpt"],
+    name="litgpt-compile",
+    label="LitGPT, compiled",
+    help="Lightning Fabric FSDP with torch.compile or Thunder, as its pretraining runs.",
+    fusion="compiled",
+    loss="compiled",
+)
 STACKS["torchtitan-eager"] = replace(
     STACKS["torchtitan"],
     name="torchtitan-eager",
@@ -318,6 +334,7 @@ STACKS["torchtitan-eager"] = replace(
     help="FSDP2 with plain PyTorch operators.",
     fusion="eager",
     loss="upcast",
+    own_modules=True,
 )
 STACKS["torchtitan-2024"] = replace(
     STACKS["torchtitan"],
