@@ -50,7 +50,6 @@ what was measured with Hugging Face's trainer ran transformers 4, whose checkpoi
 _KERNELS: Final = (("liger", "hf-liger"), ("unsloth", "hf-liger"), ("foak", "hf-kernels"))
 """Words of `variant` that name fused kernels under the Hugging Face trainer, and the stack that has them."""
 
-_MEGATRON: Final = frozenset({"megatron", "nemo"})
 _WEIGHTS: Final = {"gptq-int4": "int4"}
 """4-bit GPTQ in groups of 128 keeps 4.16 bits a weight, double-quantised NF4 4.13."""
 _DROPOUT: Final = {"litgpt": 0.05}
@@ -91,7 +90,7 @@ def to_run(row: Row, purpose: Purpose = "time") -> dict[str, Any]:
         "method": _method(row, model),
         "optimizer": row.optimizer or "adamw",
         "hardware": _hardware(row),
-        "parallel": _parallel(row, row.framework in _MEGATRON),
+        "parallel": _parallel(row),
         "batch": _batch(row, purpose),
         "activation_checkpointing": _choice(row.act_ckpt, ("none", "selective", "full"), "act_ckpt") or "none",
         "offload": _choice(row.offload, tuple(_OFFLOADS), "offload") or "none",
@@ -319,10 +318,14 @@ def _in_rack(row: Row) -> bool:
         return False
 
 
-def _parallel(row: Row, megatron: bool = False) -> dict[str, Any]:
-    """megatron: sequence parallelism that is not told is on for experts under tensor parallelism, which Megatron-Core trains in no other way; experts
-    then spread over the tensor-parallel ranks too."""
-    divided = bool(row.experts) and (row.tp or 1) > 1 and megatron if row.sequence_parallel is None else row.sequence_parallel
+def _divides_sequences(row: Row) -> bool:
+    """Sequence parallelism that is not told: NeMo's performance recipes switch it on with tensor parallelism, and Megatron-Core trains experts under
+    tensor parallelism in no other way; they then spread over the tensor-parallel ranks too."""
+    return (row.tp or 1) > 1 and (row.framework == "nemo" or (row.framework == "megatron" and bool(row.experts)))
+
+
+def _parallel(row: Row) -> dict[str, Any]:
+    divided = _divides_sequences(row) if row.sequence_parallel is None else row.sequence_parallel
     parallel: dict[str, Any] = {
         "tp": row.tp or 1,
         "pp": row.pp or 1,

@@ -211,7 +211,7 @@ STACKS: dict[str, Stack] = {
             "in-place",
             early_stop=False,
             cast_on_gather=False,
-            fp32_gradients=True,
+            fp32_gradients=False,  # the recipes' grad_reduce_in_fp32=False
             master_by_default=True,
             bucket_bytes=4 * 40e6,
             bucket_elements_per_replica=1e6,
