@@ -59,6 +59,7 @@ class Stack:
 
     pipelines: it can train with pipeline stages, so that a search proposes them.
     pipelines_gathered: fully sharded pipeline stages keep weights gathered and gradients whole over all micro batches of a step (torch's pipelining).
+    upcasts_trained: fully sharded trained weights are stored in fp32 under mixed precision, whatever they were loaded in (accelerate since 0.31).
     own_modules: model code of its own instead of transformers', with one kernel for GELU's approximation by tanh.
     joined_qkv: queries, keys and values are one product, and grouped heads are copied for every query head before attention (LitGPT).
     loss_over_ranks: under tensor parallelism the loss is torch's `loss_parallel`, operator by operator in fp32, compiled or not.
@@ -106,11 +107,13 @@ class Stack:
     pipelines: bool = True
     pipelines_gathered: bool = False
     loss_over_ranks: bool = False
+    upcasts_trained: bool = False
     own_modules: bool = False
     joined_qkv: bool = False
 
 
-_HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
+_HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True,
+                                  "upcasts_trained": True}  # fmt: skip
 
 STACKS: dict[str, Stack] = {
     stack.name: stack
@@ -154,6 +157,7 @@ STACKS: dict[str, Stack] = {
             every_expert=True,
             requires_input_grad=True,
             wide_embedding_states=True,
+            upcasts_trained=True,
             pipelines=False,
         ),
         Stack(
