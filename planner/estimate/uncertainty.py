@@ -27,6 +27,7 @@ SAME_STACK: Final = {
     "hf-4": "hf",
     "hf-kernels": "hf",
     "hf-liger": "hf",
+    "tensorflow": "hf-compile",
     "nanotron-blocking": "nanotron",
     "torchtitan-eager": "torchtitan",
     "torchtitan-async-tp": "torchtitan",

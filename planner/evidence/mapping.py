@@ -30,7 +30,7 @@ STACKS: Final = {
     "fsdp-qlora": "hf-4",
     "pytorch": "hf-4",
     "paddle": "hf-4",
-    "tensorflow": "hf-compile",
+    "tensorflow": "tensorflow",
     "tensorflow2": "hf-compile",
     "composer": "composer",
     "torchtitan": "torchtitan",

@@ -32,7 +32,7 @@ class Stack:
         max(40e6, 1e6 × replicas) elements); bucket_copies: whether a second copy of the gradients is kept in buckets.
     dropout: whether the config's dropout is active in training (pretraining stacks run without).
     clips: gradients are clipped by global norm each step.
-    optimizer: implementation of AdamW when the run says just adamw.
+    optimizer: implementation of AdamW when the run says just adamw: over all tensors at once, in one kernel, or in single operators of a graph.
     prefetch: blocks whose weights are gathered ahead.
     output_copies: fp32 copies of the logits that stay alive in backward under full sharding (accelerate's convert_outputs_to_fp32).
     requires_input_grad: under checkpointing the embeddings' output requires a gradient even when nothing below is trained.
@@ -78,7 +78,7 @@ class Stack:
     bucket_copies: bool = True
     dropout: bool = True
     clips: bool = True
-    optimizer: Literal["foreach", "fused"] = "foreach"
+    optimizer: Literal["foreach", "fused", "operators"] = "foreach"
     prefetch: int = 1
     output_copies: int = 0
     requires_input_grad: bool = False
@@ -318,6 +318,15 @@ STACKS["torchtitan-async-tp"] = replace(
     label="torchtitan, asynchronous tensor parallelism",
     help="FSDP2 with torch.compile per block, and tensor-parallel collectives split and run beside the products.",
     reference="pytorch/torchtitan, parallelism.enable_async_tensor_parallel",
+)
+STACKS["tensorflow"] = replace(
+    STACKS["hf-compile"],
+    name="tensorflow",
+    label="TensorFlow 1 with Horovod",
+    help="XLA fuses the model; gradients are exchanged and clipped before an update of single operators.",
+    reference="NVIDIA/DeepLearningExamples TensorFlow/LanguageModeling/BERT: optimization.py, Horovod's DistributedOptimizer",
+    optimizer="operators",
+    overlaps_gradients=False,
 )
 STACKS["nanotron-blocking"] = replace(
     STACKS["nanotron"],
