@@ -155,6 +155,8 @@ def _stack(row: Row) -> str:
         fused = [name for word, name in _KERNELS if word in (row.variant or "")]
         if fused and fused[0] == "hf-liger" and "foak" in (row.variant or "") and (row.model or "").startswith("Mistral"):
             return "hf-kernels"  # the plugin of fms patches the head of Llama and Granite only
+        if not fused and row.weights_dtype == "gptq-int4" and "autogptq" not in (row.variant or ""):
+            return "hf-4-gptq"  # the plugin of fms runs Triton kernels instead
         return fused[0] if fused else "hf-compile" if row.compile else stack
     return stack
 

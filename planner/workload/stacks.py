@@ -41,6 +41,7 @@ class Stack:
     low_gradients: gradients in the weights' type, and their buckets, stay beside those that are accumulated in fp32.
     stages_by_cost: pipeline stages take layers by cost, the head's counted, and early ones take more (`estimate/partition.py`).
     keeps_quantized_inputs: type in which 4-bit products keep a copy of their input; none where empty.
+    unpacks_by_operators: 4-bit integer weights are unpacked by plain PyTorch operators (AutoGPTQ of 2023 in training, without Triton).
     keeps_gathered: fully sharded frozen weights stay gathered once they were used (PyTorch before 2.1 under use_orig_params).
     every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
@@ -87,6 +88,7 @@ class Stack:
     low_gradients: bool = False
     stages_by_cost: bool = False
     keeps_quantized_inputs: str = ""
+    unpacks_by_operators: bool = False
     keeps_gathered: bool = False
     every_expert: bool = False
     attention_kernels: tuple[str, ...] = ()
@@ -318,6 +320,14 @@ STACKS["torchtitan-async-tp"] = replace(
     label="torchtitan, asynchronous tensor parallelism",
     help="FSDP2 with torch.compile per block, and tensor-parallel collectives split and run beside the products.",
     reference="pytorch/torchtitan, parallelism.enable_async_tensor_parallel",
+)
+STACKS["hf-4-gptq"] = replace(
+    STACKS["hf-4"],
+    name="hf-4-gptq",
+    label="Hugging Face Trainer, transformers 4, AutoGPTQ of 2023",
+    help="The same where PyTorch operators unpack 4-bit integer weights.",
+    reference="AutoGPTQ 0.4 qlinear_cuda_old.py, which training ran with exllama's kernels switched off",
+    unpacks_by_operators=True,
 )
 STACKS["tensorflow"] = replace(
     STACKS["hf-compile"],
