@@ -20,8 +20,9 @@ from planner.estimate.constants import by_stack, constant
 from planner.estimate.pipeline import Passes, Timeline, play
 from planner.estimate.stages import Stage
 from planner.estimate.update import product_seconds, trained_parameters
-from planner.workload.graph import BYTES, Kernel, Operation
+from planner.workload.graph import Kernel, Operation
 from planner.workload.optimizers import Step
+from planner.workload.precision import wire_bytes
 from planner.workload.stacks import Stack
 from planner.workload.trace import Stretch, Workload
 
@@ -392,7 +393,7 @@ def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase
     group = (
         ranks.dp if ranks.sharding == "zero3" else least(ranks.dp, max(1, ranks.topology.gpus_per_node // ranks.stride))
     )
-    weights = sum(p.numel * BYTES.get(p.dtype, ranks.weight_bytes) for p in stretch.parameters)
+    weights = sum(p.numel * wire_bytes(p.dtype, ranks.weight_bytes) for p in stretch.parameters)
     gradients = sum(p.numel * ranks.gradient_bytes for p in stretch.parameters if p.trainable)
     wire = collective_seconds("all_gather", weights, group, ranks.topology, stride=ranks.stride)
     result.collectives["all_gather"] += wire * times
