@@ -262,7 +262,7 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
             continue
         busy = part.gpu
         issue = part.kernels * dispatch + part.issued * clock.issue + part.waits * ranks.rank_wait
-        issue += clock.unit * _units(stretch) if gathers else 0.0
+        issue += clock.unit * _units(stretch, clock.stack) if gathers else 0.0
         wire = _stretch_collectives(result, stretch, ranks, phase, times) if gathers and phase != "recompute" else 0.0
         for kind, seconds in part.kinds.items():
             result.seconds[phase, kind] += seconds * times
@@ -380,10 +380,13 @@ def _held_up(passes: tuple[Chunks, ...], hand_over: float) -> tuple[Chunks, ...]
     return tuple(tuple(p + hand_over * ((i > 0) + (i < last)) for p in stage) for i, stage in enumerate(passes))
 
 
-def _units(stretch: Stretch) -> float:
-    """Fully sharded units of a block: the block, and under peft's wrapping policy each adapter apart."""
+def _units(stretch: Stretch, stack: Stack) -> float:
+    """Fully sharded units of a block: the block, and under peft's wrapping policy each adapter apart. DeepSpeed wraps nothing: what it fetches by module
+    is in its time for a unit."""
     if stretch.name != "block":
         return 0.0
+    if stack.name == "deepspeed":
+        return 1.0
     return 1.0 + sum(1 for p in stretch.parameters if p.adapter) / 2
 
 

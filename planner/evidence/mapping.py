@@ -149,6 +149,8 @@ def _stack(row: Row) -> str:
         return "torchtitan-eager"
     if stack == "torchtitan" and "async TP" in (row.variant or ""):
         return "torchtitan-async-tp"
+    if stack == "hf-4" and row.source_group == "qwen" and row.sharding == "zero3":
+        return "deepspeed"  # as its scripts for several GPUs
     if stack == "hf-4" and "scattermoe" in (row.variant or ""):
         return "hf"  # one product over all experts, as transformers 5 has
     if stack == "hf-4":
