@@ -152,7 +152,7 @@ def _stack(row: Row) -> str:
     if stack == "hf-4" and row.source_group == "qwen" and row.sharding == "zero3":
         return "deepspeed"  # as its scripts for several GPUs
     if stack == "hf-4" and "scattermoe" in (row.variant or ""):
-        return "hf"  # one product over all experts, as transformers 5 has
+        return "hf-scattermoe"
     if stack == "hf-4":
         fused = [name for word, name in _KERNELS if word in (row.variant or "")]
         if fused and fused[0] == "hf-liger" and "foak" in (row.variant or "") and (row.model or "").startswith("Mistral"):

@@ -44,6 +44,7 @@ class Stack:
     unpacks_by_operators: 4-bit integer weights are unpacked by plain PyTorch operators (AutoGPTQ of 2023 in training, without Triton).
     keeps_gathered: fully sharded frozen weights stay gathered once they were used (PyTorch before 2.1 under use_orig_params).
     every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
+    counts_on_host: a mixture's processor waits for the number of tokens of each expert (torch.bincount, sizes of an all-to-all).
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
@@ -84,6 +85,7 @@ class Stack:
     output_copies: int = 0
     requires_input_grad: bool = False
     quantizes_experts: bool = False
+    counts_on_host: bool = False
     regathers: bool = False
     low_gradients: bool = False
     stages_by_cost: bool = False
@@ -320,6 +322,14 @@ STACKS["torchtitan-async-tp"] = replace(
     label="torchtitan, asynchronous tensor parallelism",
     help="FSDP2 with torch.compile per block, and tensor-parallel collectives split and run beside the products.",
     reference="pytorch/torchtitan, parallelism.enable_async_tensor_parallel",
+)
+STACKS["hf-scattermoe"] = replace(
+    STACKS["hf"],
+    name="hf-scattermoe",
+    label="Hugging Face Trainer with ScatterMoE",
+    help="One Triton product over all experts of a mixture, slower than the libraries' grouped products.",
+    reference="Tan et al. 2024, arXiv:2403.08245; foundation-model-stack/fms-acceleration, accelerated-moe",
+    counts_on_host=True,
 )
 STACKS["hf-4-gptq"] = replace(
     STACKS["hf-4"],
