@@ -45,6 +45,8 @@ class Stack:
     keeps_gathered: fully sharded frozen weights stay gathered once they were used (PyTorch before 2.1 under use_orig_params).
     every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
     counts_on_host: a mixture's processor waits for the number of tokens of each expert (torch.bincount, sizes of an all-to-all).
+    routing_kernels: small kernels of a mixture's forward and backward beside those of the graph: scores, losses, counts, permutations.
+    single_products: a mixture's products are launched expert by expert (Transformer Engine's GroupedLinear).
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
@@ -86,6 +88,8 @@ class Stack:
     requires_input_grad: bool = False
     quantizes_experts: bool = False
     counts_on_host: bool = False
+    routing_kernels: tuple[int, int] = (0, 0)
+    single_products: bool = False
     regathers: bool = False
     low_gradients: bool = False
     stages_by_cost: bool = False
@@ -107,6 +111,9 @@ class Stack:
 
 
 _HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
+_MEGATRON_ROUTING = (75, 100)
+"""Counted in megatron/core/transformer/moe: router and auxiliary loss 30, counts and their exchange 15, permutation, sorting of chunks and their
+inverses 30; backward repeats the permutations and the losses' gradients."""
 
 STACKS: dict[str, Stack] = {
     stack.name: stack
@@ -195,6 +202,9 @@ STACKS: dict[str, Stack] = {
             deepest_sharding="zero1",
             retains_split_graph=False,
             cuts_sent=True,
+            counts_on_host=True,
+            routing_kernels=_MEGATRON_ROUTING,
+            single_products=True,
         ),
         Stack(
             "nemo",
@@ -219,6 +229,9 @@ STACKS: dict[str, Stack] = {
             attention_kernels=("flash3",),
             gathers_ahead=True,
             cuts_sent=True,
+            counts_on_host=True,
+            routing_kernels=_MEGATRON_ROUTING,
+            single_products=True,
         ),
         Stack(
             "deepspeed",
