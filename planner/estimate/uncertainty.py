@@ -30,6 +30,7 @@ SAME_STACK: Final = {
     "hf-kernels": "hf",
     "hf-liger": "hf",
     "tensorflow": "hf-compile",
+    "deepspeed-kernels": "deepspeed",
     "nanotron-blocking": "nanotron",
     "torchtitan-eager": "torchtitan",
     "torchtitan-async-tp": "torchtitan",

@@ -103,7 +103,7 @@ def to_run(row: Row, purpose: Purpose = "time") -> dict[str, Any]:
         run["attention"] = attention
     if row.arch == "encoder":
         run["head"] = "masked-lm" if run["task"] == "pretrain" else "sequence-classification"
-        if row.variant and "on the predicted positions" in row.variant:
+        if "on the predicted positions" in (row.variant or "") or (row.framework == "deepspeed" and run["task"] == "pretrain"):
             run["head"] = "none"  # 15 % of the positions: nearer to no head than to a head on all of them
     return run
 
@@ -149,6 +149,8 @@ def _stack(row: Row) -> str:
         return "torchtitan-eager"
     if stack == "torchtitan" and "async TP" in (row.variant or ""):
         return "torchtitan-async-tp"
+    if stack == "deepspeed" and row.arch == "encoder" and row.attention == "flash":
+        return "deepspeed-kernels"
     if stack == "hf-4" and row.source_group == "qwen" and row.sharding == "zero3":
         return "deepspeed"  # as its scripts for several GPUs
     if stack == "hf-4" and "scattermoe" in (row.variant or ""):

@@ -352,6 +352,14 @@ STACKS["hf-4-gptq"] = replace(
     reference="AutoGPTQ 0.4 qlinear_cuda_old.py, which training ran with exllama's kernels switched off",
     unpacks_by_operators=True,
 )
+STACKS["deepspeed-kernels"] = replace(
+    STACKS["deepspeed"],
+    name="deepspeed-kernels",
+    label="DeepSpeed with its transformer kernels",
+    help="One fused layer for encoders: bias, dropout, residual, norm and GELU in few kernels.",
+    reference="deepspeedai/DeepSpeed ops/transformer/transformer.py; Rasley et al. 2020, doi 10.1145/3394486.3406703",
+    fusion="kernels",
+)
 STACKS["tensorflow"] = replace(
     STACKS["hf-compile"],
     name="tensorflow",
