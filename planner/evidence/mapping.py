@@ -9,7 +9,7 @@ from planner.catalog import default_network
 from planner.catalog.accelerators import find_accelerator
 from planner.errors import PlanError
 from planner.evidence.architecture import Skip, model_of, module_names
-from planner.evidence.lengths import memory_length, told_share
+from planner.evidence.lengths import memory_length, walked_share
 from planner.evidence.network import network_gbps, network_kind, nvidia_machine_gbps
 from planner.evidence.rows import Row
 from planner.run import DtypeName, Method, WeightDtype
@@ -319,7 +319,7 @@ def _parallel(row: Row) -> dict[str, Any]:
 
 
 def _batch(row: Row, purpose: Purpose) -> dict[str, Any]:
-    length = memory_length(row) if purpose == "memory" else round((row.seq_len or 0) * told_share(row))
+    length = memory_length(row) if purpose == "memory" else round((row.seq_len or 0) * walked_share(row))
     replicas = _replicas(row)
     micro, accumulation, total = row.micro_batch, row.grad_accum, row.global_batch
     if micro is None and total:
