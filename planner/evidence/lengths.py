@@ -91,13 +91,15 @@ def _straggler(row: Row) -> float:
     sample, and one that is balanced over ranks no longer than its mean or its longest sample.
     """
     ranks = max(1, (row.gpus or 1) // ((row.tp or 1) * (row.pp or 1) * (row.cp or 1)))
-    if ranks == 1 or not has_mean_length(row):
+    if not has_mean_length(row):
         return 1.0
     text, each = row.packing_or_padding or "", row.micro_batch or 1
     if row.sharding not in ("zero3", "hsdp"):  # ranks meet once a step
         each *= row.grad_accum or 1
     joined = min(row.ep or 1, ranks) if row.experts else 1  # ranks that share experts compute each other's tokens
     ranks, each = ranks // joined, each * joined
+    if ranks == 1:
+        return 1.0
     if "multipack" in (row.variant or ""):
         return max(1.0, longest_of(ranks * each) / each)
     if "incl. padding" in text:

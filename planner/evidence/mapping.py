@@ -310,12 +310,19 @@ def _parallel(row: Row) -> dict[str, Any]:
         "pp": row.pp or 1,
         "cp": row.cp or 1,
         "ep": row.ep or 1,
-        "virtual_pp": row.virtual_pp or 1,
+        "virtual_pp": _chunks(row),
         "sequence_parallel": bool(row.sequence_parallel),
     }
     if row.sharding and _replicas(row) > 1:
         parallel["sharding"] = row.sharding
     return parallel
+
+
+def _chunks(row: Row) -> int:
+    """Model chunks of a pipeline stage. NeMo's recipes for dense models interleave layer by layer wherever a page tells it; where none does, that is taken."""
+    stages, layers = row.pp or 1, row.layers or 0
+    untold = "virtual_pp=1 assumed" in (row.quality_reason or "") and row.framework == "nemo" and not row.experts
+    return layers // stages if untold and stages > 1 and layers and layers % stages == 0 else row.virtual_pp or 1
 
 
 def _batch(row: Row, purpose: Purpose) -> dict[str, Any]:
