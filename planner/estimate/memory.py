@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from planner.estimate.arrays import most
-from planner.workload.graph import BATCH, BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
+from planner.workload.graph import BATCH, BYTES, FUSED_ATTENTION, Operation, Parameter, Storage, Tensor
 from planner.workload.precision import wire_bytes
 from planner.workload.trace import Stretch, Workload
 
@@ -439,8 +439,12 @@ class Walk:
         element = self.persistent.gathered
         assert element is not None
         return rounded(
-            sum(p.numel * min(wire_bytes(p.dtype, element), element) for p in stretch.parameters if not p.buffer)
+            sum(p.numel * min(wire_bytes(p.dtype, element), element) for p in stretch.parameters if not p.buffer and not self._apart(p))
         )
+
+    def _apart(self, p: Parameter) -> bool:
+        """Whether a parameter is no part of full sharding."""
+        return p.expert and self.workload.setting.stack.experts_apart
 
     def _gather_root(self, sign: int) -> None:
         """Embeddings and head belong to the outermost unit of FSDP, which stays gathered through forward and backward."""
@@ -469,7 +473,9 @@ class Walk:
         """Gradients of a block are reduce-scattered when it is done: this rank keeps its share."""
         trained = [p for p in stretch.parameters if p.name in names]
         whole = sum(rounded(p.numel * BYTES[p.dtype]) for p in trained)
-        share = sum(rounded(p.numel * self.persistent.gradient_bytes * self.persistent.gradient_share) for p in trained)
+        share = sum(
+            rounded(p.numel * self.persistent.gradient_bytes * (1.0 if self._apart(p) else self.persistent.gradient_share)) for p in trained
+        )
         self.live[COMMUNICATION] += share
         self._note("backward", "reduce_scatter")
         self.live[COMMUNICATION] -= share

@@ -72,7 +72,9 @@ class Holdings:
         return self._known[key]
 
     def _spread(self, p: Parameter, share: Any) -> Any:
-        """Share of one parameter: experts are spread over fewer replicas than the rest."""
+        """Share of one parameter: experts are spread over fewer replicas than the rest, or over none."""
+        if p.expert and self._r.stack.experts_apart:
+            return 1.0
         return least(1.0, share * float(self._r.run.parallel.ep)) if p.expert else least(1.0, share)
 
     def weights(self, share: Any) -> dict[str, float]:

@@ -64,6 +64,7 @@ class Stack:
     pipelines: it can train with pipeline stages, so that a search proposes them.
     pipelines_gathered: fully sharded pipeline stages keep weights gathered and gradients whole over all micro batches of a step (torch's pipelining).
     upcasts_trained: fully sharded trained weights are stored in fp32 under mixed precision, whatever they were loaded in (accelerate since 0.31).
+    experts_apart: experts are no part of full sharding; only expert parallelism divides them (fms-acceleration's accelerated-moe, which FSDP ignores).
     own_modules: model code of its own instead of transformers', with one kernel for GELU's approximation by tanh.
     joined_qkv: queries, keys and values are one product, and grouped heads are copied for every query head before attention (LitGPT).
     loss_over_ranks: under tensor parallelism the loss is torch's `loss_parallel`, operator by operator in fp32, compiled or not.
@@ -116,6 +117,7 @@ class Stack:
     pipelines_gathered: bool = False
     loss_over_ranks: bool = False
     upcasts_trained: bool = False
+    experts_apart: bool = False
     own_modules: bool = False
     joined_qkv: bool = False
 
@@ -378,6 +380,7 @@ STACKS["hf-scattermoe"] = replace(
     help="One Triton product over all experts of a mixture, slower than the libraries' grouped products.",
     reference="Tan et al. 2024, arXiv:2403.08245; foundation-model-stack/fms-acceleration, accelerated-moe",
     counts_on_host=True,
+    experts_apart=True,
 )
 STACKS["hf-4-gptq"] = replace(
     STACKS["hf-4"],
