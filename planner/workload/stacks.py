@@ -64,6 +64,7 @@ class Stack:
     pipelines: it can train with pipeline stages, so that a search proposes them.
     pipelines_gathered: fully sharded pipeline stages keep weights gathered and gradients whole over all micro batches of a step (torch's pipelining).
     upcasts_trained: fully sharded trained weights are stored in fp32 under mixed precision, whatever they were loaded in (accelerate since 0.31).
+    defers_reduction: fully sharded gradients stay whole, in the compute type, until the last of several micro steps (accelerate's no_sync).
     experts_apart: experts are no part of full sharding; only expert parallelism divides them (fms-acceleration's accelerated-moe, which FSDP ignores).
     own_modules: model code of its own instead of transformers', with one kernel for GELU's approximation by tanh.
     joined_qkv: queries, keys and values are one product, and grouped heads are copied for every query head before attention (LitGPT).
@@ -117,13 +118,14 @@ class Stack:
     pipelines_gathered: bool = False
     loss_over_ranks: bool = False
     upcasts_trained: bool = False
+    defers_reduction: bool = False
     experts_apart: bool = False
     own_modules: bool = False
     joined_qkv: bool = False
 
 
 _HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True,
-                                  "upcasts_trained": True}  # fmt: skip
+                                  "upcasts_trained": True, "defers_reduction": True}  # fmt: skip
 _MEGATRON_ROUTING = (75, 100)
 """Counted in megatron/core/transformer/moe: router and auxiliary loss 30, counts and their exchange 15, permutation, sorting of chunks and their
 inverses 30; backward repeats the permutations and the losses' gradients."""
@@ -171,6 +173,7 @@ STACKS: dict[str, Stack] = {
             requires_input_grad=True,
             wide_embedding_states=True,
             upcasts_trained=True,
+            defers_reduction=True,
             pipelines=False,
         ),
         Stack(
