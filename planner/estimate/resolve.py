@@ -92,7 +92,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     run = run.model_copy(update={"parallel": parallel_of(run, arch)})
     precision = _precision(run, adaptation, profile, notes)
     sharding = run.parallel.sharding or ("none" if run.dp * run.parallel.cp == 1 else "ddp")
-    sharded = sharding in ("zero3", "hsdp") and run.dp > 1
+    sharded = sharding in ("zero3", "hsdp") and run.dp * run.parallel.cp > 1
     notes.extend(adaptation.notes)
     if precision.weights in QUANTIZED and precision.weights not in adaptation.bases:
         raise PlanError(
@@ -111,6 +111,9 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     if master != precision.master_weights:
         precision = precision.model_copy(update={"master_weights": master})
         notes.append(f"{stack.label} keeps an fp32 master copy of {precision.weights} weights.")
+    if sharded and stack.upcasts_trained and precision.autocast and precision.weights in ("bf16", "fp16") and run.method.name == "full":
+        notes.append(f"accelerate stores the {precision.weights} weights in fp32, since they are fully sharded under mixed precision.")
+        precision = precision.model_copy(update={"weights": "fp32"})
     if stack.name == "deepspeed" and "optimizer" in run.offload and precision.weights == "fp32":
         low = precision.compute if precision.compute in ("bf16", "fp16") else None
         if low is not None:
@@ -142,11 +145,13 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         notes.append(
             f"{precision.compute} products ({scaled.recipe.label}) by {_LIBRARIES[scaled.library]}; head, embeddings and attention stay in bf16."
         )
+    if sharded and run.parallel.pp > 1 and stack.pipelines_gathered:
+        notes.append("Fully sharded pipelines keep their weights gathered and their gradients whole from the first micro batch to the last.")
     optimizer = find_optimizer(
         _FUSED.get(run.optimizer, run.optimizer) if stack.optimizer == "fused" else run.optimizer
     )
     _check_options(run, optimizer)
-    attention = _attention(run, arch, accelerator, kinds, notes)
+    attention = _attention(run, arch, accelerator, kinds, notes, own=stack.own_modules)
     fused = _fused_mixers(arch, attention, accelerator, notes)
     head = run.head or arch.default_head
     if head not in arch.offered:
@@ -385,7 +390,13 @@ def _check_scaled(
         )
 
 
-def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, kinds: Formats, notes: list[str]) -> str:
+def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, kinds: Formats, notes: list[str], own: bool = False) -> str:
+    """Kernel of the attention core. own: the stack's model code calls torch's fused attention for every model but those that cap their scores."""
+    if run.attention == "sdpa" and not arch.sdpa and own:
+        if not arch.attention_softcap:
+            return "flash"
+        notes.append(f"Attention of {arch.model_type} is planned as separate operators: no fused kernel caps its scores.")
+        return "eager"
     if run.attention is None:
         chosen = "sdpa" if run.stack.startswith("hf") else "flash"
         if not arch.sdpa and chosen == "sdpa":

@@ -27,7 +27,9 @@ SAME_STACK: Final = {
     "hf-4": "hf",
     "hf-kernels": "hf",
     "hf-liger": "hf",
+    "litgpt-compile": "litgpt",
     "nanotron-blocking": "nanotron",
+    "torchtitan-2024": "torchtitan",
     "torchtitan-eager": "torchtitan",
     "torchtitan-async-tp": "torchtitan",
 }

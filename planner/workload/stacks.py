@@ -58,6 +58,11 @@ class Stack:
     retains_split_graph: a backward in two parts, first of activations, keeps all that was saved until the second (torch's pipelining).
 
     pipelines: it can train with pipeline stages, so that a search proposes them.
+    pipelines_gathered: fully sharded pipeline stages keep weights gathered and gradients whole over all micro batches of a step (torch's pipelining).
+    upcasts_trained: fully sharded trained weights are stored in fp32 under mixed precision, whatever they were loaded in (accelerate since 0.31).
+    own_modules: model code of its own instead of transformers', with one kernel for GELU's approximation by tanh.
+    joined_qkv: queries, keys and values are one product, and grouped heads are copied for every query head before attention (LitGPT).
+    loss_over_ranks: under tensor parallelism the loss is torch's `loss_parallel`, operator by operator in fp32, compiled or not.
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
@@ -100,9 +105,15 @@ class Stack:
     deepest_sharding: Literal["zero1", "zero3"] = "zero3"
     retains_split_graph: bool = True
     pipelines: bool = True
+    pipelines_gathered: bool = False
+    loss_over_ranks: bool = False
+    upcasts_trained: bool = False
+    own_modules: bool = False
+    joined_qkv: bool = False
 
 
-_HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
+_HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True,
+                                  "upcasts_trained": True}  # fmt: skip
 
 STACKS: dict[str, Stack] = {
     stack.name: stack
@@ -146,6 +157,7 @@ STACKS: dict[str, Stack] = {
             every_expert=True,
             requires_input_grad=True,
             wide_embedding_states=True,
+            upcasts_trained=True,
             pipelines=False,
         ),
         Stack(
@@ -160,10 +172,12 @@ STACKS: dict[str, Stack] = {
         Stack(
             "torchtitan",
             "torchtitan",
-            "FSDP2 with torch.compile per block.",
+            "FSDP2 with torch.compile per block and for the loss.",
             "pytorch/torchtitan",
             "compiled",
-            "upcast",
+            "compiled",
+            pipelines_gathered=True,
+            loss_over_ranks=True,
             context="all-gather",
             selective="operators",
             bucket_copies=False,
@@ -201,7 +215,7 @@ STACKS: dict[str, Stack] = {
             "in-place",
             early_stop=False,
             cast_on_gather=False,
-            fp32_gradients=True,
+            fp32_gradients=False,  # the recipes' grad_reduce_in_fp32=False
             master_by_default=True,
             bucket_bytes=4 * 40e6,
             bucket_elements_per_replica=1e6,
@@ -252,6 +266,7 @@ STACKS: dict[str, Stack] = {
             "huggingface/nanotron",
             "eager",
             "in-place",
+            own_modules=True,
             early_stop=False,
             cast_on_gather=False,
             fp32_gradients=True,
@@ -281,12 +296,14 @@ STACKS: dict[str, Stack] = {
             "Lightning Fabric FSDP.",
             "Lightning-AI/litgpt",
             "eager",
-            "chunked",
+            "in-place",  # head in chunks of 128 tokens, all of which wait for the loss: measured peaks show some 8 bytes a logit
             dropout=False,
             clips=False,
             scaled="transformer-engine",
             keeps_gathered=True,
             keeps_quantized_inputs="fp32",
+            own_modules=True,
+            joined_qkv=True,
             pipelines=False,
         ),
         Stack(
@@ -296,6 +313,7 @@ STACKS: dict[str, Stack] = {
             "pytorch/torchtune",
             "eager",
             "upcast",
+            own_modules=True,
             dropout=False,
             optimizer="fused",
             clips=False,
@@ -305,12 +323,29 @@ STACKS: dict[str, Stack] = {
 }
 
 
+STACKS["litgpt-compile"] = replace(
+    STACKS["litgpt"],
+    name="litgpt-compile",
+    label="LitGPT, compiled",
+    help="Lightning Fabric FSDP with torch.compile or Thunder, as its pretraining runs.",
+    fusion="compiled",
+    loss="compiled",
+)
 STACKS["torchtitan-eager"] = replace(
     STACKS["torchtitan"],
     name="torchtitan-eager",
     label="torchtitan, not compiled",
     help="FSDP2 with plain PyTorch operators.",
     fusion="eager",
+    loss="upcast",
+    own_modules=True,
+)
+STACKS["torchtitan-2024"] = replace(
+    STACKS["torchtitan"],
+    name="torchtitan-2024",
+    label="torchtitan of 2024",
+    help="FSDP2 with torch.compile per block, the loss in plain PyTorch operators (before compile.components).",
+    loss="upcast",
 )
 STACKS["torchtitan-async-tp"] = replace(
     STACKS["torchtitan"],

@@ -80,6 +80,8 @@ class Writer:
         """What an earlier part made for later ones: the prefix of each layer (by its number), a tower's output (by its name)."""
         self.quantised: dict[int, tuple[Tensor, Tensor]] = {}
         """Low-precision copies of a tensor that several layers read, by storage: by rows and by columns."""
+        self.joined: dict[int, Tensor] | None = None
+        """While layers are written that are one product in the stack: copies of their input that 4-bit products keep, by storage."""
         self.head_kind = "causal-lm"
         self.checkpointed = False
         """Whether blocks are recomputed."""
@@ -244,10 +246,14 @@ class Writer:
             else []
         )
         inputs = [x, w] if bias is None else [x, w, bias]
-        kept = []
+        kept, saved = [], []
         if self.s.stack.keeps_quantized_inputs and x.requires_grad:
-            kept = [g.new(x.shape, self.s.stack.keeps_quantized_inputs, False, "kept_input")]
-        g.add_operation("quantized_linear", "matmul", inputs, (y, *kept), kept, forward, backward, temporary=(full, full))
+            known = None if self.joined is None else self.joined.get(id(x.storage))
+            saved = [known or g.new(x.shape, self.s.stack.keeps_quantized_inputs, False, "kept_input")]
+            kept = [] if known else saved
+            if self.joined is not None:
+                self.joined[id(x.storage)] = saved[0]
+        g.add_operation("quantized_linear", "matmul", inputs, (y, *kept), saved, forward, backward, temporary=(full, full))
         return y
 
     def affine(self, path: str, width: float, rows: float = 0) -> Tensor:
@@ -313,7 +319,7 @@ class Writer:
         return g.mul(x32, inverse, name="normalize")
 
     def activation(self, x: Tensor, path: str = "") -> Tensor:
-        """The activation function; `gelu_new` is eight operators in eager code (transformers NewGELUActivation), one in fused stacks."""
+        """The activation function; `gelu_new` is eight operators in transformers' eager code (NewGELUActivation), else one."""
         g, name = self.graph, self.arch.activation
         if name == "bloom_gelu":  # an autograd function that forms the derivative from the input
             return g.unary("gelu", x, kernels=8 if self.s.eager else 1, scratch=4.0)
@@ -328,7 +334,7 @@ class Writer:
             y = g.mul(x, gate)
             g.release(x)
             return y
-        if name not in ("gelu_new", "gelu_fast") or not self.s.eager:
+        if name not in ("gelu_new", "gelu_fast") or not self.s.eager or self.s.stack.own_modules:
             return g.unary(name, x)
         if name == "gelu_fast":
             return self._gelu_fast(x)
