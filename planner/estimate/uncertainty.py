@@ -25,9 +25,13 @@ UNSEEN: Final[dict[Kind, tuple[float, float]]] = {"time": (0.5, 2.0), "memory": 
 """measured / predicted where no measured run is alike: a stated judgement, wider than any fitted class, not a fit."""
 SAME_STACK: Final = {
     "hf-4": "hf",
+    "hf-scattermoe": "hf",
+    "hf-4-gptq": "hf",
     "hf-kernels": "hf",
     "hf-liger": "hf",
     "litgpt-compile": "litgpt",
+    "tensorflow": "hf-compile",
+    "deepspeed-kernels": "deepspeed",
     "nanotron-blocking": "nanotron",
     "torchtitan-2024": "torchtitan",
     "torchtitan-eager": "torchtitan",

@@ -39,6 +39,7 @@ def update_step(r: Resolved, trained: Iterable[Trained], share: float) -> Step:
         rank=r.run.optimizer_options.rank,
         every=r.run.optimizer_options.every,
         single=r.profile.synchronous,
+        operators=r.stack.optimizer == "operators",
     )
     return r.adaptation.stepped(r.optimizer, task).share(share)
 

@@ -103,6 +103,8 @@ PRIORS: Final = {
             "the sustained rate is shared by all stacks; Megatron adds weight gradients up inside the product and pretrains on well-cooled machines",
         ),
         Prior("dispatch", "deepspeed", 2.5, 0.40, "engine hooks on every module"),
+        Prior("dispatch", "nemo", 4.0, 0.50, "modules of Megatron-Core and Transformer Engine, of which only mixtures wait for the processor"),
+        Prior("grouped_rate", "hf-scattermoe", 0.5, 0.30, "a Triton product that gathers its rows, against the libraries' grouped products"),
         Prior(
             "attention_rate",
             "composer",
@@ -248,6 +250,8 @@ def moves(prior: Prior, row: Row) -> bool:
             return False
         return prior.key in (part.arch, f"{part.arch} {part.compute_capability}")
     stack = stack_of(row)
+    if prior.name == "grouped_rate":
+        return stack == prior.key
     return stack is not None and uncertainty.SAME_STACK.get(stack, stack) == uncertainty.SAME_STACK.get(
         prior.key, prior.key
     )

@@ -21,6 +21,10 @@ LONGEST: Final = 8.7
 PERCENTILE_99: Final = 2.9
 """Where memory is a 99th percentile over steps of batches sorted by length, their length over the mean."""
 
+ARTICLE: Final = 321.0
+"""Mean length of what is cut into samples of BERT's pretraining [token]: where lengths are exponential, half of all tokens at 512 are padding
+(Krell et al. 2021, arXiv:2107.02027, of Wikipedia)."""
+
 _MEAN = re.compile(r"\bmean\b")
 _CUT = re.compile(r"\bcut at (\d+)\b")
 _POINTS = 400
@@ -30,6 +34,20 @@ def has_mean_length(row: Row) -> bool:
     """Whether `seq_len` is a mean over samples of different length, so that the longest batch is another."""
     text = row.packing_or_padding or ""
     return _MEAN.search(text) is not None and "longest sample, which is seq_len" not in text
+
+
+def told_share(row: Row) -> float:
+    """Share of a row's tokens that are no padding, where its software drops padding and its source counts it; 1 elsewhere.
+
+    NVIDIA's PyTorch and PaddlePaddle examples load BERT's samples by length since 2021 (LDDL) and count sequences of the full length. The
+    mean of an article's pieces of at most L tokens over L is (1 - exp(-L / a)) a / L, with articles of exponential length, mean a.
+    """
+    source = row.source or ""
+    by_length = source.startswith(("NVIDIA/DeepLearningExamples PyTorch", "NVIDIA/DeepLearningExamples PaddlePaddle")) and "cfdbf4ed" not in source
+    if not by_length or row.task != "pretrain" or row.gpu != "A100 SXM4 80GB" or not row.seq_len:
+        return 1.0
+    whole = row.seq_len / ARTICLE
+    return (1.0 - math.exp(-whole)) / whole
 
 
 def longest_is_known(row: Row) -> bool:

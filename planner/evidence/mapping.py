@@ -9,7 +9,7 @@ from planner.catalog import default_network
 from planner.catalog.accelerators import find_accelerator
 from planner.errors import PlanError
 from planner.evidence.architecture import Skip, model_of, module_names
-from planner.evidence.lengths import memory_length
+from planner.evidence.lengths import memory_length, told_share
 from planner.evidence.network import network_gbps, network_kind, nvidia_machine_gbps
 from planner.evidence.rows import Row
 from planner.run import DtypeName, Method, WeightDtype
@@ -30,7 +30,7 @@ STACKS: Final = {
     "fsdp-qlora": "hf-4",
     "pytorch": "hf-4",
     "paddle": "hf-4",
-    "tensorflow": "hf-compile",
+    "tensorflow": "tensorflow",
     "tensorflow2": "hf-compile",
     "composer": "composer",
     "torchtitan": "torchtitan",
@@ -103,7 +103,7 @@ def to_run(row: Row, purpose: Purpose = "time") -> dict[str, Any]:
         run["attention"] = attention
     if row.arch == "encoder":
         run["head"] = "masked-lm" if run["task"] == "pretrain" else "sequence-classification"
-        if row.variant and "on the predicted positions" in row.variant:
+        if "on the predicted positions" in (row.variant or "") or (row.framework == "deepspeed" and run["task"] == "pretrain"):
             run["head"] = "none"  # 15 % of the positions: nearer to no head than to a head on all of them
     return run
 
@@ -153,12 +153,18 @@ def _stack(row: Row) -> str:
         return "torchtitan-2024"
     if stack == "torchtitan" and "async TP" in (row.variant or ""):
         return "torchtitan-async-tp"
+    if stack == "deepspeed" and row.arch == "encoder" and row.attention == "flash":
+        return "deepspeed-kernels"
+    if stack == "hf-4" and row.source_group == "qwen" and row.sharding == "zero3":
+        return "deepspeed"  # as its scripts for several GPUs
     if stack == "hf-4" and "scattermoe" in (row.variant or ""):
-        return "hf"  # one product over all experts, as transformers 5 has
+        return "hf-scattermoe"
     if stack == "hf-4":
         fused = [name for word, name in _KERNELS if word in (row.variant or "")]
         if fused and fused[0] == "hf-liger" and "foak" in (row.variant or "") and (row.model or "").startswith("Mistral"):
             return "hf-kernels"  # the plugin of fms patches the head of Llama and Granite only
+        if not fused and row.weights_dtype == "gptq-int4" and "autogptq" not in (row.variant or ""):
+            return "hf-4-gptq"  # the plugin of fms runs Triton kernels instead
         return fused[0] if fused else "hf-compile" if row.compile else stack
     return stack
 
@@ -340,7 +346,7 @@ def _parallel(row: Row) -> dict[str, Any]:
 
 
 def _batch(row: Row, purpose: Purpose) -> dict[str, Any]:
-    length = memory_length(row) if purpose == "memory" else round(row.seq_len or 0)
+    length = memory_length(row) if purpose == "memory" else round((row.seq_len or 0) * told_share(row))
     replicas = _replicas(row)
     micro, accumulation, total = row.micro_batch, row.grad_accum, row.global_batch
     if micro is None and total:

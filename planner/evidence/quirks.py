@@ -63,11 +63,6 @@ QUIRKS: Final = (
         contradicts=True,
     ),
     Quirk(
-        "encoders", "tokens", lambda r: r.seq_len == 512 and r.gpu == "A100 SXM4 80GB" and r.task == "pretrain" and r.framework in ("pytorch", "paddle"),
-        "padding is removed before the layers and counted in the rate",
-        contradicts=True,
-    ),
-    Quirk(
         "nanotron", "tokens", lambda r: (r.pp or 1) > 1,
         "pipelines of this sweep lose nothing, or 0.27 s in every transfer between stages; the columns tell nine times in ten which",
     ),

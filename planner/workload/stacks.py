@@ -32,7 +32,7 @@ class Stack:
         max(40e6, 1e6 × replicas) elements); bucket_copies: whether a second copy of the gradients is kept in buckets.
     dropout: whether the config's dropout is active in training (pretraining stacks run without).
     clips: gradients are clipped by global norm each step.
-    optimizer: implementation of AdamW when the run says just adamw.
+    optimizer: implementation of AdamW when the run says just adamw: over all tensors at once, in one kernel, or in single operators of a graph.
     prefetch: blocks whose weights are gathered ahead.
     output_copies: fp32 copies of the logits that stay alive in backward under full sharding (accelerate's convert_outputs_to_fp32).
     requires_input_grad: under checkpointing the embeddings' output requires a gradient even when nothing below is trained.
@@ -41,8 +41,12 @@ class Stack:
     low_gradients: gradients in the weights' type, and their buckets, stay beside those that are accumulated in fp32.
     stages_by_cost: pipeline stages take layers by cost, the head's counted, and early ones take more (`estimate/partition.py`).
     keeps_quantized_inputs: type in which 4-bit products keep a copy of their input; none where empty.
+    unpacks_by_operators: 4-bit integer weights are unpacked by plain PyTorch operators (AutoGPTQ of 2023 in training, without Triton).
     keeps_gathered: fully sharded frozen weights stay gathered once they were used (PyTorch before 2.1 under use_orig_params).
     every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
+    counts_on_host: a mixture's processor waits for the number of tokens of each expert (torch.bincount, sizes of an all-to-all).
+    routing_kernels: small kernels of a mixture's forward and backward beside those of the graph: scores, losses, counts, permutations.
+    single_products: a mixture's products are launched expert by expert (Transformer Engine's GroupedLinear).
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
@@ -83,15 +87,19 @@ class Stack:
     bucket_copies: bool = True
     dropout: bool = True
     clips: bool = True
-    optimizer: Literal["foreach", "fused"] = "foreach"
+    optimizer: Literal["foreach", "fused", "operators"] = "foreach"
     prefetch: int = 1
     output_copies: int = 0
     requires_input_grad: bool = False
     quantizes_experts: bool = False
+    counts_on_host: bool = False
+    routing_kernels: tuple[int, int] = (0, 0)
+    single_products: bool = False
     regathers: bool = False
     low_gradients: bool = False
     stages_by_cost: bool = False
     keeps_quantized_inputs: str = ""
+    unpacks_by_operators: bool = False
     keeps_gathered: bool = False
     every_expert: bool = False
     attention_kernels: tuple[str, ...] = ()
@@ -114,6 +122,9 @@ class Stack:
 
 _HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True,
                                   "upcasts_trained": True}  # fmt: skip
+_MEGATRON_ROUTING = (75, 100)
+"""Counted in megatron/core/transformer/moe: router and auxiliary loss 30, counts and their exchange 15, permutation, sorting of chunks and their
+inverses 30; backward repeats the permutations and the losses' gradients."""
 
 STACKS: dict[str, Stack] = {
     stack.name: stack
@@ -205,6 +216,9 @@ STACKS: dict[str, Stack] = {
             deepest_sharding="zero1",
             retains_split_graph=False,
             cuts_sent=True,
+            counts_on_host=True,
+            routing_kernels=_MEGATRON_ROUTING,
+            single_products=True,
         ),
         Stack(
             "nemo",
@@ -229,6 +243,9 @@ STACKS: dict[str, Stack] = {
             attention_kernels=("flash3",),
             gathers_ahead=True,
             cuts_sent=True,
+            counts_on_host=True,
+            routing_kernels=_MEGATRON_ROUTING,
+            single_products=True,
         ),
         Stack(
             "deepspeed",
@@ -353,6 +370,39 @@ STACKS["torchtitan-async-tp"] = replace(
     label="torchtitan, asynchronous tensor parallelism",
     help="FSDP2 with torch.compile per block, and tensor-parallel collectives split and run beside the products.",
     reference="pytorch/torchtitan, parallelism.enable_async_tensor_parallel",
+)
+STACKS["hf-scattermoe"] = replace(
+    STACKS["hf"],
+    name="hf-scattermoe",
+    label="Hugging Face Trainer with ScatterMoE",
+    help="One Triton product over all experts of a mixture, slower than the libraries' grouped products.",
+    reference="Tan et al. 2024, arXiv:2403.08245; foundation-model-stack/fms-acceleration, accelerated-moe",
+    counts_on_host=True,
+)
+STACKS["hf-4-gptq"] = replace(
+    STACKS["hf-4"],
+    name="hf-4-gptq",
+    label="Hugging Face Trainer, transformers 4, AutoGPTQ of 2023",
+    help="The same where PyTorch operators unpack 4-bit integer weights.",
+    reference="AutoGPTQ 0.4 qlinear_cuda_old.py, which training ran with exllama's kernels switched off",
+    unpacks_by_operators=True,
+)
+STACKS["deepspeed-kernels"] = replace(
+    STACKS["deepspeed"],
+    name="deepspeed-kernels",
+    label="DeepSpeed with its transformer kernels",
+    help="One fused layer for encoders: bias, dropout, residual, norm and GELU in few kernels.",
+    reference="deepspeedai/DeepSpeed ops/transformer/transformer.py; Rasley et al. 2020, doi 10.1145/3394486.3406703",
+    fusion="kernels",
+)
+STACKS["tensorflow"] = replace(
+    STACKS["hf-compile"],
+    name="tensorflow",
+    label="TensorFlow 1 with Horovod",
+    help="XLA fuses the model; gradients are exchanged and clipped before an update of single operators.",
+    reference="NVIDIA/DeepLearningExamples TensorFlow/LanguageModeling/BERT: optimization.py, Horovod's DistributedOptimizer",
+    optimizer="operators",
+    overlaps_gradients=False,
 )
 STACKS["nanotron-blocking"] = replace(
     STACKS["nanotron"],

@@ -58,6 +58,10 @@ class Setting:
         return self.stack.fusion == "compiled"
 
 
+UNPACKING = (4.5, 5.0, 2.0, 2.0, 3.0)
+"""Bytes moved for each 4-bit weight by the operators that unpack it: shift to int32, cast to int8, mask, subtract zeros, scale
+(AutoGPTQ 0.4, qlinear_cuda_old.py, QuantLinear.forward)."""
+
 class Writer:
     """Writes the layers of one part of a stack; `path` prefixes come from the stack's names."""
 
@@ -238,10 +242,13 @@ class Writer:
         x = g.cast(x, compute)
         y = g.new((*x.shape[:-1], out), compute, x.requires_grad, "quantized_linear")
         rows, full = x.numel / inner, w.numel * BYTES[compute]
-        unpack = Kernel("dequantize", w.numel * (1.0 if w.parameter.dtype == "int8" else 0.53) + full)
-        forward = [unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, out, inner, 1.0, compute)]
+        unpack = [Kernel("dequantize", w.numel * (1.0 if w.parameter.dtype == "int8" else 0.53) + full)]
+        again = unpack
+        if self.s.stack.unpacks_by_operators and w.parameter.dtype == "int4":  # its result is saved for backward
+            unpack, again = [Kernel("dequantize", size * w.numel) for size in UNPACKING], []
+        forward = [*unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, out, inner, 1.0, compute)]
         backward = (
-            [unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, inner, out, 1.0, compute, "dgrad")]
+            [*again, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, inner, out, 1.0, compute, "dgrad")]
             if x.requires_grad
             else []
         )

@@ -31,7 +31,8 @@ class Task:
     fused: whether the stack runs AdamW in one kernel · wide_embeddings: 8-bit states of embeddings stay in 32 bits (transformers' Trainer) ·
     hidden, heads: of the model, for blocks of Adam-mini · product: type of fp32 matrix products (fp32 or tf32) ·
     rank, every: of low-rank and preconditioned optimizers, None for the implementation's default ·
-    single: torch updates one tensor after the other (its default on a processor).
+    single: torch updates one tensor after the other (its default on a processor) · operators: the update is written out in single
+    operators of a graph, tensor after tensor (TensorFlow 1).
     """
 
     trained: Sequence[Trained]
@@ -44,6 +45,7 @@ class Task:
     rank: int | None = None
     every: int | None = None
     single: bool = False
+    operators: bool = False
 
     def dtype(self, p: Parameter) -> str:
         """Type of the values that the optimizer works on."""
@@ -80,6 +82,7 @@ class Task:
             self.rank,
             self.every,
             self.single,
+            self.operators,
         )
 
 
