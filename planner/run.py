@@ -24,7 +24,7 @@ MAX_RUN_FILE_BYTES = 2 * 2**20
 
 Count = Annotated[int, Field(ge=1, le=10**7, strict=True)]
 DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "mxfp8", "nvfp4"]
-WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "nf4", "nf4-dq"]
+WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "awq", "nf4", "nf4-dq"]
 HeadName = Literal[
     "causal-lm",
     "masked-lm",
@@ -63,7 +63,7 @@ PRECISIONS: dict[str, dict[str, Any]] = {
 class Precision(Part):
     """Storage type of the weights and type of the matrix products."""
 
-    weights: WeightDtype = Field("bf16", description="How the (frozen or trained) weights are stored.")
+    weights: WeightDtype = Field("bf16", description="How the (frozen or trained) weights are stored; int4 is GPTQ.")
     compute: DtypeName = Field("bf16", description="Type of the matrix products.")
     recipe: Literal["delayed", "current", "row", "block"] | None = Field(
         None,

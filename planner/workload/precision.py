@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from planner.errors import PlanError
 from planner.run import Precision
+from planner.workload.quantized import QUANTIZED as QUANTIZED
 from planner.workload.scaled import RECIPES, Scaled
 from planner.workload.sparse24 import PACKED
-
-QUANTIZED = ("nf4", "nf4-dq", "int8", "int4")
 
 STORED_BYTES: dict[str, float] = {
     "fp32": 4.0,
@@ -20,6 +19,7 @@ STORED_BYTES: dict[str, float] = {
     "int64": 8.0,
     "nf4": 0.5 + 4 / 64,
     "int4": 0.5 + 2.5 / 128,
+    "awq": 0.5 + 2.5 / 128,
     "bf16-2:4": 2 * PACKED,
     "fp16-2:4": 2 * PACKED,
     "nf4-dq": 0.5 + 1 / 64 + 4 / (64 * 256),

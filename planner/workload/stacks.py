@@ -40,6 +40,8 @@ class Stack:
     attention_kernels: fused attention of the stack, the first that the device has; the device's usual one when it has none of them.
     low_gradients: gradients in the weights' type, and their buckets, stay beside those that are accumulated in fp32.
     stages_by_cost: pipeline stages take layers by cost, the head's counted, and early ones take more (`estimate/partition.py`).
+    keeps_dequantized: GPTQ weights are unpacked outside of the product, whose autograd then keeps them (GPT-QModel; not AutoGPTQ's Triton kernel).
+    restores_type: outputs of 4-bit layers have their input's type (bitsandbytes' Linear4bit; what transformers 4 was measured with says otherwise).
     keeps_quantized_inputs: type in which 4-bit products keep a copy of their input; none where empty.
     keeps_gathered: fully sharded frozen weights stay gathered once they were used (PyTorch before 2.1 under use_orig_params).
     every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
@@ -87,6 +89,8 @@ class Stack:
     low_gradients: bool = False
     stages_by_cost: bool = False
     keeps_quantized_inputs: str = ""
+    keeps_dequantized: bool = False
+    restores_type: bool = False
     keeps_gathered: bool = False
     every_expert: bool = False
     attention_kernels: tuple[str, ...] = ()
@@ -112,6 +116,8 @@ STACKS: dict[str, Stack] = {
             "Hugging Face Trainer",
             "transformers 5 + peft + accelerate, eager PyTorch.",
             "transformers 5.24 modeling code; accelerate FSDP/DDP",
+            keeps_dequantized=True,
+            restores_type=True,
             **_HUGGING_FACE,
         ),
         Stack(
@@ -155,6 +161,8 @@ STACKS: dict[str, Stack] = {
             "torch 2.13 TorchInductor",
             "compiled",
             "compiled",
+            keeps_dequantized=True,
+            restores_type=True,
             **_HUGGING_FACE,
         ),
         Stack(

@@ -10,6 +10,7 @@ from planner.errors import PlanError
 from planner.run import Method
 from planner.workload.architecture import Architecture
 from planner.workload.methods.unplanned import UNPLANNED
+from planner.workload.quantized import QUANTIZED
 
 if TYPE_CHECKING:
     from planner.workload.graph import Parameter, Tensor
@@ -79,7 +80,7 @@ class Adaptation:
     loaded: int = 1
     tokens: int = 0
     sharding: bool = True
-    bases: tuple[str, ...] = ("nf4", "nf4-dq", "int8", "int4")
+    bases: tuple[str, ...] = QUANTIZED
     notes: tuple[str, ...] = ()
     follow: Callable[[Writer, str, Tensor], Tensor] = field(default=lambda w, layer, y: y)
     finish: Finish = field(default=lambda w, loss, added: loss)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from planner.workload.graph import Tensor
     from planner.workload.writer import Writer
 
+OWN_LAYERS = ("nf4", "nf4-dq", "int8", "awq")
+"""Bases for which peft has a LoRA layer that casts the update, not the sum (peft.tuners.lora.bnb and awq; that of GPTQ is like the plain one)."""
 INITS = ("gaussian", "eva", "olora", "pissa", "corda", "loftq", "orthogonal", "lora_ga", "mica")
 
 
@@ -42,8 +44,16 @@ def bind(method: Method, arch: Architecture) -> Adaptation:
         y = layer(x)
         a = w.adapter(path + ".lora_A.weight", (rank, x.shape[-1]))
         b = w.adapter(path + ".lora_B.weight", (out, rank))
-        taken = g.dropout(g.cast(x, a.dtype, name="adapter_input"), dropout)
+        base = g.named(path + ".weight")
+        apart = base is not None and base.dtype in OWN_LAYERS
+        # under autocast these layers leave the cast of the input to it
+        taken = g.dropout(x if apart and g.autocast else g.cast(x, a.dtype, name="adapter_input"), dropout)
         update = g.unary("adapter_scale", g.linear(g.linear(taken, a, name="lora_A"), b, name="lora_B"), save="none")
+        if apart:
+            update = update if g.autocast else g.cast(update, y.dtype, name="adapter_output")
+            result = g.add(y, update, name="adapter_add")
+            g.release(x, taken, update)
+            return result
         result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
         g.release(x, taken)  # the module call's argument, and its local variable
         return result
