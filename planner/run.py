@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from planner import words
 from planner.errors import PlanError, shorten
 from planner.method import Method as Method
 from planner.parts import NonNegative, Part, Positive
@@ -56,6 +57,8 @@ PRECISIONS: dict[str, dict[str, Any]] = {
     "fp8-block": {"weights": "bf16", "compute": "fp8", "recipe": "block"},
     "mxfp8": {"weights": "bf16", "compute": "mxfp8"},
     "nvfp4": {"weights": "bf16", "compute": "nvfp4"},
+    **{base: {"weights": base, "compute": "bf16"} for base in ("nf4", "nf4-dq", "int8", "int4", "awq")},
+    "gptq": {"weights": "int4", "compute": "bf16"},
 }
 """Precision by name: the storage of the weights, the type of the matrix products, and whether torch autocast casts between the two."""
 
@@ -478,13 +481,18 @@ class Run(Part):
     def _method_by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _optimizer_by_name(cls, value: Any) -> Any:
+        return words.optimizer(value) if isinstance(value, str) else value
+
     @field_validator("precision", mode="before")
     @classmethod
     def _precision_by_name(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
         if value.lower() not in PRECISIONS:
-            raise ValueError(f"unknown precision {shorten(value)!r}; use one of {', '.join(PRECISIONS)}")
+            raise ValueError(f"unknown precision {shorten(value)!r}; {words.nearest(value, PRECISIONS).lower()}use one of {', '.join(PRECISIONS)}")
         return PRECISIONS[value.lower()]
 
     @field_validator("hardware", mode="before")
@@ -517,6 +525,18 @@ class Run(Part):
         return self.hardware.gpus // (self.parallel.tp * self.parallel.pp * self.parallel.cp)
 
 
+def _known_fields() -> list[str]:
+    """Names of all fields of a run and of its parts."""
+    names: dict[str, None] = {}
+    todo: list[Any] = [Run]
+    while todo:
+        for name, info in todo.pop().model_fields.items():
+            if name not in names:
+                names[name] = None
+                todo.extend(t for t in (info.annotation, *get_args(info.annotation)) if isinstance(t, type) and issubclass(t, BaseModel))
+    return list(names)
+
+
 def describe(error: ValidationError) -> PlanError:
     """The first problem of a pydantic error as one line that names field, value and fix."""
     first = error.errors(include_url=False)[0]
@@ -529,7 +549,7 @@ def describe(error: ValidationError) -> PlanError:
             field,
             first["input"],
             "is not a field of a run",
-            "Remove it or correct its name; `python -m planner doctor --fields` lists all.",
+            f"{words.nearest(field.rsplit('.', 1)[-1], _known_fields())}Remove it or correct its name; `python -m planner doctor --fields` lists all.",
         )
     if first["type"] == "missing":
         return PlanError(field, "", "is missing", f"Add {field}.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from planner.errors import PlanError
+from planner.words import nearest
 
 
 @dataclass(frozen=True)
@@ -339,5 +340,5 @@ STACKS["nanotron-blocking"] = replace(
 def find_stack(name: str) -> Stack:
     """A registered stack. Raises `PlanError` for another name."""
     if name not in STACKS:
-        raise PlanError("stack", name, "is not a known training stack", f"Use one of {', '.join(STACKS)}.")
+        raise PlanError("stack", name, "is not a known training stack", f"{nearest(name, STACKS)}Use one of {', '.join(STACKS)}.")
     return STACKS[name]
