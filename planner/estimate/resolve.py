@@ -19,6 +19,7 @@ from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
 from planner.workload.precision import QUANTIZED, Formats, formats, scaled_products
+from planner.workload.quantized import notes as base_notes
 from planner.workload.scaled import Scaled
 from planner.workload.stacks import Stack, find_stack
 
@@ -136,6 +137,14 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     if sharded and kinds.base in ("nf4", "nf4-dq") and stack.requires_input_grad and arch.model_type not in KEEPS_LOW_STREAM:
         # prepare_model_for_kbit_training leaves norms and embeddings in fp32; FSDP's mixed precision then keeps the residual stream there
         kinds = replace(kinds, graph="fp32", autocast=kinds.compute)
+    notes.extend(
+        base_notes(
+            kinds.base,
+            keeps_dequantized=stack.keeps_dequantized,
+            checkpointed=run.activation_checkpointing == "full",
+            early_stop=stack.early_stop,
+        )
+    )
     _check_dtype(kinds.compute, profile)
     if check_sparsity(run, arch, precision, accelerator):
         kinds = replace(kinds, sparse=True)

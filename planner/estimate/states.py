@@ -20,6 +20,7 @@ from planner.workload import Workload
 from planner.workload.graph import BYTES, Parameter
 from planner.workload.optimizers import Step, Trained
 from planner.workload.precision import QUANTIZED, STORED_BYTES
+from planner.workload.quantized import pieces
 from planner.workload.scaled import cached_weights
 from planner.workload.sparse24 import SUFFIX
 
@@ -39,10 +40,12 @@ def replicas(r: Resolved) -> int:
 
 
 def stored_bytes(r: Resolved, p: Parameter) -> float:
-    """Persistent bytes of one element: quantized and adapter weights as they are, others in the stored type."""
-    if p.adapter or p.pinned or p.dtype in QUANTIZED or p.dtype.endswith(SUFFIX):
-        return STORED_BYTES[p.dtype]
-    return STORED_BYTES[r.formats.stored]
+    """Persistent bytes of a parameter: quantized (values and scales, each a tensor) and adapter weights as they are, others in the stored type."""
+    if p.dtype in QUANTIZED:
+        return sum(rounded(size) for size in pieces(p.dtype, p.numel, p.shape[-1]))
+    if p.adapter or p.pinned or p.dtype.endswith(SUFFIX):
+        return p.numel * STORED_BYTES[p.dtype]
+    return p.numel * STORED_BYTES[r.formats.stored]
 
 
 def gradient_bytes_of(r: Resolved, p: Parameter) -> float:
@@ -84,7 +87,7 @@ class Holdings:
                 for p in stretch.parameters:
                     kind = ledger.group_of(stretch, p.adapter)
                     part = 1.0 if p.buffer else self._spread(p, share)
-                    size = rounded(p.numel * stored_bytes(self._r, p) * part) * stretch.count
+                    size = rounded(stored_bytes(self._r, p) * part) * stretch.count
                     found[kind] = found.get(kind, 0.0) + size
             return found
 
@@ -96,7 +99,7 @@ class Holdings:
         parts = [(q, s.count) for s in self._w.stretches for q in s.parameters if not q.buffer]
         if not any(q.trainable for q, _ in parts):
             return 0.0
-        return float(sum(q.numel * stored_bytes(self._r, q) * n for q, n in parts if not q.trainable))
+        return float(sum(stored_bytes(self._r, q) * n for q, n in parts if not q.trainable))
 
     def working_copy(self) -> float:
         """Weights in the type that the graph computes in [bytes]."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from planner.errors import PlanError
+from planner.words import nearest
 from planner.workload.graph import BYTES, Kernel, Parameter
 
 BLOCKWISE = 256
@@ -178,7 +179,7 @@ def register(
 def find_optimizer(name: str) -> Optimizer:
     """A registered optimizer. Raises `PlanError` for another name."""
     if name not in OPTIMIZERS:
-        raise PlanError("optimizer", name, "is not a known optimizer", f"Use one of {', '.join(OPTIMIZERS)}.")
+        raise PlanError("optimizer", name, "is not a known optimizer", f"{nearest(name, OPTIMIZERS)}Use one of {', '.join(OPTIMIZERS)}.")
     return OPTIMIZERS[name]
 
 
