@@ -399,6 +399,11 @@ def _check_scaled(
         )
 
 
+def _separate(arch: Architecture) -> bool:
+    """Whether attention is separate operators in every stack: no kernel computes scores such as DeBERTa's."""
+    return any(getattr(kind.mixer, "separate", False) for kind in arch.kinds)
+
+
 def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, kinds: Formats, notes: list[str], own: bool = False) -> str:
     """Kernel of the attention core. own: the stack's model code calls torch's fused attention for every model but those that cap their scores."""
     if run.attention == "sdpa" and not arch.sdpa and own:
@@ -408,7 +413,7 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
         return "eager"
     if run.attention is None:
         chosen = "sdpa" if run.stack.startswith("hf") else "flash"
-        if not arch.sdpa and chosen == "sdpa":
+        if not arch.sdpa and chosen == "sdpa" or _separate(arch):
             notes.append(
                 f"Attention of {arch.model_type} is planned as separate operators: "
                 "transformers has no fused kernel for it, or which one runs is not known."
@@ -417,7 +422,11 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
         return chosen
     if run.attention == "sdpa" and not arch.sdpa:
         raise PlanError(
-            "attention", "sdpa", f"is not planned for {arch.model_type}", "Use eager or flash."
+            "attention", "sdpa", f"is not planned for {arch.model_type}", "Use eager or flash." if arch.flash else "Use eager."
+        )
+    if run.attention == "flash" and not arch.flash and (run.stack.startswith("hf") or _separate(arch)):
+        raise PlanError(
+            "attention", "flash", f"is not offered by transformers for {arch.model_type}", f"Use {'sdpa' if arch.sdpa else 'eager'}."
         )
     if run.attention == "eager" and not arch.eager:
         raise PlanError("attention", "eager", f"is not offered for {arch.model_type}", "Use sdpa or flash.")

@@ -36,6 +36,8 @@ def mixture(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
             score = w.linear(f"{layer}.{n.shared_expert}_gate", flat, 1, bias=False)
             shared = g.mul(g.unary("sigmoid", score, save="output"), shared, name="shared_gate")
         y = g.add(y, shared)
+    if experts.norm_after:
+        y = w.norm(f"{layer}.{experts.norm_after}", y, arch.hidden)
     return g.view(y, x.shape)
 
 

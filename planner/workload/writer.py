@@ -21,7 +21,7 @@ from planner.workload.sparse24 import SUFFIX, sparse_linear
 from planner.workload.split import Split
 from planner.workload.stacks import Stack
 from planner.workload.virtual_tokens import prompted_stack
-from planner.workload.written_out import WRITTEN_OUT, xielu
+from planner.workload.written_out import WRITTEN_OUT, gelu_erf, xielu
 
 
 @dataclass(frozen=True)
@@ -298,6 +298,8 @@ class Writer:
             return g.unary("gelu", x, kernels=8 if self.s.eager else 1, scratch=4.0)
         if name == "xielu":
             return xielu(self, path, x)
+        if name == "gelu_erf" and self.s.eager:
+            return gelu_erf(self, x)
         if name in ("relu", "tanh"):
             return g.unary(name, x, save="output")
         if name == "relu2" and self.s.eager:  # squared ReLU (So et al. 2021, arXiv:2109.08668)
