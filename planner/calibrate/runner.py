@@ -6,7 +6,7 @@ import datetime
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -67,6 +67,7 @@ def calibrate(
     samples = list(finished)
     done = {_key(s.benchmark, s.case) for s in samples}
     begin = time.monotonic()
+    workspace = _workspace(hardware)
     queue = _queue(hardware, first, done)
     try:
         for position, (name, label, case, share) in enumerate(queue):
@@ -111,7 +112,7 @@ def calibrate(
         seconds=round(time.monotonic() - begin, 1),
         warnings=tuple(telemetry.warnings),
     )
-    profile = fit_profile(hardware, samples, conditions, context_bytes=outside, collectives=_wired(hardware, collectives))
+    profile = fit_profile(hardware, samples, conditions, context_bytes=outside, workspace_bytes=workspace, collectives=_wired(hardware, collectives))
     return Calibration(profile=profile, conditions=conditions, samples=(*samples, *collectives))
 
 
@@ -134,6 +135,21 @@ def _outside(hardware: Hardware, telemetry: Telemetry) -> float | None:
     if seen.memory_used_bytes is None or seen.others or seen.others is None:
         return None
     return max(0.0, float(seen.memory_used_bytes) - float(torch.cuda.memory_reserved(hardware.device)))
+
+
+def _workspace(hardware: Hardware) -> float | None:
+    """What the first product takes of the allocator beside its result, for the library's workspace [bytes]; None where nothing counts."""
+    if hardware.device.type != "cuda":
+        return None
+    x = hardware.random(256, 256, dtype="bf16")
+    release: Any = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+    if release is None:
+        return None
+    release()
+    before = torch.cuda.memory_allocated(hardware.device)
+    y = x @ x
+    hardware.synchronize()
+    return max(0.0, float(torch.cuda.memory_allocated(hardware.device) - before - y.untyped_storage().nbytes()))
 
 
 def _queue(

@@ -45,7 +45,7 @@ def measure(
         Only when the time is up and nothing else was measured does it count, marked as such.
     """
     for _ in range(_WARM_UP):
-        work()
+        hardware.time(work, 1)
     inner = hardware.inner(hardware.time(work, 1))
     values: list[float] = []
     dropped, begin = 0, time.perf_counter()

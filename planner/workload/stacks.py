@@ -212,7 +212,7 @@ STACKS: dict[str, Stack] = {
             caches_scaled=True,
             deepest_sharding="zero1",
             retains_split_graph=False,
-            attention_kernels=("flash3",),
+            attention_kernels=("cudnn", "flash3"),
             gathers_ahead=True,
             cuts_sent=True,
         ),

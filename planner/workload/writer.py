@@ -236,7 +236,7 @@ class Writer:
         x = g.cast(x, compute)
         y = g.new((*x.shape[:-1], out), compute, x.requires_grad, "quantized_linear")
         rows, full = x.numel / inner, w.numel * BYTES[compute]
-        unpack = Kernel("dequantize", w.numel * (1.0 if w.parameter.dtype == "int8" else 0.53) + full)
+        unpack = Kernel("dequantize", w.numel * (1.0 if w.parameter.dtype == "int8" else 0.53) + full, dtype=w.parameter.dtype)
         forward = [unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, out, inner, 1.0, compute)]
         backward = (
             [unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, inner, out, 1.0, compute, "dgrad")]
