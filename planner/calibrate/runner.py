@@ -31,6 +31,9 @@ _FEW: Final = 20
 _UNSTEADY: Final = 0.2
 """Interquartile range over the median of the typical case at which the machine counts as busy."""
 
+_SHARED: Final = 0.3
+"""Share of repetitions that other programs disturbed at which it does, too."""
+
 Progress = Callable[[str, float], None]
 """Called with the label of a benchmark and the share of the budget that is spent."""
 
@@ -196,7 +199,8 @@ def _one(hardware: Hardware, telemetry: Telemetry, name: str, case: Case, second
 
 def _judge(samples: list[Sample], telemetry: Telemetry) -> None:
     spreads = sorted(s.iqr / s.seconds for s in samples)
-    if spreads[len(spreads) // 2] > _UNSTEADY:
+    shared = sum(s.disturbed for s in samples) > _SHARED * sum(s.disturbed + len(s.raw) for s in samples)
+    if spreads[len(spreads) // 2] > _UNSTEADY or shared:
         telemetry.warn("busy_processor")
     if all(s.throttled >= len(s.raw) for s in samples):
         telemetry.warn("always_throttled")
