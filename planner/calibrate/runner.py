@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import torch
 
+from planner.calibrate import processor_figures
 from planner.calibrate.benchmarks import Benchmark, Case, benchmarks
 from planner.calibrate.budget import parse_budget
 from planner.calibrate.distributed import corrections
@@ -49,6 +51,7 @@ def calibrate(
     cancelled: Callable[[], bool] = lambda: False,
     keep: Callable[[Sample], None] | None = None,
     watch: Callable[[dict[str, float | None]], None] | None = None,
+    planned: Callable[[dict[str, int]], None] | None = None,
 ) -> Calibration:
     """Measure a device and fit its profile.
 
@@ -60,7 +63,8 @@ def calibrate(
     finished: samples of an earlier, interrupted measurement of the same device; their cases are not repeated.
     collectives: samples between several of these devices, from `planner.calibrate.distributed`.
     progress, cancelled, keep: told how far it is; asked between cases whether to stop; handed every sample as soon as it exists.
-    watch: handed the driver's figures between cases, where there are any.
+    watch: handed the driver's figures between cases, or the system's of a processor.
+    planned: told how many cases each benchmark has, by its name, those of `finished` included.
 
     Errors: PlanError for a device that is not there, a budget that is no time, or a measurement without a single sample.
     """
@@ -72,6 +76,8 @@ def calibrate(
     begin = time.monotonic()
     workspace = _workspace(hardware)
     queue = _queue(hardware, first, done)
+    if planned is not None:
+        planned(dict(Counter([s.benchmark for s in samples] + [item[0] for item in queue])))
     try:
         for position, (name, label, case, share) in enumerate(queue):
             spent = time.monotonic() - begin
@@ -82,7 +88,7 @@ def calibrate(
             if progress is not None:
                 progress(label, spent / seconds)
             if watch is not None:
-                watch(telemetry.figures())
+                watch(processor_figures.figures() if hardware.synchronous else telemetry.figures())
             left = sum(item[3] for item in queue[position:])
             allowed = min(_LONGEST_CASE, (seconds - spent) * share / left)
             sample = _one(hardware, telemetry, name, case, allowed)
