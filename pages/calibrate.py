@@ -56,14 +56,27 @@ if names:
                 st.progress(min(1.0, now.share), text=f"{texts.plain(now.label)} · {now.cases} cases · {now.seconds:.0f} s")
                 if figures := measuring.readings(now):
                     with st.container(horizontal=True):
-                        for title, value in figures:
-                            st.metric(title, value, border=True)
+                        for figure in figures:
+                            st.metric(figure.label, figure.value, border=True, chart_data=figure.history if len(figure.history) > 1 else None)
+                if now.benchmarks:
+                    st.dataframe(
+                        measuring.per_benchmark(now), hide_index=True, height="content", alt="Cases measured of each benchmark",
+                        column_config={
+                            "benchmark": st.column_config.TextColumn("Benchmark"),
+                            "share": st.column_config.ProgressColumn("Measured", format="percent", min_value=0.0, max_value=1.0),
+                            "cases": st.column_config.TextColumn("Cases", width="small"),
+                        },
+                    )  # fmt: skip
+                    st.caption("The most telling cases come first; what the time does not reach is left to the laws.")
                 if st.button("Stop and keep what was measured", key="calibrate_cancel", disabled=job.cancelled):
                     job.cancel()
         elif now.state in ("failed", "lost"):
             st.error(texts.plain(now.message), title="The measurement did not finish", icon=":material/error:")
-        elif now.state == "cancelled":
-            st.caption("The last measurement was stopped early; what it had measured is used.")
+        elif (made := measuring.result_of(job)) is not None:
+            early = " It was stopped early; what it had measured is used." if now.state == "cancelled" else ""
+            st.success(
+                texts.plain(measuring.change(current.run, current.estimate, made) + early), title="Measured", icon=":material/task_alt:"
+            )
 
     live()
     if job is not None and not busy and job.profile.exists():

@@ -22,6 +22,17 @@ _SHORTEST = 2e-4
 """A processor's clock is read around at least this long [s]; shorter work is repeated inside one reading."""
 
 
+@dataclass(frozen=True)
+class Staged:
+    """Work that needs something fresh each time: `before` runs outside of the clock."""
+
+    before: Callable[[], Any]
+    work: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        return self.work()
+
+
 @dataclass
 class Hardware:
     """One device.
@@ -54,7 +65,13 @@ class Hardware:
             torch.accelerator.synchronize(self.device)
 
     def time(self, work: Callable[[], Any], inner: int) -> float:
-        """Seconds of one `work()`, measured around `inner` of them: events on the device where it has them, else the clock [s]."""
+        """Seconds of one `work()`, measured around `inner` of them: events on the device where it has them, else the clock [s].
+
+        `Staged` work is measured once.
+        """
+        if isinstance(work, Staged):
+            work.before()
+            inner = 1
         if self.device.type == "cuda":
             event: Any = torch.cuda.Event
             start, end = event(enable_timing=True), event(enable_timing=True)

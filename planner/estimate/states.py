@@ -200,10 +200,9 @@ def books_of(r: Resolved, held: Holdings, step: Step, shares: Shares, offload: O
         put("communication/frozen_weights", held.frozen_beside_trained())
     capability = (r.accelerator.compute_capability if r.accelerator is not None else None) or 0.0
     if _on_gpu(r):
-        put(
-            "workspace/cublas",
-            2 * constant("cublas_workspace_bytes_hopper" if capability >= 9.0 else "cublas_workspace_bytes"),
-        )
+        known = r.profile.measured.workspace_bytes if r.profile.measured is not None else None
+        usual = constant("cublas_workspace_bytes_hopper" if capability >= 9.0 else "cublas_workspace_bytes")
+        put("workspace/cublas", 2 * (usual if known is None else known))
     return fine
 
 

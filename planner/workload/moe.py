@@ -210,7 +210,7 @@ def grouped(w: Writer, path: str, x: Tensor, experts: Experts, out: float) -> Te
     scratch = 0.0
     if quantized:
         full = weight.numel * BYTES[x.dtype]
-        unpack = Kernel("dequantize", 0.53 * weight.numel + full)
+        unpack = Kernel("dequantize", 0.53 * weight.numel + full, dtype="nf4")
         forward, backward, scratch = (unpack, *forward), [unpack, *backward] if backward else [], full / experts.here
     g.add_operation(
         "grouped_linear",

@@ -84,7 +84,8 @@ def _products(x: Tensor, weight: Tensor, dtype: str) -> tuple[Kernel, list[Kerne
 
 def _dequantize(weight: Tensor, dtype: str) -> Kernel:
     assert weight.parameter is not None
-    return Kernel("dequantize", weight.numel * SPACE[weight.parameter.dtype] + weight.numel * BYTES[dtype])
+    stored = weight.parameter.dtype
+    return Kernel("dequantize", weight.numel * SPACE[stored] + weight.numel * BYTES[dtype], dtype=stored)
 
 
 def _operands(weight: Tensor, *more: Tensor | None) -> list[Tensor]:

@@ -63,6 +63,34 @@ def test_a_running_job_is_shown_to_everybody_and_can_be_stopped(open_app: Open, 
     assert job.cancelled
 
 
+def test_figures_and_benchmarks_of_a_running_job_are_followed(open_app: Open, folder: Path) -> None:
+    status = Status(
+        state="running", label="Attention", share=0.5, cases=12, heartbeat=time.time(),
+        reading={"sm_clock_mhz": 1755.0, "temperature_c": 63.0, "power_w": None, "memory_bytes": 2.0**31},
+        history={"sm_clock_mhz": (1700.0, 1755.0), "memory_bytes": (2.0**30, 2.0**31)},
+        benchmarks=(("Fused attention", 4, 56), ("Matrix products", 8, 168)),
+    )  # fmt: skip
+    job_of(folder, status)
+    app = open_app("calibrate")
+    assert not app.exception
+    assert [(m.label, m.value) for m in app.metric][-3:] == [("Clock", "1755 MHz"), ("Temperature", "63 °C"), ("Memory in use", "2 GiB")]
+    assert [f.history for f in measuring.readings(status)] == [(1700, 1755), (), (1.0, 2.0)]
+    table = next(d.value for d in app.dataframe if "benchmark" in d.value)
+    assert list(table["cases"]) == ["4 of 56", "8 of 168"]
+
+
+@pytest.mark.parametrize("state", ["done", "cancelled"])
+def test_the_end_is_what_it_does_to_the_plan(open_app: Open, folder: Path, state: str) -> None:
+    job = job_of(folder, Status.model_validate({"state": state, "cases": 90}))
+    part = default_profile(find_accelerator("H100 SXM 80GB"))
+    part.model_copy(update={"basis": "calibrated", "peak_flops": {k: v / 2 for k, v in part.peak_flops.items()}}).dump(job.profile)
+    app = open_app("calibrate")
+    assert not app.exception
+    said = app.success[0].value
+    assert "Your plan changes from" in said
+    assert ("stopped early" in said) is (state == "cancelled")
+
+
 def test_a_lost_job_says_so_and_offers_to_go_on(open_app: Open, folder: Path) -> None:
     job_of(folder, Status(state="running", label="Attention", cases=40, heartbeat=time.time() - 1000, pid=1))
     app = open_app("calibrate")
