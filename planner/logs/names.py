@@ -1,9 +1,9 @@
 """Names that trainers log their metrics under, and what each says in SI units.
 
 Sources: transformers 5.24 `Trainer.log`, `speed_metrics` and `rewrite_logs`; torchtitan 0.3 `components/metrics.py`; torchtune 0.6
-`training/memory.py` and its recipes; Axolotl 0.19 `core/trainers/base.py`; LLaMA-Factory 0.9 `train/callbacks.py`; Megatron-LM `megatron/training/training.py` (`training_log`);
-NeMo `MegatronStepTimer` and progress printer; Lightning 2 `ThroughputMonitor`, `DeviceStatsMonitor`; DeepSpeed 0.19 `utils/timer.py`;
-W&B's system metrics (`system.gpu.<index>.…`).
+`training/memory.py` and its recipes; Axolotl 0.19 `core/trainers/base.py`; LLaMA-Factory 0.9 `train/callbacks.py`; Megatron-LM
+`megatron/training/training.py` (`training_log`); NeMo `MegatronStepTimer` and progress printer; Lightning 2 `ThroughputMonitor`,
+`DeviceStatsMonitor`; DeepSpeed 0.19 `utils/timer.py`; W&B's system metrics (`system.gpu.<index>.…`).
 """
 
 from __future__ import annotations
