@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -21,6 +22,8 @@ MAX_LINE: Final = 2**20
 """Characters of a line that are looked at; what follows on it is passed over."""
 MAX_POINTS: Final = 200_000
 """Entries of one log that are kept."""
+MOST: Final = 1e30
+"""Larger numbers are none that a log means, and smaller ones than its inverse are 0: products and ratios stay finite."""
 HEAD: Final = 2**16
 """Bytes by which a format is recognised."""
 _TEXT_MARKS: Final = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"))
@@ -139,13 +142,23 @@ def number(value: object) -> float | None:
         found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) and abs(found) < 1e30 else None
+    if not math.isfinite(found) or abs(found) > MOST:
+        return None
+    return found if abs(found) > 1 / MOST else 0.0
 
 
 def whole(value: object) -> int | None:
     """A step: a whole number from 0 on."""
     found = number(value)
     return int(found) if found is not None and 0 <= found < 1e15 and found == int(found) else None
+
+
+def cells(line: str) -> list[str]:
+    """Cells of one line of CSV; none where it is no CSV."""
+    try:
+        return [cell.strip() for cell in next(csv.reader([line.rstrip("\r\n")]), [])]
+    except csv.Error:
+        return []
 
 
 def _is_json(line: str) -> bool:

@@ -6,19 +6,18 @@ Source: lightning.pytorch.loggers.csv_logs (columns: one a metric, with `step` a
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 
 from planner.logs.names import STEP, TIME, kind_of, quantity, values_of
 from planner.logs.reader import kept, register
 from planner.logs.record import Point, Record
-from planner.logs.source import Source, number, whole
+from planner.logs.source import Source, cells, number, whole
 
 
 def _is(source: Source) -> bool:
     if not source.is_text:
         return False
-    names = _cells(source.head.partition("\n")[0])
+    names = cells(source.head.partition("\n")[0])
     low = {name.lower() for name in names}
     return len(names) > 1 and bool(low & {*STEP, "epoch"}) and any(quantity(name) is not None for name in names)
 
@@ -32,9 +31,9 @@ def read(source: Source) -> Record:
 
 def _points(source: Source) -> Iterator[Point]:
     lines = source.lines()
-    names = _cells(next(lines)[1])
+    names = cells(next(lines)[1])
     for place, line in lines:
-        row = {name: cell for name, cell in zip(names, _cells(line), strict=False) if cell != ""}
+        row = {name: cell for name, cell in zip(names, cells(line), strict=False) if cell != ""}
         low = {name.lower(): cell for name, cell in row.items()}
         step = next((value for name in STEP if (value := whole(low.get(name))) is not None), None)
         clock = next((seconds for name in (*TIME, "train|time") if (seconds := number(low.get(name))) is not None), None)
@@ -44,10 +43,3 @@ def _points(source: Source) -> Iterator[Point]:
         if values or kind == "evaluation":
             # Lightning counts steps from 0
             yield Point(f"line {place}", kind, values, None if step is None else step + 1, clock)
-
-
-def _cells(line: str) -> list[str]:
-    try:
-        return [cell.strip() for cell in next(csv.reader([line.rstrip("\r\n")]), [])]
-    except csv.Error:
-        return []

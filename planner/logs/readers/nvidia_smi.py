@@ -6,7 +6,6 @@ Supported]" for what a board does not say; `dmon`: two lines that begin with #, 
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Final
 from planner.logs.names import MEMORY_UNITS
 from planner.logs.reader import kept, register
 from planner.logs.record import Point, Record
-from planner.logs.source import Source, number
+from planner.logs.source import Source, cells, number
 from planner.units import MEGA, MIB
 
 _QUERY: Final[dict[str, tuple[str, float]]] = {
@@ -54,12 +53,12 @@ def _samples(source: Source) -> Iterator[Point]:
     names = [(match[1].lower(), (match[2] or "").lower()) if (match := _NAME.match(cell)) else ("", "") for cell in next(lines)[1].split(",")]
     known = [name for name, _ in names]
     for place, line in lines:
-        cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) != len(names):
+        said = [cell.strip() for cell in line.split(",")]
+        if len(said) != len(names):
             continue
-        row = dict(zip(known, cells, strict=True))
+        row = dict(zip(known, said, strict=True))
         values: dict[str, float] = {}
-        for (name, unit), cell in zip(names, cells, strict=True):
+        for (name, unit), cell in zip(names, said, strict=True):
             if (meant := _QUERY.get(name)) is not None and (value := _with_unit(cell, unit, meant[1])) is not None:
                 values[meant[0]] = value
         for name in ("clocks_throttle_reasons.active", "clocks_event_reasons.active"):
@@ -100,8 +99,8 @@ def _facts(source: Source) -> dict[str, float | str]:
     """The board's name, where it was asked for."""
     first, _, rest = source.head.lstrip().partition("\n")
     names = [match[1].lower() if (match := _NAME.match(cell)) else "" for cell in first.split(",")]
-    cells = next(csv.reader([rest.partition("\n")[0].rstrip("\r")]), [])
-    return {"device": cells[names.index("name")].strip()[:100]} if "name" in names and len(cells) == len(names) else {}
+    row = cells(rest.partition("\n")[0])
+    return {"device": row[names.index("name")][:100]} if "name" in names and len(row) == len(names) else {}
 
 
 def _dmon(source: Source) -> bool:
@@ -127,16 +126,16 @@ def _monitored(source: Source) -> Iterator[Point]:
         if (found := _columns(line)) is not None:
             names = found
             continue
-        cells = line.lstrip("# ").replace(",", " ").split()
-        if not names or len(cells) != len(names) or "gpu" not in names or not cells[names.index("gpu")].isdigit():
+        row = line.lstrip("# ").replace(",", " ").split()
+        if not names or len(row) != len(names) or "gpu" not in names or not row[names.index("gpu")].isdigit():
             continue
         values = {
             meant[0]: said * meant[1]
-            for name, cell in zip(names, cells, strict=True)
+            for name, cell in zip(names, row, strict=True)
             if (meant := _DMON.get(name)) is not None and (said := number(cell)) is not None and said >= 0
         }
         slowed = values.pop("power_violation", 0.0) > 0.05 or values.pop("thermal_violation", 0.0) > 0
         if "pviol" in names or "tviol" in names:
             values["throttled"] = float(slowed)
         if values:
-            yield Point(f"line {place}", "device", values, device=cells[names.index("gpu")])
+            yield Point(f"line {place}", "device", values, device=row[names.index("gpu")])

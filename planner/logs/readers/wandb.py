@@ -6,7 +6,6 @@ columns "Step" or "Relative Time (Process)" and, for each run, "NAME - METRIC", 
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -14,7 +13,7 @@ from typing import Any, Final
 from planner.logs.names import SINCE, STEP, TIME, kind_of, telemetry, values_of
 from planner.logs.reader import kept, register
 from planner.logs.record import Point, Record
-from planner.logs.source import Source, number, whole
+from planner.logs.source import Source, cells, number, whole
 
 _OWN: Final = ("_step", "_runtime", "_timestamp", "_wandb")
 _AXES: Final = ("step", "relative time (process)", "relative time (wall)", "wall time", "train/global_step", "trainer/global_step", "global_step")
@@ -30,7 +29,7 @@ def _is(source: Source) -> bool:
         found = source.document
         entry = found if isinstance(found, dict) else found[0] if isinstance(found, list) and found else _line(first)
         return isinstance(entry, dict) and any(name in entry for name in _OWN)
-    names = _columns(first)
+    names = cells(first)
     return any(name in names for name in _OWN[:3]) or (len(names) > 1 and names[0].lower() in _AXES and any(" - " in name for name in names[1:]))
 
 
@@ -74,12 +73,11 @@ def _cell(column: Any, key: Any) -> Any:
 def _csv(source: Source) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows; of a chart that shows several runs the first."""
     lines = source.lines()
-    names = _columns(next(lines)[1])
+    names = cells(next(lines)[1])
     runs = [name.partition(" - ")[0] for name in names if " - " in name]
     shown = [name.removeprefix(f"{runs[0]} - ") if runs else name for name in names]
     for place, line in lines:
-        cells = next(_reader(line), [])
-        yield f"line {place}", {name: cell for name, cell in zip(shown, cells, strict=False) if cell != "" and not name.endswith(("__MIN", "__MAX"))}
+        yield f"line {place}", {name: cell for name, cell in zip(shown, cells(line), strict=False) if cell != "" and not name.endswith(("__MIN", "__MAX"))}
 
 
 def _points(rows: Iterator[tuple[str, Mapping[str, Any]]]) -> Iterator[Point]:
@@ -117,17 +115,6 @@ def _summary(source: Source, document: Mapping[str, Any]) -> Record:
     values = values_of(flat)
     points = (Point("summary", "train", values, steps),) if values else ()
     return Record(source.name, "wandb", points, facts, notes=("A summary holds the last value of every metric, not their course.",))
-
-
-def _columns(line: str) -> list[str]:
-    return [name.strip() for name in next(_reader(line), [])]
-
-
-def _reader(line: str) -> Iterator[list[str]]:
-    try:
-        yield from csv.reader([line.rstrip("\r\n")])
-    except csv.Error:
-        return
 
 
 def _line(line: str) -> dict[str, Any] | None:
