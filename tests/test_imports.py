@@ -39,7 +39,7 @@ ALLOWED = {
     "peft": ("planner/calibrate", "planner/probe"),
     "pynvml": ("planner/calibrate", "planner/probe"),
     "streamlit": ("planner/ui", "pages/", "Home.py"),
-    "plotly": ("planner/ui/charts.py", "planner/ui/pipeline_charts.py", "planner/ui/decision_charts.py", "planner/report"),
+    "plotly": ("planner/ui/charts.py", "planner/ui/pipeline_charts.py", "planner/ui/decision_charts.py", "planner/ui/audit_chart.py", "planner/report"),
     "pandas": (),
     "scipy": (),
     "pyarrow": ("planner/device/fit",),  # offline: the fit of the kernel curves reads published Parquet files
