@@ -57,7 +57,7 @@ if found.figures:
             "figure": st.column_config.TextColumn(""),
             "measured": st.column_config.TextColumn("Measured"),
             "planned": st.column_config.TextColumn("Planned"),
-            "off": st.column_config.NumberColumn("Plan is off", format="percent"),
+            "off": st.column_config.TextColumn("Plan is off", alignment="right"),
             "interval": st.column_config.TextColumn("Planned, 90 %"),
         },
     )  # fmt: skip
@@ -82,7 +82,7 @@ if found.proposals:
     st.subheader("What to change", anchor=False)
     for place, proposal in enumerate(found.proposals):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{texts.plain(proposal.title)}** {texts.plain(proposal.sentence)}")
+            st.markdown(f"**{texts.plain(proposal.title)}.** {texts.plain(proposal.sentence)}")
             if proposal.change:
                 st.button(
                     "Apply", key=f"audit_apply_{place}", on_click=auditing.apply_change, args=(found.ran, proposal.change), help="Undo is in the sidebar."

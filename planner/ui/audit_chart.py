@@ -19,7 +19,10 @@ def course(found: Audit, theme: Theme) -> go.Figure:
             planned.interval[0] / size, planned.interval[1] / size, fillcolor=theme.accent, opacity=0.12, line_width=0, layer="below",
         )  # fmt: skip
     if planned is not None and planned.planned is not None:
-        figure.add_hline(planned.planned / size, line={"color": theme.accent, "width": 1.5, "dash": "dash"}, annotation_text="planned, 90 %")
+        figure.add_hline(
+            planned.planned / size, line={"color": theme.accent, "width": 1.5, "dash": "dash"}, annotation_text="planned, 90 %",
+            annotation_position="bottom right", annotation_font={"color": theme.accent, "size": 12},
+        )  # fmt: skip
     figure.add_scatter(
         x=[step for step, _ in found.steps], y=[seconds / size for _, seconds in found.steps], mode="lines+markers", name="measured",
         line={"color": theme.ink, "width": 1}, marker={"color": theme.ink, "size": 5}, showlegend=False,

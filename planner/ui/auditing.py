@@ -87,7 +87,7 @@ def figures(found: Audit) -> list[dict[str, Any]]:
             "figure": one.label,
             "measured": one.measured_text,
             "planned": one.planned_text if one.planned is not None else "",
-            "off": one.error,
+            "off": "" if one.error is None else f"{one.error:+.0%}",
             "interval": _interval(one),
         }
         for one in found.figures
