@@ -37,6 +37,7 @@ PAGES = {
     "compare": ("pages/compare.py", "Compare", ":material/compare_arrows:"),
     "explore": ("pages/explore.py", "Explore", ":material/explore:"),
     "calibrate": ("pages/calibrate.py", "Calibrate", ":material/speed:"),
+    "audit": ("pages/audit.py", "Audit", ":material/fact_check:"),
     "method": ("pages/method.py", "Method", ":material/function:"),
     "accuracy": ("pages/accuracy.py", "Accuracy", ":material/target:"),
     "reports": ("pages/reports.py", "Reports", ":material/description:"),

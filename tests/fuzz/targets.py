@@ -23,6 +23,7 @@ from planner.ui.link import decode, encode
 from planner.workload.methods import METHODS
 from planner.workload.optimizers import OPTIMIZERS
 from planner.workload.stacks import STACKS
+from tests.fuzz import logs
 from tests.fuzz.values import JUNK, junk, mutated, value
 
 Target = Callable[[random.Random], tuple[Any, str | None]]
@@ -201,4 +202,5 @@ def quantities(r: random.Random) -> tuple[Any, str | None]:
 
 TARGETS: dict[str, Target] = {
     "runs": runs, "configs": configs, "links": links, "addresses": addresses, "profiles": profiles, "quantities": quantities,
+    **logs.TARGETS,
 }  # fmt: skip

@@ -19,7 +19,7 @@ from planner.ui import fields, frame, link, state, texts, whole_run
 from planner.workload.methods import METHODS
 
 PAGES = tuple(frame.PAGES)
-ACTIONS = {"save_name", "save_tags", "count_name", "count_field", "count_packing"}
+ACTIONS = {"save_name", "save_tags", "count_name", "count_field", "count_packing", "audit_pasted"}
 """Inputs of the sidebar that do something with the plan and are no part of it."""
 SPECS: dict[str, dict[str, str]] = {
     "fits": {},
