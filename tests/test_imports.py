@@ -25,7 +25,7 @@ LAYERS = (
     {"device"},
     {"estimate"},
     {"evidence"},
-    {"search", "advise", "summary", "compare", "store"},
+    {"search", "advise", "summary", "compare", "store", "lock"},
     {"report", "launch"},
     {"ui"},
     {"cli", "__main__"},

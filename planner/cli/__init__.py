@@ -1,6 +1,6 @@
 """The command line: the same engine as the pages, from a shell. One command a file.
 
-Exit codes: 0 done, 2 bad input (one line on stderr that names the field and the fix), 1 a fault of ours.
+Exit codes: 0 done, 2 bad input (one line on stderr that names the field and the fix), 1 a fault of ours; `check` adds 3: the plan does not hold.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from planner.cli import (
     ask,
     calibrate,
     catalog,
+    check,
     compare,
     doctor,
     estimate,
     launch,
     lengths,
+    lock,
     probe,
     profile,
     prove,
@@ -34,7 +36,7 @@ from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
 COMMANDS = (
-    estimate, compare, search, ask, lengths, serve, report, launch, validate, calibrate, profile, probe, prove, saved,
+    estimate, compare, search, ask, lengths, serve, report, launch, lock, check, validate, calibrate, profile, probe, prove, saved,
     catalog.models_command, catalog.gpus_command, doctor,
 )  # fmt: skip
 
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reconfigure(errors="replace")  # a terminal that cannot show a character still shows the rest
     options = parser().parse_args(arguments)
     try:
-        options.execute(options)
+        code: int | None = options.execute(options)
         sys.stdout.flush()
     except PlanError as error:
         print(f"planner: {printable(shorten(error, 2000))}", file=sys.stderr)
@@ -94,4 +96,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    return 0
+    return code or 0
