@@ -13,7 +13,7 @@ from planner.errors import PlanError, shorten
 from planner.estimate.resolve import resolve
 from planner.estimate.result import Estimate
 from planner.lock.document import Figures, Lock
-from planner.lock.pins import catalogue, leaves, pins_of, versions
+from planner.lock.pins import Pins, catalogue, leaves, pins_of, versions
 from planner.run import Run
 from planner.summary import BASES
 
@@ -56,19 +56,25 @@ def pinned(lock: Lock, profile: DeviceProfile | None = None) -> tuple[Run, tuple
     What the author stated stays as stated; a default that has moved since is pinned to what it was. Raises `PlanError` for a run that cannot
     be planned any more.
     """
-    run, resolved = lock.run, dict(leaves(lock.resolved))
-    today = {path: value for path, value in leaves(resolve(run, profile).run.model_dump(mode="json")) if value is not None}
-    found = []
-    for path, then in resolved.items():
-        now = today.get(path)
+    run = lock.run
+    today = dict(leaves(resolve(run, profile).run.model_dump(mode="json")))
+    found, gone = [], []
+    for path, then in leaves(lock.resolved):
+        if path not in today:
+            gone.append(path)
+            continue
+        now = today[path]
         if now == then or path == "model":
             continue
         text = f"{path}: the default was {_value(then)} and is {_value(now)} now; the plan keeps {_value(then)}."
-        try:
-            run = apply(run, {path: then})
+        try:  # of number formats, one alone would have today's defaults beside it
+            run = apply(run, {"precision": lock.resolved["precision"]} if path.startswith("precision.") else {path: then})
         except PlanError as problem:
             text = f"{path}: {_value(then)} of the plan is not possible any more, {_value(now)} is taken ({problem.problem})."
         found.append(Change("default", path, then, now, text))
+    if gone:
+        names = ", ".join(shorten(path, 40) for path in gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
+        found.append(Change("default", "run", None, None, f"Fields of the plan that a run does not have: {names}."))
     return run, tuple(found)
 
 
@@ -97,25 +103,22 @@ def _figures(then: Figures, now: Estimate) -> Iterator[Change]:
         yield Change("figure", "basis", then.basis, now.basis, f"Basis: {BASES[then.basis]} then, {BASES[now.basis]} now.")
 
 
-def _pins(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:
-    model, today = then.get("model") or {}, now["model"]
-    if model.get("config_sha256") != today["config_sha256"]:
-        yield Change("model", "model", model.get("config_sha256"), today["config_sha256"], f"The configuration of {today['name']} is another one.")
-    parts = then.get("accelerators") or {}
-    for part in {**parts, **now["accelerators"]}:
-        before, after = parts.get(part) or {}, now["accelerators"].get(part) or {}
-        for key in {**before, **after}:
-            if before.get(key) != after.get(key):
-                text = f"Accelerator {part}: {key} was {_value(before.get(key))}, is {_value(after.get(key))}."
-                yield Change("accelerator", f"{part}.{key}", before.get(key), after.get(key), text)
-    kinds: tuple[tuple[Kind, str], ...] = (("price", "Price of a GPU-hour"), ("grid", "Electricity"))
-    for kind, label in kinds:
-        before, after = then.get(kind), now[kind]
-        if before != after:
-            yield Change(kind, kind, before, after, f"{label}: {_told(before)} then, {_told(after)} now.")
-    before, after = then.get("calibration"), now["calibration"]
-    if (before or {}).get("sha256") != (after or {}).get("sha256"):
-        yield Change("calibration", "calibration", before, after, _calibration(before, after))
+def _pins(then: Pins, now: Pins) -> Iterator[Change]:
+    before, after = then.model.get("config_sha256"), now.model["config_sha256"]
+    if before != after:
+        yield Change("model", "model", before, after, f"The configuration of {now.model['name']} is another one.")
+    for part in {**then.accelerators, **now.accelerators}:
+        old, new = then.accelerators.get(part, {}), now.accelerators.get(part, {})
+        for key in {**old, **new}:
+            if old.get(key) != new.get(key):
+                text = f"Accelerator {shorten(part, 60)}: {shorten(key, 60)} was {_value(old.get(key))}, is {_value(new.get(key))}."
+                yield Change("accelerator", f"{part}.{key}", old.get(key), new.get(key), text)
+    if then.price != now.price:
+        yield Change("price", "price", then.price, now.price, f"Price of a GPU-hour: {_price(then.price)} then, {_price(now.price)} now.")
+    if then.grid != now.grid:
+        yield Change("grid", "grid", then.grid, now.grid, f"Electricity: {_grid(then.grid)} then, {_grid(now.grid)} now.")
+    if (then.calibration or {}).get("sha256") != (now.calibration or {}).get("sha256"):
+        yield Change("calibration", "calibration", then.calibration, now.calibration, _calibration(then.calibration, now.calibration))
 
 
 def _calibration(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
@@ -123,7 +126,7 @@ def _calibration(before: Mapping[str, Any] | None, after: Mapping[str, Any] | No
         return f"The plan stood on no calibration; it is estimated on that of {_value((after or {}).get('name'))} now."
     what = f"{_value(before.get('name'))} ({str(before.get('sha256'))[:12]})"
     if after is None:
-        return f"The plan stood on the calibration {what}, which is not given now: use --profile."
+        return f"The plan stood on the calibration {what}, which is not given now: load its profile to have its figures."
     return f"The plan stood on the calibration {what}, now on {_value(after.get('name'))} ({str(after.get('sha256'))[:12]})."
 
 
@@ -151,15 +154,15 @@ def _versions(then: Mapping[str, str]) -> Iterator[Change]:
         yield Change("version", name, before, after, text)
 
 
-def _told(facts: Mapping[str, Any] | None) -> str:
-    """A row of the catalogue in a few words."""
-    if not isinstance(facts, Mapping):
+def _price(row: Mapping[str, Any] | None) -> str:
+    if row is None:
         return "not known"
-    if "usd_per_gpu_hour" in facts:
-        where = ", ".join(shorten(facts[key], 60) for key in ("provider", "date") if facts.get(key))
-        return f"{units.format_usd(_number(facts['usd_per_gpu_hour']))}" + (f" ({where})" if where else "")
-    where = shorten(facts.get("country", "of the run"), 40)
-    return f"{_value(facts.get('kg_co2e_per_kwh'))} kg CO2e/kWh ({where}), PUE {_value(facts.get('pue'))}"
+    where = ", ".join(shorten(row[key], 60) for key in ("provider", "date") if row.get(key))
+    return units.format_usd(_number(row.get("usd_per_gpu_hour"))) + (f" ({where})" if where else "")
+
+
+def _grid(row: Mapping[str, Any]) -> str:
+    return f"{_value(row.get('kg_co2e_per_kwh'))} kg CO2e/kWh ({shorten(row.get('country', 'of the run'), 40)}), PUE {_value(row.get('pue'))}"
 
 
 def _number(value: Any) -> float | None:

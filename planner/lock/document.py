@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from planner.device.profile import DeviceProfile
 from planner.errors import PlanError, shorten
 from planner.estimate.result import Basis, Estimate
-from planner.lock.pins import catalogue, digest, pins_of, standalone, versions
+from planner.lock.pins import Pins, catalogue, digest, pins_of, standalone, versions
 from planner.run import Run, parse_run
 
 LOCK_VERSION: Final = 1
@@ -59,7 +59,7 @@ class Lock(BaseModel):
     lock_version: Literal[1] = 1
     inputs: dict[str, Any]
     resolved: dict[str, Any]
-    pins: dict[str, Any]
+    pins: Pins
     catalogue: dict[str, str]
     versions: dict[str, str]
     figures: Figures

@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from planner import __version__
 from planner.catalog import DEFAULT_PUE, find_accelerator, find_grid, snapshot_date
 from planner.catalog.grid import WORLD
@@ -28,6 +30,8 @@ ENGINE: Final = ("units.py", "run.py", "method.py", "whole_run.py", "catalog", "
 """Parts of the package that decide a figure: their text is the version of the formulas, whatever number the release has."""
 LIBRARIES: Final = ("numpy", "pydantic", "torch", "transformers", "peft")
 """Packages whose versions are pinned: the first two compute the plan, the others are what a calibration or a probe measured with."""
+DEEPEST: Final = 4
+"""Levels of a run below its top; what is deeper in a file from outside is no field."""
 _PART: Final = ("memory_bytes", "usable_memory_bytes", "memory_bandwidth", "peak_flops", "tdp_w", "intra_node_bandwidth")
 
 
@@ -47,31 +51,44 @@ def standalone(run: Run) -> dict[str, Any]:
     return mapping
 
 
-def leaves(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(mapping: Mapping[str, Any], prefix: str = "", depth: int = DEEPEST) -> Iterator[tuple[str, Any]]:
     """Dotted path and value of every field; a model, an accelerator or a distribution of lengths that is itself a mapping counts as one value."""
     for name, value in mapping.items():
         path = f"{prefix}{name}"
-        if isinstance(value, Mapping) and path not in ("model", "hardware.gpu", "data.lengths"):
-            yield from leaves(value, path + ".")
+        if isinstance(value, Mapping) and depth and path not in ("model", "hardware.gpu", "data.lengths"):
+            yield from leaves(value, path + ".", depth - 1)
         else:
             yield path, value
 
 
-def pins_of(one: Estimate, profile: DeviceProfile | None) -> dict[str, Any]:
-    """What an estimate stands on: `model`, `accelerators`, `price`, `grid`, `calibration`."""
+class Pins(BaseModel):
+    """What a plan stands on. model: name and hash of its configuration · accelerators: figures by name · price, grid: the rows of the catalogue
+    that were used · calibration: name and hash of the profile; None where there is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: dict[str, str]
+    accelerators: dict[str, dict[str, Any]] = Field(max_length=1000)
+    price: dict[str, float | str] | None
+    grid: dict[str, float | int | str]
+    calibration: dict[str, str] | None
+
+
+def pins_of(one: Estimate, profile: DeviceProfile | None) -> Pins:
+    """What an estimate stands on."""
     name, config = model_config(one.run.model)
-    return {
-        "model": {"name": name, "config_sha256": digest(dict(config))},
-        "accelerators": _parts(one.run),
-        "price": {key: value for key, value in (one.details.get("price") or {}).items() if value not in (None, "")} or None,
-        "grid": _grid(one.run),
-        "calibration": None if profile is None else calibration(profile),
-    }
+    return Pins(
+        model={"name": name, "config_sha256": digest(dict(config))},
+        accelerators=_parts(one.run),
+        price={key: value for key, value in (one.details.get("price") or {}).items() if value not in (None, "")} or None,
+        grid=_grid(one.run),
+        calibration=None if profile is None else calibration(profile),
+    )
 
 
-def calibration(profile: DeviceProfile) -> dict[str, Any]:
+def calibration(profile: DeviceProfile) -> dict[str, str]:
     """What tells one device profile from another."""
-    told: dict[str, Any] = {"name": profile.name, "accelerator": profile.accelerator_name, "sha256": digest(profile.model_dump(mode="json"))}
+    told = {"name": profile.name, "accelerator": profile.accelerator_name, "sha256": digest(profile.model_dump(mode="json"))}
     if profile.conditions is not None:
         told |= {"device": profile.conditions.device, "date": str(profile.conditions.date)}
     return told

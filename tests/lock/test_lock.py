@@ -56,10 +56,10 @@ def test_a_lock_reads_back_and_nothing_has_changed(lock: Lock) -> None:
 def test_it_holds_inputs_every_default_and_what_it_stands_on(lock: Lock) -> None:
     assert lock.inputs == {**RUN, "data": {"tokens": 50_000_000}}
     assert lock.resolved["optimizer"] == "adamw" and lock.resolved["attention"] == "sdpa"
-    assert lock.pins["model"]["name"] == "openai-community/gpt2" and len(lock.pins["model"]["config_sha256"]) == 64
-    assert lock.pins["accelerators"]["H100 SXM 80GB"]["tdp_w"] == 700
-    assert lock.pins["price"]["date"] <= lock.catalogue["date"]
-    assert lock.pins["calibration"] is None
+    assert lock.pins.model["name"] == "openai-community/gpt2" and len(lock.pins.model["config_sha256"]) == 64
+    assert lock.pins.accelerators["H100 SXM 80GB"]["tdp_w"] == 700
+    assert lock.pins.price and str(lock.pins.price["date"]) <= lock.catalogue["date"]
+    assert lock.pins.calibration is None
     assert {"planner", "engine", "python", "numpy"} <= set(lock.versions)
 
 
@@ -78,7 +78,7 @@ def test_a_model_named_by_its_path_stands_in_the_lock(tmp_path: Path) -> None:
 def test_what_has_changed_is_named(lock: Lock) -> None:
     old = edited(
         lock,
-        pins={"accelerators": {NAME: {**lock.pins["accelerators"][NAME], "tdp_w": 650.0}}, "price": {"usd_per_gpu_hour": 9.0, "provider": "x"}},
+        pins={"accelerators": {NAME: {**lock.pins.accelerators[NAME], "tdp_w": 650.0}}, "price": {"usd_per_gpu_hour": 9.0, "provider": "x"}},
         catalogue={"date": "2025-01-01", "prices": "0"},
         versions={"planner": "0.0.9", "engine": "0", "peft": "0.1"},
         figures={"cost_usd": 2 * (lock.figures.cost_usd or 0), "fits": None},
@@ -101,6 +101,9 @@ def test_a_default_that_has_moved_is_pinned_to_what_it_was(lock: Lock) -> None:
     run, moved = pinned(old)
     assert run.attention == "eager" and run.optimizer == "adamw"
     assert [one.text for one in moved] == ["attention: the default was eager and is sdpa now; the plan keeps eager."]
+    formats = {"weights": "fp32", "compute": "bf16", "autocast": True, "master_weights": False}
+    assert now_of(edited(lock, resolved={"precision": formats}))[0].run.precision.model_dump(include=set(formats)) == formats
+    assert [one.text for one in pinned(edited(lock, resolved={"colour": "red"}))[1]] == ["Fields of the plan that a run does not have: colour."]
     gone = edited(lock, resolved={"attention": "ring of fire"})
     run, moved = pinned(gone)
     assert run.attention is None and "not possible any more" in moved[0].text
@@ -113,7 +116,7 @@ def test_another_calibration_is_named(lock: Lock) -> None:
     assert not [one for one in changes(measured, estimate(run, profile), profile) if one.kind == "calibration"]
     other = profile.model_copy(update={"name": "another"})
     assert next(one.text for one in changes(measured, estimate(run, other), other) if one.kind == "calibration").endswith(").")
-    assert "use --profile" in next(one.text for one in changes(measured, estimate(run)) if one.kind == "calibration")
+    assert "load its profile" in next(one.text for one in changes(measured, estimate(run)) if one.kind == "calibration")
     assert "no calibration" in next(one.text for one in changes(lock, estimate(run, profile), profile) if one.kind == "calibration")
 
 
