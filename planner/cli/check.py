@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
 from planner import units
-from planner.cli.inputs import add_json, add_profile, read_profile, read_run
+from planner.cli.inputs import add_json, add_profile, read_lock, read_profile, read_run
 from planner.cli.output import bold, emit_json, wrapped
-from planner.lock import MAX_LOCK_BYTES, Change, Limits, Lock, changes, check_limits, parse_lock, pinned
+from planner.lock import Change, Limits, changes, check_limits, pinned
 
 NAME = "check"
 HELP = "does a plan.lock or a run keep within limits; exit code 3 when it does not"
@@ -23,7 +21,7 @@ BROKEN = 3
 
 def arguments(command: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
-    command.add_argument("plan", metavar="PLAN", help="a plan.lock, or a run file; - reads a run from standard input")
+    command.add_argument("plan", metavar="PLAN", help="a plan.lock, a JSON report or a run file; - reads a run from standard input")
     add_profile(command)
     command.add_argument("--max-cost", metavar="USD", help="what the run may cost")
     command.add_argument("--deadline", metavar="TIME", help='when it must have ended: 24h, "Friday 18:00", "2026-12-01 09:00"')
@@ -42,7 +40,7 @@ def execute(options: argparse.Namespace) -> int:
     from planner import estimate
     from planner.evidence import own
 
-    limits, profile, lock = _limits(options), read_profile(options.profile), _lock(options.plan)
+    limits, profile, lock = _limits(options), read_profile(options.profile), read_lock(options.plan)
     moved: tuple[Change, ...] = ()
     run = read_run(options.plan) if lock is None else None
     if lock is not None:
@@ -82,14 +80,3 @@ def _limits(options: argparse.Namespace) -> Limits:
         sure=options.sure,
         close=options.close,
     )
-
-
-def _lock(path: str) -> Lock | None:
-    """The lock of a file, None where the file is no lock but perhaps a run. Raises `PlanError` for a lock that cannot be used."""
-    try:
-        if path == "-" or Path(path).stat().st_size > MAX_LOCK_BYTES:
-            return None
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return parse_lock(found) if isinstance(found, dict) and "lock_version" in found else None

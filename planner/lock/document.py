@@ -110,6 +110,21 @@ def parse_lock(mapping: Any) -> Lock:
     return lock
 
 
+def lock_in(document: Any) -> Lock | None:
+    """The lock that a document is, or that a JSON report of one plan holds; None where it is neither. Raises `PlanError` for one that cannot be used."""
+    if not isinstance(document, dict):
+        return None
+    if "lock_version" in document:
+        return parse_lock(document)
+    if "schema_version" not in document:
+        return None
+    if document.get("kind") == "comparison":
+        raise PlanError("report", "comparison", "holds several plans", "Take the report of one plan, or a run file.")
+    if not isinstance(document.get("lock"), dict):
+        raise PlanError("report.lock", "", "is missing: it is no report of schema 2", "Write it anew with `planner report RUN -o report.json`.")
+    return parse_lock(document["lock"])
+
+
 def load_lock(path: str | Path) -> Lock:
     """Read a lock file. Raises `PlanError`."""
     file = Path(path)

@@ -39,6 +39,8 @@ footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--lin
   main { max-width: none; padding: 0; }
   h1 { font-size: 17pt; }
   h2 { margin-top: 14pt; break-after: avoid; }
+  .rest { break-before: page; }
+  .rest h2 { margin-top: 0; }
   .figures { grid-template-columns: repeat(4, 1fr); gap: 5pt; }
   .figure { padding: 6pt 8pt; }
   .value { font-size: 12.5pt; }
