@@ -53,7 +53,7 @@ def charts_of(comparison: Comparison) -> dict[str, str]:
 
 def _side(comparison: Comparison, rows: Sequence[Compared]) -> list[Block]:
     baseline, whole = comparison.subjects[0].name, all(one.estimate.total_time_s is not None for one in comparison.subjects)
-    header = ("#", "Plan", "Time", "Δ", "Cost", "Δ", "Memory", "Energy", "Fits", "Nothing beats it", "Hardware, division")
+    header = ("#", "Plan", "Time", "Δ", "Cost", "Δ", "Memory", "Energy", "Fits", "Nothing beats it")
     lines = []
     for row in rows:
         first, one = row.name == baseline, row.estimate
@@ -62,10 +62,14 @@ def _side(comparison: Comparison, rows: Sequence[Compared]) -> list[Block]:
                 "–" if row.rank is None else str(row.rank), f"{row.name} (baseline)" if first else row.name,
                 units.format_seconds(row.time), change_text(row, "time", first), units.format_usd(row.cost), change_text(row, "cost", first),
                 units.format_bytes(row.reserved), units.format_energy(row.energy), _FITS[one.fits], "yes" if row.efficient else "–",
-                f"{one.run.hardware.gpus} × {gpu_name(one.run)}, {degrees(one)}",
             )
         )  # fmt: skip
-    blocks: list[Block] = [Table(header, tuple(lines), frozenset({0, 2, 3, 4, 5, 6, 7})), Paragraph(f"Differences are to {baseline}.")]
+    what = tuple((row.name, f"{row.estimate.run.hardware.gpus} × {gpu_name(row.estimate.run)}", degrees(row.estimate)) for row in rows)
+    blocks: list[Block] = [
+        Table(header, tuple(lines), frozenset({0, 2, 3, 4, 5, 6, 7})),
+        Paragraph(f"Differences are to {baseline}. Nothing that fits beats a marked plan in time, cost, energy and risk together."),
+        Table(("Plan", "Hardware", "Division"), what),
+    ]
     if not whole:
         blocks.append(Paragraph("Time, cost and energy are those of one sample, since not every plan says how much is trained on."))
     return blocks

@@ -128,4 +128,5 @@ def _table(table: Table) -> str:
     rows = "\n".join(
         "<tr>" + "".join(cell(i, text, "td") for i, text in enumerate(row)) + "</tr>" for row in table.rows
     )
-    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
+    many = ' class="many"' if len(table.header) > 6 else ""
+    return f'<div class="wide"><table{many}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
