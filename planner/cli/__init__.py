@@ -23,6 +23,7 @@ from planner.cli import (
     launch,
     lengths,
     lock,
+    prices,
     probe,
     profile,
     prove,
@@ -37,7 +38,7 @@ from planner.errors import PlanError, shorten
 
 COMMANDS = (
     estimate, compare, search, ask, lengths, serve, report, launch, lock, check, validate, calibrate, profile, probe, prove, saved,
-    catalog.models_command, catalog.gpus_command, doctor,
+    catalog.models_command, catalog.gpus_command, prices, doctor,
 )  # fmt: skip
 
 
