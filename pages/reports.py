@@ -4,8 +4,7 @@ import base64
 
 import streamlit as st
 
-from planner.advise import suggest
-from planner.report import EXPORTERS, export
+from planner.report import EXPORTERS, subject_of
 from planner.ui import frame, texts
 
 current = frame.open_page("reports")
@@ -25,8 +24,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         wrap=True,
     )
     exporter = EXPORTERS[name]
-    helpful = suggest(current.run, current.estimate, current.profile)
-    content = export(current.estimate, name, suggestions=helpful, run=current.run)
+    subject = subject_of(current.run, current.estimate, current.profile)
+    content = exporter.render(subject)
     file = f"{texts.file_name(current.estimate.details['model']['name'])}.{exporter.ending}"
     st.download_button(
         "Download",
@@ -42,7 +41,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 with st.container(border=True):
     st.subheader("Preview", anchor=False)
     if name in ("html", "pdf"):
-        shown = content if name == "html" else export(current.estimate, "html", suggestions=helpful, run=current.run)
+        shown = content if name == "html" else EXPORTERS["html"].render(subject)
         page = base64.b64encode(shown).decode()
         st.iframe(f"data:text/html;base64,{page}", height=900, alt="The report")
     else:

@@ -25,7 +25,7 @@ LAYERS = (
     {"device"},
     {"estimate"},
     {"evidence"},
-    {"search", "advise", "summary", "compare", "store", "logs"},
+    {"search", "advise", "summary", "compare", "store", "logs", "lock"},
     {"report", "launch"},
     {"ui"},
     {"cli", "__main__"},

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from planner import estimate, units
 from planner.catalog import find_model
+from planner.lock import lock_of
 from planner.report.content import value_text
 from planner.run import Method, parse_run
 from planner.summary import key_figures, verdict
@@ -147,10 +148,14 @@ def test_a_full_link_restores_the_plan_and_says_what_it_cannot(open_app: Any) ->
             "batch": {"micro": 3, "seq_len": 3000},
             "data": "1.5B",
             "energy": {"kg_co2e_per_kwh": 0.05},
+            "hardware": {"gpu": state.DEFAULTS["gpu"]},
         }
     )
-    app = open_app(plan=link.encode(run), v="1")
+    old = lock_of(run, estimate(run))
+    old = old.model_copy(update={"catalogue": old.catalogue | {"date": "2025-01-01"}})
+    app = open_app(plan=link.encode(run), v="1", lock=link.pin(old))
     assert not app.warning
+    assert ["2025-01-01" in info.value for info in app.info] == [True]
     said = app.session_state["current"].run.model_dump(exclude={"hardware"})
     assert said == run.model_dump(exclude={"hardware"})
     assert (app.session_state["seq"], app.session_state["more"], app.session_state["data"]) == (
