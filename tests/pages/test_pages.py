@@ -15,7 +15,7 @@ from planner.catalog import find_model
 from planner.report.content import value_text
 from planner.run import Method, parse_run
 from planner.summary import key_figures, verdict
-from planner.ui import fields, frame, link, state, texts, whole_run
+from planner.ui import fields, frame, language, link, state, texts, whole_run
 from planner.workload.methods import METHODS
 
 PAGES = tuple(frame.PAGES)
