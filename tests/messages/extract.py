@@ -18,7 +18,7 @@ ENGINE = (
 )  # fmt: skip
 NOT_SHOWN = (
     "planner/estimate/ledger.py", "planner/estimate/result.py", "planner/estimate/uncertainty.py", "planner/estimate/whole_run_terms.py",
-    "planner/estimate/cache.py", "planner/search/cluster.py", "planner/search/merge.py", "planner/ui/search_worker.py",
+    "planner/estimate/cache.py", "planner/search/cluster.py", "planner/ui/search_worker.py", "planner/ui/po.py",
 )  # fmt: skip
 """Formulas and sources of terms, which are the same in every language, names of classes of runs, and what no page calls."""
 ERRORS = ("planner/**/*.py",)
@@ -29,7 +29,7 @@ MOST_VARIANTS = 24
 
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _CODE = re.compile(r"^[\w./\-:|+*%#,\[\](){}<>=&?^$\\~@!;]*$")
-_MATERIAL = re.compile(r":material/\w+:")
+_MATERIAL = re.compile(r":material/\w+:|:(?:gray|small|red|green|orange|blue)(?=\[)|-badge|\{\w+\}")
 _SILENT = {"key", "type", "bind", "icon", "language", "persist_state", "format", "width", "height", "gap", "mime", "align"}
 """Keyword arguments that nobody reads."""
 _QUIET_CALLS = {
@@ -47,6 +47,8 @@ def texts() -> dict[str, tuple[str, ...]]:
         found.setdefault(text, set()).add(place)
 
     for path in files(APP):
+        if str(path.relative_to(ROOT)) in NOT_SHOWN:
+            continue
         for text in of_source(path.read_text(encoding="utf-8"), words=1):
             add(text, str(path.relative_to(ROOT)))
     for path in files(ENGINE):
@@ -83,12 +85,12 @@ def registered() -> Iterator[tuple[str, str]]:
         yield from ((text, "planner/ui/address.py") for text in labels.values() if readable(text))
 
 
-_MARKUP = re.compile(r"</?\w+[ />]|%\{|\\w|arXiv")
+_MARKUP = re.compile(r"</?\w+[ />]|%\{|\\w|arXiv|^\w+\||sans-serif|x unified|\\times")
 
 
 def readable(text: str, words: int = 1) -> bool:
     """Whether a text has words to translate, and is no name, path, key or piece of code."""
-    bare = _MATERIAL.sub("", re.sub(r"\{\w+\}", "", text)).strip()
+    bare = _MATERIAL.sub("", text).strip()
     if len(_WORD.findall(bare)) < words or _MARKUP.search(text):
         return False
     if " " not in bare and "{" not in text:
