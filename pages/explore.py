@@ -39,10 +39,11 @@ with st.container(border=True):
     grid = st.grid(3, min_column_width=280)
     for title, values, of, limit in columns:
         with grid.cell():
-            st.markdown(_(f"**{title}** by {knob.label.lower() if name != 'gpus' else 'GPUs'}"))
+            by = f"by {knob.label.lower() if name != 'gpus' else 'GPUs'}"
+            st.markdown(f"**{_(title)}** {_(by)}")
             if any(value is not None for value in values):
                 figure = decision_charts.sweep(labels, values, fit, here, theme, of, limit)
-                frame.draw(figure, f"sweep_{title.split()[0]}", f"{title} by {knob.label.lower()}. {exploring.sentence(points, knob.unit)}")
+                frame.draw(figure, f"sweep_{title.split()[0]}", f"{_(title)} {_(by)}. {_(exploring.sentence(points, knob.unit))}")
             else:
                 st.caption(_("Not known: it needs a price and an amount of data."))
     st.caption(texts.plain(exploring.sentence(points, knob.unit)))
@@ -100,7 +101,7 @@ with st.container(border=True):
         map_size, map_unit = comparing.time_unit(known_times)
         micros, lengths = ([units.format_integer(n) for n in numbers] for numbers in (found.micros, found.lengths))
         chart = decision_charts.heat_map(micros, lengths, found.cells, found.here, theme, found.seconds, map_size)
-        what = f"Time{per or ' of the whole run'} in {map_unit}"
+        what = f"{_('Time' + (per or ' of the whole run'))} [{map_unit}]"
         st.caption(_(f"{what}; in grey cells the memory in GiB that it would take (– is more than twice what there is); ? is too close to call."))
         frame.draw(chart, "map", exploring.frontier(found))
         st.caption(texts.plain(exploring.frontier(found)))

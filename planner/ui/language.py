@@ -30,7 +30,12 @@ _FOLDERS: Final = {CHINESE: "zh_CN"}
 _LOCALE: Final = Path(__file__).with_name("locale")
 PLACE: Final = re.compile(r"\{(\w+)\}")
 """A place for a number or a name in a template."""
-_EDGES: Final = re.compile(r"^(\W*)(.*?)(\W*)$", re.DOTALL)
+_NUMBERED: Final = re.compile(r"([−+±]? ?[$€]?\d[\d.,]*(?: ?%| ?[×x])?)( )(.*)", re.DOTALL)
+"""A number before words."""
+FEW: Final = 9
+"""Letters of a template below which its places hold a quantity or one word: so little is said by many a text of another kind."""
+MANY: Final = 30
+"""Letters from which a place may hold several sentences."""
 MOST_TEXT: Final = 2000
 """Characters: longer texts are files that a user shows, not sentences."""
 
@@ -103,9 +108,11 @@ def _catalogue(language: str) -> _Catalogue:
 
 def _pattern(source: str) -> re.Pattern[str]:
     pieces = PLACE.split(source)
+    letters = sum(c.isalpha() for piece in pieces[::2] for c in piece)
+    inside = r"\S*\d\S*(?: \S+)?|\S+" if letters < FEW else r"(?:(?!\. ).)*?" if letters < MANY else ".*?"
     made, seen = [re.escape(pieces[0])], set()
     for name, literal in zip(pieces[1::2], pieces[2::2], strict=True):
-        made.append(f"(?P={name})" if name in seen else rf"(?P<{name}>(?:(?!\. ).)+?)")
+        made.append(f"(?P={name})" if name in seen else f"(?P<{name}>{inside})")
         made.append(re.escape(literal))
         seen.add(name)
     return re.compile("".join(made), re.DOTALL)
@@ -123,12 +130,16 @@ def translate(text: str, language: str) -> str:
         if template.longest in text and (found := template.pattern.fullmatch(text)):
             parts = {name: translate(part, language) for name, part in found.groupdict().items()}
             return PLACE.sub(lambda place, parts=parts: parts[place[1]], template.text)  # type: ignore[misc]
+    if found := _NUMBERED.fullmatch(text):
+        return f"{found[1]}{found[2]}{translate(found[3], language)}"
+    if text.endswith(".") and (said := translate(text[:-1], language)) != text[:-1]:
+        return f"{said}。"
     return _in_parts(text, language)
 
 
 def _in_parts(text: str, language: str) -> str:
     """What is several sentences, or a list, sentence by sentence; marks around a text are kept."""
-    for mark, join in ((". ", "。"), ("; ", "；"), (", ", "，"), (" · ", " · "), (": ", "：")):
+    for mark, join in ((". ", "。"), (" · ", " · "), ("; ", "；"), (": ", "："), (", ", "，"), (" and ", "和")):
         pieces = text.split(mark)
         if len(pieces) > 1:
             ends = [piece + "." if mark == ". " and i < len(pieces) - 1 else piece for i, piece in enumerate(pieces)]

@@ -39,7 +39,7 @@ def draw(arch: Architecture | None) -> set[str]:
             "sequence_parallel": st.session_state["tp"] > 1,
         }
         drawn |= _drawn(meant)
-        st.caption(_data_parallel(drawn))
+        st.caption(_(_data_parallel(drawn)))
         left, right = st.columns(2, gap="xsmall")
         left.number_input(
             _("GPUs per machine"),

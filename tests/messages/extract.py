@@ -17,10 +17,19 @@ ENGINE = (
     "planner/summary.py", "planner/advise/*.py", "planner/estimate/*.py", "planner/report/pipeline.py", "planner/search/*.py", "planner/store/plans.py",
 )  # fmt: skip
 NOT_SHOWN = (
-    "planner/estimate/ledger.py", "planner/estimate/result.py", "planner/estimate/uncertainty.py", "planner/estimate/whole_run_terms.py",
-    "planner/estimate/cache.py", "planner/search/cluster.py", "planner/ui/search_worker.py", "planner/ui/po.py",
+    "planner/estimate/ledger.py", "planner/estimate/result.py", "planner/estimate/cache.py", "planner/search/cluster.py", "planner/ui/search_worker.py",
+    "planner/ui/po.py",
 )  # fmt: skip
-"""Formulas and sources of terms, which are the same in every language, names of classes of runs, and what no page calls."""
+"""Formulas and sources of terms, which are the same in every language, and what no page calls."""
+WORDS = (
+    "same", "speed", "time", "memory", "cost", "energy", "forward", "backward", "optimizer", "recompute", "fits",
+    "yes", "none", "any", "unknown", "rank", "edited", "attention", "plan", "profile", "probe", "log", "measured",
+    "calibrated", "fitted", "datasheet", "no", "full", "selective", "CPU-bound", "start-up", "evaluation",
+    "Not in the total time, until the sidebar says how much: {skipped}.", "by micro batch", "by sequence length",
+    "by GPUs", "by rank", "by accumulation", "Time of a sample", "Cost of a sample", "Time of the whole run",
+    "sequences in a micro batch fit.", "tokens in a sequence fit.", "baseline", "low", "high",
+)  # fmt: skip
+"""Single words that stand alone on a page; in the source they cannot be told from keys."""
 ERRORS = ("planner/**/*.py",)
 """Files whose `PlanError`s are read: the problem and the fix."""
 NOT_ERRORS = ("planner/cli/", "planner/probe/", "planner/launch/", "planner/evidence/", "planner/search/cluster.py", "planner/workload/families/")
@@ -35,7 +44,7 @@ _SILENT = {"key", "type", "bind", "icon", "language", "persist_state", "format",
 _QUIET_CALLS = {
     "compile", "getLogger", "exception", "get", "startswith", "endswith", "split", "partition", "rpartition", "removeprefix", "removesuffix", "join",
     "replace", "strip", "open", "encode", "decode", "setdefault", "pop", "get_option", "import_module", "total", "TypeVar", "NamedTuple",
-    "with_suffix", "glob", "literal_eval", "finditer", "fullmatch", "sub", "match", "search", "execute", "add_annotation_type", "field",
+    "with_suffix", "glob", "remembered", "literal_eval", "finditer", "fullmatch", "sub", "match", "search", "execute", "add_annotation_type", "field",
 }  # fmt: skip
 
 
@@ -61,6 +70,8 @@ def texts() -> dict[str, tuple[str, ...]]:
         if not place.startswith(NOT_ERRORS):
             for text in of_errors(path.read_text(encoding="utf-8")):
                 add(text, place)
+    for word in WORDS:
+        add(word, "tests/messages/extract.py")
     for text, place in registered():
         add(text, place)
     return {text: tuple(sorted(places)) for text, places in found.items()}
@@ -73,6 +84,7 @@ def files(patterns: Iterable[str]) -> list[Path]:
 
 def registered() -> Iterator[tuple[str, str]]:
     """Labels and help of what registers itself: methods, optimizers, training software, fields of a run."""
+    from planner.run import Method, Run
     from planner.ui import fields
     from planner.ui.address import CHOICES
     from planner.workload.methods import METHODS
@@ -81,6 +93,10 @@ def registered() -> Iterator[tuple[str, str]]:
         yield from ((text, "planner/workload/methods") for text in (kind.label, kind.help) if readable(text))
     for entry in fields.ENTRIES.values():
         yield from ((text, "planner/run.py") for text in (entry.label, entry.help) if readable(text))
+    for part in (Method, Run):
+        for field in part.model_fields.values():
+            if field.description and readable(field.description, 2):
+                yield field.description, "planner/run.py"
     for labels in CHOICES.values():
         yield from ((text, "planner/ui/address.py") for text in labels.values() if readable(text))
 
@@ -95,7 +111,7 @@ def readable(text: str, words: int = 1) -> bool:
         return False
     if " " not in bare and "{" not in text:
         return bool(re.fullmatch(r"[A-Z][a-z]{2,}(?:-[a-z]+)*[.:]?", bare))
-    return not _CODE.match(bare) or " " in bare
+    return not _CODE.match(bare) or " " in bare or ("{" in text and " " in text.strip())
 
 
 def of_source(source: str, words: int) -> Iterator[str]:
@@ -134,7 +150,7 @@ def _silent(tree: ast.AST) -> set[ast.AST]:
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             found.update(word.value for word in node.keywords if word.arg in _SILENT)
             if name in _QUIET_CALLS:
-                found.update(node.args)
+                found.update(node.args[:1] if name == "get" else node.args)
         if isinstance(node, ast.Compare):
             found.update((node.left, *node.comparators))
         if isinstance(node, (ast.AnnAssign, ast.arg)) and node.annotation is not None:
