@@ -19,5 +19,6 @@ with st.sidebar:
     frame.show_profile(current)
     frame.share(current)
     saving.save_button(current.run, current.estimate, current.error is not None)
+frame.readable()
 frame.link_remarks()
 frame.run_page(page)

@@ -79,7 +79,7 @@ with st.container(border=True):
         if bad.profile is None:
             st.warning(texts.plain(bad.problem), icon=":material/warning:")
     if not good:
-        st.caption(_("None yet. Measure a device above, or import a profile that `planner calibrate` wrote on another machine."))
+        st.markdown(_("None yet. Measure a device above, or import a profile that `planner calibrate` wrote on another machine."))
     else:
         chosen = st.selectbox(_("Profile"), range(len(good)), key="calibrate_profile", format_func=lambda i: good[i].label)
         profile = good[chosen].profile

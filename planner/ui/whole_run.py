@@ -53,4 +53,4 @@ def price_age(e: Estimate, today: dt.date | None = None) -> str:
         return ""
     days = ((today or dt.date.today()) - dt.date.fromisoformat(date)).days
     age = "of today" if days <= 0 else f"{days} days old" if days < 60 else f"{days // 30} months old"
-    return f" · :{'orange' if days > 180 else 'gray'}[{age}]"
+    return f" · :orange[{_(age)}]" if days > 180 else f" · {_(age)}"
