@@ -72,7 +72,8 @@ def attention(head: Sequence[str]) -> str:
         work = {name: e.total(f"flops/forward/{name}") for name in ("matmul", "attention")}
         share = work["attention"] / sum(work.values())
         time = sum(t.value for t in e.terms if t.name.startswith("time/") and t.name.endswith("/attention"))
-        rows.append((f"{length:,}", units.format_flops(work["attention"]), units.format_percent(share, 2), units.format_percent(time / (e.step_time_s or 1), 2)))
+        shares = (units.format_percent(part, 2) for part in (share, time / (e.step_time_s or 1)))
+        rows.append((f"{length:,}", units.format_flops(work["attention"]), *shares))
     return table(head, rows)
 
 
@@ -92,7 +93,8 @@ def gpt(head: Sequence[str]) -> str:
             activation_checkpointing="full", attention="sdpa", data={"tokens": "10M"}, **way,
         )  # fmt: skip
         rows.append((
-            name, f"{units.format_bytes(e.peak_reserved_bytes)} / {units.format_bytes(e.usable_memory_bytes or 0.0)}", verdict(e).sentence.partition(":")[0].partition(",")[0],
+            name, f"{units.format_bytes(e.peak_reserved_bytes)} / {units.format_bytes(e.usable_memory_bytes or 0.0)}",
+            verdict(e).sentence.partition(":")[0].partition(",")[0],
             units.format_seconds(e.step_time_s), units.format_percent(e.mfu or 0.0, 2), units.format_seconds(e.total_time_s),
         ))  # fmt: skip
     return table(head, rows)
