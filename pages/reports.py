@@ -6,21 +6,22 @@ import streamlit as st
 
 from planner.report import EXPORTERS, subject_of
 from planner.ui import frame, texts
+from planner.ui.language import _
 
 current = frame.open_page("reports")
-st.title("Take the plan with you", anchor=False)
+st.title(_("Take the plan with you"), anchor=False)
 frame.show_stale(current)
-st.markdown(f"The same figures, intervals and sources as on the page: {frame.summary_line(current.estimate)}.")
+st.markdown(_(f"The same figures, intervals and sources as on the page: {frame.summary_line(current.estimate)}."))
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     name = st.segmented_control(
-        "Format",
+        _("Format"),
         list(EXPORTERS),
         default="html",
         required=True,
         key="report_format",
         persist_state="session",
-        format_func=lambda key: EXPORTERS[key].label,
+        format_func=lambda key: _(EXPORTERS[key].label),
         wrap=True,
     )
     exporter = EXPORTERS[name]
@@ -28,7 +29,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     content = exporter.render(subject)
     file = f"{texts.file_name(current.estimate.details['model']['name'])}.{exporter.ending}"
     st.download_button(
-        "Download",
+        _("Download"),
         content,
         file,
         exporter.mime,
@@ -39,14 +40,14 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     )
 
 with st.container(border=True):
-    st.subheader("Preview", anchor=False)
+    st.subheader(_("Preview"), anchor=False)
     if name in ("html", "pdf"):
         shown = content if name == "html" else EXPORTERS["html"].render(subject)
         page = base64.b64encode(shown).decode()
-        st.iframe(f"data:text/html;base64,{page}", height=900, alt="The report")
+        st.iframe(f"data:text/html;base64,{page}", height=900, alt=_("The report"))
     else:
         text = content.decode()
         language = {"md": "markdown", "json": "json"}.get(exporter.ending)
         st.code(text[: texts.PREVIEW], language=language, height=700, wrap_lines=exporter.ending != "csv")
         if len(text) > texts.PREVIEW:
-            st.caption("The preview ends here; the file holds all of it.")
+            st.caption(_("The preview ends here; the file holds all of it."))

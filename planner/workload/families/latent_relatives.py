@@ -7,7 +7,14 @@ from typing import Any, Literal
 from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Names
 from planner.workload.families.fields import Fields, family
-from planner.workload.families.fine_grained import SHARED, first_dense, latent, latent_llama, listed_dense, sigmoid_experts
+from planner.workload.families.fine_grained import (
+    SHARED,
+    first_dense,
+    latent,
+    latent_llama,
+    listed_dense,
+    sigmoid_experts,
+)
 from planner.workload.families.gated import llama
 from planner.workload.families.sparse import DENSE, without_router_loss
 
