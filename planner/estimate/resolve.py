@@ -315,7 +315,8 @@ def _sustained_profile(accelerator: Accelerator) -> DeviceProfile:
 def _derated(accelerator: Accelerator) -> DeviceProfile:
     profile = default_profile(accelerator)
     rate = sustained(accelerator.arch, accelerator.compute_capability)
-    return profile.with_sustained(**{dtype: rate * profile.sustained.get(dtype, 1.0) for dtype in profile.gemm})
+    held = {dtype: 1.0 if dtype == "fp32" and accelerator.vendor == "NVIDIA" else rate for dtype in profile.gemm}  # matrix units throttle
+    return profile.with_sustained(**{dtype: held[dtype] * profile.sustained.get(dtype, 1.0) for dtype in profile.gemm})
 
 
 def _gibibytes(value: Any, name: str) -> int:

@@ -78,9 +78,40 @@ def memory_length(row: Row) -> int:
     return round(mean + (longest - mean) / batch) if "padding-free" in text else round(longest)
 
 
+def walked_share(row: Row) -> float:
+    """Tokens that the busiest accelerator computes over those that the source counts for each; 1 where all compute what is counted.
+
+    Less where padding is counted and dropped, more where samples of different length leave ranks with unequal batches: all wait for the longest.
+    """
+    return told_share(row) * _straggler(row)
+
+
+def _straggler(row: Row) -> float:
+    """Tokens of the longest batch among ranks that wait for each other, over the mean batch.
+
+    Sums of b samples are taken as lognormal with the spread that follows from one sample's (Fenton 1960); a batch that is padded is as long as its longest
+    sample, and one that is balanced over ranks no longer than its mean or its longest sample.
+    """
+    ranks = max(1, (row.gpus or 1) // ((row.tp or 1) * (row.pp or 1) * (row.cp or 1)))
+    if not has_mean_length(row):
+        return 1.0
+    text, each = row.packing_or_padding or "", row.micro_batch or 1
+    if row.sharding not in ("zero3", "hsdp"):  # ranks meet once a step
+        each *= row.grad_accum or 1
+    joined = min(row.ep or 1, ranks) if row.experts else 1  # ranks that share experts compute each other's tokens
+    ranks, each = ranks // joined, each * joined
+    if ranks == 1:
+        return 1.0
+    if "multipack" in (row.variant or ""):
+        return max(1.0, longest_of(ranks * each) / each)
+    if "incl. padding" in text:
+        return longest_of(ranks * each) / longest_of(each)
+    return longest_of(ranks, math.sqrt(math.log1p(math.expm1(SPREAD**2) / each)))
+
+
 @cache
-def longest_of(batch: int) -> float:
+def longest_of(batch: int, spread: float = SPREAD) -> float:
     """Expected length of the longest of `batch` samples over the mean of one: the integral of the quantiles of the maximum."""
-    normal = NormalDist(-(SPREAD**2) / 2, SPREAD)
+    normal = NormalDist(-(spread**2) / 2, spread)
     levels = (((i + 0.5) / _POINTS) ** (1 / batch) for i in range(_POINTS))
     return math.fsum(math.exp(normal.inv_cdf(level)) for level in levels) / _POINTS

@@ -9,7 +9,7 @@ from planner.catalog import default_network
 from planner.catalog.accelerators import find_accelerator
 from planner.errors import PlanError
 from planner.evidence.architecture import Skip, model_of, module_names
-from planner.evidence.lengths import memory_length, told_share
+from planner.evidence.lengths import memory_length, walked_share
 from planner.evidence.network import network_gbps, network_kind, nvidia_machine_gbps
 from planner.evidence.rows import Row
 from planner.run import DtypeName, Method, WeightDtype
@@ -337,7 +337,7 @@ def _parallel(row: Row) -> dict[str, Any]:
         "pp": row.pp or 1,
         "cp": row.cp or 1,
         "ep": row.ep or 1,
-        "virtual_pp": row.virtual_pp or 1,
+        "virtual_pp": _chunks(row),
         "sequence_parallel": divided,
     }
     if row.sharding and _replicas(row) * (row.cp or 1) > 1:
@@ -345,8 +345,15 @@ def _parallel(row: Row) -> dict[str, Any]:
     return parallel
 
 
+def _chunks(row: Row) -> int:
+    """Model chunks of a pipeline stage. NeMo's recipes for dense models interleave layer by layer wherever a page tells it; where none does, that is taken."""
+    stages, layers = row.pp or 1, row.layers or 0
+    untold = "virtual_pp=1 assumed" in (row.quality_reason or "") and row.framework == "nemo" and not row.experts
+    return layers // stages if untold and stages > 1 and layers and layers % stages == 0 else row.virtual_pp or 1
+
+
 def _batch(row: Row, purpose: Purpose) -> dict[str, Any]:
-    length = memory_length(row) if purpose == "memory" else round((row.seq_len or 0) * told_share(row))
+    length = memory_length(row) if purpose == "memory" else round((row.seq_len or 0) * walked_share(row))
     replicas = _replicas(row)
     micro, accumulation, total = row.micro_batch, row.grad_accum, row.global_batch
     if micro is None and total:

@@ -129,7 +129,7 @@ def test_measured_results_are_never_read(llama_row: Row) -> None:
 
 def test_memory_takes_the_longest_batch_and_time_the_mean(llama_row: Row) -> None:
     def lengths(text: str, **changes: object) -> tuple[int, int]:
-        row = replace(llama_row, seq_len=209.9, packing_or_padding=text, **changes)  # type: ignore[arg-type]
+        row = replace(llama_row, gpus=1, dp=1, seq_len=209.9, packing_or_padding=text, **changes)  # type: ignore[arg-type]
         return to_run(row, "time")["batch"]["seq_len"], to_run(row, "memory")["batch"]["seq_len"]
 
     assert lengths("packed to seq_len") == (210, 210)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from planner.errors import PlanError
-from planner.evidence.lengths import told_share
+from planner.evidence.lengths import told_share, walked_share
 from planner.evidence.mapping import to_run
 from planner.evidence.predict import Predictor
 from planner.evidence.rows import COLUMNS, SHIPPED, rows
@@ -106,3 +106,14 @@ def test_half_of_the_tokens_are_padding_where_samples_are_loaded_by_length() -> 
     told, whole = Predictor().predict(row), Predictor().predict(replace(row, seq_len=to_run(row)["batch"]["seq_len"], gpu="A100 SXM4 40GB"))
     assert told.tokens_per_s_gpu is not None and whole.tokens_per_s_gpu is not None
     assert told.tokens_per_s_gpu > 1.8 * whole.tokens_per_s_gpu
+
+
+def test_ranks_wait_for_the_one_with_most_tokens() -> None:
+    """Batches of samples of different length differ between ranks, less the more samples each has; balanced ones hardly differ."""
+    row = next(r for r in rows() if r.id == "fms-a100_mp-008-mistral-7b-v0.1-aadp-padding-free-8gpu-bs8")
+    shares = [walked_share(replace(row, micro_batch=each, sharding="zero3")) for each in (2, 4, 8, 64)]
+    assert shares == sorted(shares, reverse=True)
+    assert 1.4 < shares[2] < 1.6 and 1.0 < shares[3] < 1.25
+    assert walked_share(replace(row, gpus=2, dp=2)) < shares[2]
+    assert walked_share(replace(row, variant="padding-free-multipack")) == walked_share(replace(row, gpus=1, dp=1)) == 1.0
+    assert walked_share(replace(row, experts=8, ep=8)) == 1.0
