@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from planner import words
 from planner.errors import PlanError, shorten
 from planner.method import Method as Method
+from planner.misspelt import nearest_field
 from planner.parts import NonNegative, Part, Positive
 from planner.units import parse_count
 from planner.whole_run import Currency as Currency
@@ -525,18 +526,6 @@ class Run(Part):
         return self.hardware.gpus // (self.parallel.tp * self.parallel.pp * self.parallel.cp)
 
 
-def _known_fields() -> list[str]:
-    """Names of all fields of a run and of its parts."""
-    names: dict[str, None] = {}
-    todo: list[Any] = [Run]
-    while todo:
-        for name, info in todo.pop().model_fields.items():
-            if name not in names:
-                names[name] = None
-                todo.extend(t for t in (info.annotation, *get_args(info.annotation)) if isinstance(t, type) and issubclass(t, BaseModel))
-    return list(names)
-
-
 def describe(error: ValidationError) -> PlanError:
     """The first problem of a pydantic error as one line that names field, value and fix."""
     first = error.errors(include_url=False)[0]
@@ -545,12 +534,9 @@ def describe(error: ValidationError) -> PlanError:
     if isinstance(cause := first.get("ctx", {}).get("error"), PlanError):
         return cause
     if first["type"] == "extra_forbidden":
-        return PlanError(
-            field,
-            first["input"],
-            "is not a field of a run",
-            f"{words.nearest(field.rsplit('.', 1)[-1], _known_fields())}Remove it or correct its name; `python -m planner doctor --fields` lists all.",
-        )
+        near = nearest_field(first["loc"], Run)
+        fix = f"Did you mean {near}?" if near else "Remove it or correct its name;"
+        return PlanError(field, first["input"], "is not a field of a run", f"{fix} `python -m planner doctor --fields` lists all.")
     if first["type"] == "missing":
         return PlanError(field, "", "is missing", f"Add {field}.")
     shown = "" if isinstance(first["input"], dict | BaseModel) else first["input"]

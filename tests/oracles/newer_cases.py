@@ -99,6 +99,8 @@ def parameter_cases() -> Iterator[Case]:
     yield from _everywhere(("llama-thin", "bert-thin", "qwen3"))
     yield from _cases(FAMILIES, MIXED)
     yield from _cases(FAMILIES, (*NAMED, {"name": "bone", "rank": 32}))
+    for name in ("llama", "qwen3", "phi", "phi3", "mixtral", "gpt_neox", "bert", "roberta"):
+        yield {"config": name, "head": cases.HEADS.get(name), "method": {"name": "head"}}
     for name in DECODERS:
         for method in (*VIRTUAL, CONTEXT):
             yield {"config": name, "head": None, "method": method}
@@ -119,6 +121,8 @@ def flop_cases() -> Iterator[Case]:
         yield {**case, **methods_cases.SETTINGS[(0, 1, 4)[turn % 3]], **size}
     for turn, case in enumerate(_cached()):
         yield {**case, **methods_cases.SETTINGS[turn % 2], **size}
+    for name in ("llama", "bert", "qwen3", "gpt_neox"):
+        yield {"config": name, "head": cases.HEADS.get(name), "method": {"name": "head"}, "attention": "eager", **size}
 
 
 def memory_cases() -> Iterator[Case]:
