@@ -24,7 +24,7 @@ ORACLES = {
     "reft": "pyreft's intervention, written out",
     "adapter": "modules of `planner/probe`",
     "shira": "peft's module; its sparse gradients have no fake tensors, so that peaks are not compared",
-    "cpt": "peft's module; its loss picks tokens by value, which only a GPU or CPU run can do",
+    "cpt": "peft's prompt encoder; its steps end in the ordinary loss, as the engine plans them",
     "cartridge": "peft's prompt encoder",
     **dict.fromkeys(("prompt", "p_tuning", "prefix", "multitask_prompt"), "peft's prompt encoder"),
 }

@@ -34,8 +34,8 @@ def _method(name: str, **fields: Any) -> dict[str, Any]:
 
 METHODS: dict[str, dict[str, Any]] = {
     "full": _method("full"), "freeze first": _method("freeze", first=2), "freeze last": _method("freeze", last=2),
-    "head only": _method("head"), "LoRA-FA": _method("lora_fa"), "LoRA+": _method("lora+"), "LoRA": _lora(),
-    "rsLoRA": _method("rslora"), "DoRA": _method("dora"),
+    "head only": _method("head"), "LoRA-FA": _method("lora_fa"), "LoRA+": _method("lora+"),
+    "LoRA": _lora(), "rsLoRA": _method("rslora"), "DoRA": _method("dora"),
     **{f"adapter {p}": _method("adapter", placement=p) for p in ("houlsby", "pfeiffer", "parallel")},
     "QLoRA nf4": _base("nf4", "qlora"), "QLoRA double": _base("nf4-dq", "qlora"), "LoftQ": _base("nf4", "loftq"),
     "LoRA on GPTQ": _base("int4"), "LoRA on AWQ": _base("awq"), "LoRA on int8": _base("int8"),

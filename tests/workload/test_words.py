@@ -69,8 +69,6 @@ def test_a_base_is_a_precision(word: str) -> None:
         ({"optimizer": "addafactor"}, "Did you mean adafactor"),
         ({"stack": "torchtitn"}, "Did you mean torchtitan"),
         ({"precision": "bf16-mxed"}, "did you mean bf16-mixed"),
-        ({"optimiser": "adamw"}, "Did you mean optimizer"),
-        ({"method": {"name": "lora", "targts": ["q_proj"]}}, "Did you mean targets"),
     ],
 )
 def test_a_wrong_word_is_told_the_right_one(fields: dict[str, Any], message: str) -> None:

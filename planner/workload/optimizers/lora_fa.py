@@ -11,8 +11,7 @@ B = ".lora_B"
 @register(
     "lora-fa",
     "LoRA-FA's AdamW",
-    "AdamW for method lora_fa: two moments of B, whose gradient is first corrected by a pseudo-inverse of A's products (one of rank × rank per layer); "
-    "plain AdamW for all else.",
+    "AdamW for method lora_fa: two moments of B, whose gradient is first corrected by a pseudo-inverse of rank × rank per layer; plain AdamW for all else.",
     "Zhang et al. 2023, arXiv:2308.03303; peft 0.21 LoraFAOptimizer",
 )
 def _lora_fa(task: Task) -> Step:
