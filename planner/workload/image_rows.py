@@ -113,7 +113,7 @@ class RowAttention:
         length = w.t / count
         pieces = [g.view(t, (count, heads, length, d)) for t in (q, k, v)]
         w.b, w.t, w.keys = count, length, length
-        y = core(w, *pieces, index)
+        y = core(w, pieces[0], pieces[1], pieces[2], index)
         one_by_one(w, count)
         w.b, w.t, w.keys = whole
         return finish(w, layer, x, y, q, k, v)
