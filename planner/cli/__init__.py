@@ -21,6 +21,7 @@ from planner.cli import (
     estimate,
     launch,
     lengths,
+    prices,
     probe,
     profile,
     prove,
@@ -35,7 +36,7 @@ from planner.errors import PlanError, shorten
 
 COMMANDS = (
     estimate, compare, search, ask, lengths, serve, report, launch, validate, calibrate, profile, probe, prove, saved,
-    catalog.models_command, catalog.gpus_command, doctor,
+    catalog.models_command, catalog.gpus_command, prices, doctor,
 )  # fmt: skip
 
 
