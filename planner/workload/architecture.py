@@ -97,6 +97,8 @@ class Experts:
     every: every expert computes every token, scaled by its score, which is 0 for experts not chosen (Llama 4).
     biased: experts and router have biases, and the gate is clamped (gpt-oss).
     router_linear: the router is a linear layer that target selection can name.
+    gated: each expert has a gate, as a shared one does; else two weights (Nemotron 3) · latent: width of the tokens inside the routed
+    experts, between two linear layers, 0 where it is that of the model.
     """
 
     count: int
@@ -123,10 +125,12 @@ class Experts:
     biased: bool = False
     every: bool = False
     router_linear: bool = False
+    gated: bool = True
+    latent: int = 0
 
     def idle(self, hidden: int) -> int:
         """Parameters of the experts that a token does not choose."""
-        weights = 3 * hidden * self.ffn + (2 * self.ffn + hidden if self.biased else 0)
+        weights = (3 if self.gated else 2) * (self.latent or hidden) * self.ffn + (2 * self.ffn + hidden if self.biased else 0)
         return (self.count - self.active) * weights
 
     @property

@@ -93,5 +93,5 @@ def xielu(w: Writer, path: str, x: Tensor) -> Tensor:
 def gelu_erf(w: Writer, x: Tensor) -> Tensor:
     """`x · 0.5 · (1 + erf(x / √2))` (transformers `modeling_esm.gelu`): keeps both factors and erf's argument."""
     g = w.graph
-    erf = g.unary("erf", g.unary("scale", x, save="none"))
+    erf = g.unary("erf", g.unary("scale", x, save="none"), scratch=4.0)
     return g.mul(g.unary("half", x, save="none"), g.unary("one_plus", erf, save="none"))

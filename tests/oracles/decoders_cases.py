@@ -54,6 +54,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "model_type": "cohere2_moe", **_ODD, "num_experts": 5, "num_experts_per_tok": 2, "prefix_dense_intermediate_size": 411,
         "sliding_window": 64, "mlp_layer_types": ["dense", "sparse", "dense"], "rms_norm_eps": 1e-5,
     },
+    "bitnet": {"model_type": "bitnet", **_GATED},
+    "bitnet-odd": {"model_type": "bitnet", **_ODD, "attention_bias": True},
+    "gpt-sw3": {"model_type": "gpt-sw3", "n_embd": 192, "n_layer": 2, "n_head": 4, "vocab_size": 1003, **_TOKENS},
 }  # fmt: skip
 LATENT = ("youtu", "minicpm3", "axk1", "sarvam_mla")
 ALL: dict[str, Any] = {"name": "lora", "rank": 8, "targets": "all-linear"}
@@ -64,7 +67,7 @@ def lora(name: str) -> dict[str, Any]:
     """LoRA on attention."""
     if name.split("-")[0] in LATENT:
         return {"name": "lora", "rank": 8, "targets": ["kv_b_proj", "o_proj"]}
-    return {"name": "lora", "rank": 8, "targets": ["q_proj", "v_proj"]}
+    return {"name": "lora", "rank": 8, "targets": ["c_attn"] if name == "gpt-sw3" else ["q_proj", "v_proj"]}
 
 
 def _case(name: str, **arguments: Any) -> dict[str, Any]:

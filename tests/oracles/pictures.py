@@ -23,7 +23,7 @@ from transformers.models.llava_next.modeling_llava_next import image_size_to_num
 from planner.probe.inputs import INPUTS, Data
 
 KIND = "pictures"
-GRIDDED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
+GRIDDED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 """Models that take patches of all images in one row, and their grids (numpy arrays here, which hold values)."""
 BOTH_WAYS = ("paligemma", "gemma3")
 """Models that see images in both directions, and so are told in training which tokens are images."""

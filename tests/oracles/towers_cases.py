@@ -24,6 +24,10 @@ _TOWER: Case = {
     "hidden_size": 192, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 512, "image_size": 128, "patch_size": 16,
 }  # fmt: skip
 _EXPERTS: Case = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 160}
+_LINEAR: Case = {
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 32, "linear_value_head_dim": 32,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+}  # fmt: skip
 CONFIGS: dict[str, Case] = {
     "qwen3_vl": {"model_type": "qwen3_vl", "text_config": {**_TEXT, **_ROPE}, "vision_config": _DEEP},
     "qwen3_vl-odd": {
@@ -34,6 +38,13 @@ CONFIGS: dict[str, Case] = {
         },
     },
     "qwen3_vl_moe": {"model_type": "qwen3_vl_moe", "text_config": {**_TEXT, **_ROPE, **_EXPERTS}, "vision_config": _DEEP},
+    "qwen3_5": {
+        "model_type": "qwen3_5", "vision_config": _DEEP, "text_config": {**_TEXT, **_ROPE, **_LINEAR, "vocab_size": 512},
+    },
+    "qwen3_5_moe": {
+        "model_type": "qwen3_5_moe", "vision_config": _DEEP,
+        "text_config": {**_TEXT, **_ROPE, **_LINEAR, **_EXPERTS, "shared_expert_intermediate_size": 144},
+    },
     "mistral3": {
         "model_type": "mistral3", "text_config": {**_TEXT, "model_type": "mistral"},
         "vision_config": {**_TOWER, "model_type": "pixtral", "patch_size": 14, "image_size": 224},
@@ -51,7 +62,7 @@ CONFIGS: dict[str, Case] = {
 }  # fmt: skip
 SIZES: dict[str, Case] = {
     "qwen3_vl": {"image_size": 160}, "qwen3_vl-odd": {"image_size": 126, "images": 1}, "qwen3_vl_moe": {"image_size": 160},
-    "mistral3": {"image_size": 112}, "mistral3-odd": {"image_size": 126},
+    "qwen3_5": {"image_size": 160}, "qwen3_5_moe": {"image_size": 160}, "mistral3": {"image_size": 112}, "mistral3-odd": {"image_size": 126},
 }  # fmt: skip
 LEAST: Case = {"seq": 256, "images": 2}
 ALL: Case = {"name": "lora", "rank": 8, "targets": "all-linear"}

@@ -35,7 +35,7 @@ def _(f: Fields) -> Architecture:
     inner = Fields({"type_vocab_size": 1, "max_position_embeddings": 8192, "attention_probs_dropout_prob": 0.0, **f.config})
     made = _rotated(inner, "gte")
     names = replace(made.names, gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj")
-    return replace(made, gated=True, mlp_bias=False, down_bias=True, activation_dropout=made.hidden_dropout, names=names)
+    return replace(made, pools=False, gated=True, mlp_bias=False, down_bias=True, activation_dropout=made.hidden_dropout, names=names)
 
 
 @family("esm")

@@ -35,10 +35,15 @@ TEXT_DEFAULTS |= {
         "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 16,
         "vocab_size": 151936, "num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408, "norm_topk_prob": True,
     },
+    "qwen3_5_text": {
+        "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 32, "num_attention_heads": 16, "vocab_size": 248320,
+    },
+    "qwen3_5_moe_text": {"hidden_size": 2048, "num_hidden_layers": 40, "num_attention_heads": 16, "vocab_size": 248320},
 }  # fmt: skip
 
 
-def _tower(f: Fields) -> Architecture:
+def _tower(f: Fields, feeds: bool) -> Architecture:
+    """feeds: some of its layers feed layers of the language model."""
     vision, visual = part(f, "vision_config", "qwen3_vl_vision"), "model.visual"
     hidden, width = vision.size("hidden_size", default=1152), vision.size("out_hidden_size", default=3584)
     squared = vision.size("spatial_merge_size", default=2) ** 2
@@ -55,7 +60,7 @@ def _tower(f: Fields) -> Architecture:
     )  # fmt: skip
     front = tower.front
     assert isinstance(front, PackedPatches)
-    taken = vision.config.get("deepstack_visual_indexes", (8, 16, 24))
+    taken = vision.config.get("deepstack_visual_indexes", (8, 16, 24)) if feeds else ()
     if not isinstance(taken, list | tuple) or not all(isinstance(i, int) and 0 <= i < tower.layers for i in taken):
         raise PlanError(
             "model.vision_config.deepstack_visual_indexes", taken, f"does not list layers of the {tower.layers}", "List layer numbers."
@@ -73,7 +78,7 @@ def _tower(f: Fields) -> Architecture:
 
 
 def _deep(f: Fields, text: str) -> Architecture:
-    tower = _tower(f)
+    tower = _tower(f, feeds=True)
     made = language_model(f, text, tower, rotary_batched=True)
     count = sum(1 for kind in (tower.at(i) for i in range(tower.layers)) if kind.behind is not None)
     if count > made.layers:
@@ -97,6 +102,11 @@ def _(f: Fields) -> Architecture:
     made = _deep(f, "qwen3_vl_moe_text")
     assert made.experts is not None  # peft does not know these experts by the names that they had before they were stacked
     return replace(made, experts=replace(made.experts, unstacked=()))
+
+
+@family("qwen3_5", "qwen3_5_moe")
+def _(f: Fields) -> Architecture:
+    return language_model(f, f"{f.config['model_type']}_text", _tower(f, feeds=False), rotary_batched=True)
 
 
 def pixtral(f: Fields, vision: Fields, width: int, prefix: str = TOWER) -> Architecture:
