@@ -65,7 +65,7 @@ def _pixels(config: Any, count: int, image_size: int | None) -> dict[str, Any]:
 
 def _features(model: nn.Module, pixels: dict[str, Any]) -> int:
     """Image tokens that the model makes of all its images, asked of the model itself."""
-    asked: Any = model.get_image_features  # type: ignore[operator]
+    asked: Any = model.get_image_features
     dtype = next(model.parameters()).dtype
     cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in pixels.items()}
     with torch.no_grad():

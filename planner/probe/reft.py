@@ -36,15 +36,16 @@ class Intervention(nn.Module):
 
     def __init__(self, width: int, rank: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.rotate = torch.nn.utils.parametrizations.orthogonal(Rotation(width, rank))
-        parametrization = self.rotate.parametrizations.weight[0]  # type: ignore[union-attr,index]
+        rotate: Any = torch.nn.utils.parametrizations.orthogonal(Rotation(width, rank))
+        self.rotate, parametrization = rotate, rotate.parametrizations.weight[0]
         if parametrization.base is None:  # meta tensors have no QR decomposition to complete the weight with
             parametrization.base = torch.empty(width, width)
         self.source = nn.Linear(width, rank).to(dtype)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        rotated = self.rotate(h)
-        output = h + torch.matmul(self.source(h) - rotated, self.rotate.weight.T)
+        rotate: Any = self.rotate
+        rotated: torch.Tensor = rotate(h)
+        output: torch.Tensor = h + torch.matmul(self.source(h) - rotated, rotate.weight.T)
         return output.to(h.dtype)
 
 
@@ -58,6 +59,7 @@ def apply(model: nn.Module, method: Mapping[str, Any]) -> nn.Module:
     """Freeze the model (but a classification head) and let every block be followed by an intervention."""
     first, last = parse(method["positions"])
     dtype = next(model.parameters()).dtype
+    config: Any = model.config
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(bool(CLASSIFIER.match(name)))
     chosen = method.get("layers")
@@ -67,7 +69,7 @@ def apply(model: nn.Module, method: Mapping[str, Any]) -> nn.Module:
         found = BLOCK.search(name)
         if found is None or (layers is not None and int(found.group(1)) not in layers):
             continue
-        made[found.group(1)] = Intervention(model.config.hidden_size, method["rank"], dtype)  # type: ignore[union-attr]
+        made[found.group(1)] = Intervention(config.hidden_size, method["rank"], dtype)
         block.register_forward_hook(_after(made[found.group(1)], first, last))
     model.interventions = made
     return model
