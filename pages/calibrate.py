@@ -20,6 +20,7 @@ st.markdown(
 found, problem = measuring.devices()
 if problem:
     st.info(texts.plain(problem), title=_("Nothing can be measured here"), icon=":material/info:")
+notes = [entry["note"] for entry in found if "note" in entry]
 names = {entry["device"]: entry["name"] for entry in found}
 job = None
 if names:
@@ -36,6 +37,8 @@ if names:
             lost = job if status is not None and status.state in ("lost", "failed") and status.cases else None
             label = "Go on" if lost is not None else "Measure"
             pressed = st.button(_(label), key="calibrate_start", type="primary", icon=":material/speed:", disabled=busy)
+        for note in notes:
+            st.caption(texts.plain(note))
         st.caption(_("The device works at full load meanwhile; anything else that runs on it makes the result wrong."))
     if pressed:
         try:
@@ -69,6 +72,8 @@ if names:
                         },
                     )  # fmt: skip
                     st.caption(_("The most telling cases come first; what the time does not reach is left to the laws."))
+                for sentence in measuring.remedies(now.warnings):
+                    st.markdown(f":orange[:material/warning:] {texts.plain(sentence)}")
                 if st.button(_("Stop and keep what was measured"), key="calibrate_cancel", disabled=job.cancelled):
                     job.cancel()
         elif now.state in ("failed", "lost"):

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 
+from planner.calibrate.benchmarks.sustained import PRODUCT
 from planner.calibrate.benchmarks.transfers import BESIDE
 from planner.calibrate.fit_attention import fit_attention
 from planner.calibrate.fit_summary import LEAST_CASES, SCALE, summary
@@ -28,6 +29,9 @@ from planner.device.measured import Correction, Measured, Table
 from planner.device.profile import DeviceProfile
 from planner.device.solver import FloatArray, soft_l1_fit
 from planner.device.stream import StreamCurve
+
+_LEAST_HELD: Final = 0.5
+"""A device that holds less than this of its rate is broken, or was busy."""
 
 
 def fit_profile(
@@ -98,6 +102,9 @@ def fit_profile(
             "notes": prior.notes,
         }
     )
+    held = _sustained(fitted, groups["sustained"])
+    if held:
+        fitted = fitted.with_sustained(**held)
     beside = _beside(fitted, groups["transfers"])
     return fitted if beside is None else fitted.model_copy(update={"measured": measured.model_copy(update={"beside": beside})})
 
@@ -237,6 +244,17 @@ def _host_link(samples: Sequence[Sample]) -> float | None:
         direction = _text(s, "direction")
         rates[direction] = max(rates.get(direction, 0.0), _number(s, "bytes") / s.seconds)
     return min(rates.values()) if len(rates) == 2 else None
+
+
+def _sustained(profile: DeviceProfile, samples: Sequence[Sample]) -> dict[str, float]:
+    """Rate of products held for seconds over that of a burst, of the formats that draw most power; operators between them keep their time."""
+    each = {_number(s, "rounds"): s.seconds / _number(s, "rounds") for s in samples}
+    if len(each) < 2:
+        return {}
+    burst, steady = each[min(each)], each[max(each)]
+    product = min(burst, float(profile.matmul_seconds(*PRODUCT, "bf16")))
+    held = max(_LEAST_HELD, product / (product + max(0.0, steady - burst)))
+    return {dtype: held for dtype in ("bf16", "fp16", "fp8", "tf32") if profile.supports(dtype)}
 
 
 def _beside(profile: DeviceProfile, samples: Sequence[Sample]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import platform
 import time
 from collections import Counter
@@ -24,7 +25,7 @@ from planner.catalog import default_network, identify
 from planner.device.collectives import Topology
 from planner.device.conditions import Conditions
 from planner.device.measured import Correction
-from planner.errors import PlanError
+from planner.errors import PlanError, shorten
 
 _LONGEST_CASE: Final = 3.0
 """No case takes longer than this [s]: repeating on shrinks an interval that other cases need more."""
@@ -35,6 +36,12 @@ _UNSTEADY: Final = 0.2
 
 _SHARED: Final = 0.3
 """Share of repetitions that other programs disturbed at which it does, too."""
+
+_FAULTS: Final = (RuntimeError, ValueError, TypeError, AttributeError, ImportError, AssertionError, OSError)
+"""What a kernel, a compiler or a library may end with."""
+_MOST_FAULTS: Final = 20
+"""So many cases in a row that do not run mean that the device itself does not."""
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 """Called with the label of a benchmark and the share of the budget that is spent."""
@@ -52,6 +59,7 @@ def calibrate(
     keep: Callable[[Sample], None] | None = None,
     watch: Callable[[dict[str, float | None]], None] | None = None,
     planned: Callable[[dict[str, int]], None] | None = None,
+    warned: Callable[[tuple[str, ...]], None] | None = None,
 ) -> Calibration:
     """Measure a device and fit its profile.
 
@@ -64,6 +72,7 @@ def calibrate(
     collectives: samples between several of these devices, from `planner.calibrate.distributed`.
     progress, cancelled, keep: told how far it is; asked between cases whether to stop; handed every sample as soon as it exists.
     watch: handed the driver's figures between cases, or the system's of a processor.
+    warned: told the names of all warnings so far, between cases.
     planned: told how many cases each benchmark has, by its name, those of `finished` included.
 
     Errors: PlanError for a device that is not there, a budget that is no time, or a measurement without a single sample.
@@ -74,8 +83,8 @@ def calibrate(
     samples = list(finished)
     done = {_key(s.benchmark, s.case) for s in samples}
     begin = time.monotonic()
-    workspace = _workspace(hardware)
-    queue = _queue(hardware, first, done)
+    workspace, faults = _workspace(hardware), 0
+    queue = [item for item in _queue(hardware, first, done) if item[2].least_budget <= seconds]
     if planned is not None:
         planned(dict(Counter([s.benchmark for s in samples] + [item[0] for item in queue])))
     try:
@@ -87,15 +96,20 @@ def calibrate(
                 break
             if progress is not None:
                 progress(label, spent / seconds)
+            if warned is not None:
+                warned(tuple(telemetry.warnings))
             if watch is not None:
                 watch(processor_figures.figures() if hardware.synchronous else telemetry.figures())
             left = sum(item[3] for item in queue[position:])
             allowed = min(_LONGEST_CASE, (seconds - spent) * share / left)
             sample = _one(hardware, telemetry, name, case, allowed)
+            faults = faults + 1 if sample is None else 0
             if sample is not None:
                 samples.append(sample)
                 if keep is not None:
                     keep(sample)
+            if faults >= _MOST_FAULTS:
+                break
     finally:
         outside = _outside(hardware, telemetry)
         now = telemetry.read()
@@ -192,14 +206,17 @@ def _key(name: str, shape: dict[str, float | str]) -> tuple[object, ...]:
 
 
 def _one(hardware: Hardware, telemetry: Telemetry, name: str, case: Case, seconds: float) -> Sample | None:
-    """One case; None when it does not fit into memory or the device does not have the operation."""
+    """One case; None when it does not fit into memory, the device does not have the operation, or it does not run here."""
     try:
         work = case.prepare()
-        return measure(hardware, name, case.shape, work, seconds, telemetry.held)
+        return measure(hardware, name, case.shape, work, seconds, telemetry.held if case.unthrottled else lambda: False)
     except torch.OutOfMemoryError:
         telemetry.warn("out_of_memory")
     except NotImplementedError:
         return None  # an operator that this kind of device does not have says nothing about its speed
+    except _FAULTS as error:  # one kernel that this software or device refuses must not end the measurement
+        _log.warning("%s %s does not run here: %s: %s", name, case.shape, type(error).__name__, shorten(error, 200))
+        telemetry.warn("not_run")
     return None
 
 

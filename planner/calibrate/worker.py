@@ -33,12 +33,13 @@ class Reporter:
     labels: dict[str, str] = field(default_factory=dict)
     planned: dict[str, int] = field(default_factory=dict)
     measured: Counter[str] = field(default_factory=Counter)
+    warnings: tuple[str, ...] = ()
     ended: threading.Event = field(default_factory=threading.Event)
 
     def status(self, **changes: object) -> Status:
         told = {
             "state": "running", "label": self.label, "share": min(1.0, self.share), "seconds": time.time() - self.begun,
-            "cases": self.cases, "pid": self.pid, "heartbeat": time.time(), "reading": self.reading,
+            "cases": self.cases, "pid": self.pid, "heartbeat": time.time(), "reading": self.reading, "warnings": self.warnings,
             "history": {name: tuple(values) for name, values in self.history.items()},
             "benchmarks": tuple((self.labels.get(n, n), self.measured[n], self.planned[n]) for n in sorted(self.planned)),
         }  # fmt: skip
@@ -51,6 +52,10 @@ class Reporter:
                 if value is not None:
                     self.history[name] = [*self.history.get(name, []), value][-MOST_LOOKS:]
             self.job.write(self.status())
+
+    def warn(self, names: tuple[str, ...]) -> None:
+        """Called by the runner between cases."""
+        self.warnings = names
 
     def progress(self, label: str, share: float) -> None:
         """Called by the runner before each case."""
@@ -123,7 +128,7 @@ def _measure(job: Job, reporter: Reporter) -> tuple[str, ...]:
         calibration = calibrate(
             request.device, request.budget, first=first, finished=finished, progress=reporter.progress,
             cancelled=lambda: job.cancelled, keep=keep, watch=lambda reading: reporter.reading.update(reading),
-            planned=reporter.planned.update,
+            planned=reporter.planned.update, warned=reporter.warn,
         )  # fmt: skip
     calibration.save(job.profile)
     return calibration.conditions.warnings

@@ -37,7 +37,7 @@ class Predicted(BaseModel):
     basis: str
 
 
-def predict(run: Run, device: Device, profile: DeviceProfile | None = None) -> Predicted | None:
+def predict(run: Run, device: Device, profile: DeviceProfile | None = None, *, clipped: bool = True) -> Predicted | None:
     """The estimate for the measured device, None where nothing is known of it. Raises `PlanError` for a run it cannot plan.
 
     Arguments
@@ -45,6 +45,7 @@ def predict(run: Run, device: Device, profile: DeviceProfile | None = None) -> P
     run: as planned; the accelerator it names is replaced by the one that was measured.
     device: that was measured.
     profile: of it; left out: the catalogue's curves of a GPU, assumed rates of a processor.
+    clipped: whether the measured steps clipped gradients, as the Trainer does.
     """
     if profile is None and device.kind == "cpu":
         profile = processor_profile(device.name, threads=device.units or 1)
@@ -55,18 +56,20 @@ def predict(run: Run, device: Device, profile: DeviceProfile | None = None) -> P
             return None
         name = known.name
     hardware = run.hardware.model_copy(update={"gpu": name, "gpus": 1})
-    return in_terms(estimate(run.model_copy(update={"hardware": hardware}), profile), tracked=device.kind != "cuda")
+    return in_terms(estimate(run.model_copy(update={"hardware": hardware}), profile), tracked=device.kind != "cuda", clipped=clipped)
 
 
-def in_terms(e: Estimate, tracked: bool) -> Predicted:
+def in_terms(e: Estimate, tracked: bool, clipped: bool = True) -> Predicted:
     """`e` as a measurement would say it. tracked: live tensors alone, without cuBLAS's workspace.
 
     A probe's steps follow each other without a training loop around them, so its share is left out of time and energy.
     """
-    bare = 1.0 - e.total("time/overhead/loop") / e.step_time_s if e.step_time_s else 1.0
+    clip = 0.0 if clipped else e.total("time/optimizer/clip")
+    bare = 1.0 - (e.total("time/overhead/loop") + clip) / e.step_time_s if e.step_time_s else 1.0
     step = None if e.step_time_s is None else bare * e.step_time_s
     interval = e.step_time_interval_s
     phases = {name: e.total(f"time/{name}") for name in PHASES}
+    phases["optimizer"] -= clip
     phases["backward"] += e.total("time/recompute")
     static = e.total("memory/weights") + e.total("memory/optimizer") + e.total("memory/master")
     board = e.details.get("board_w")

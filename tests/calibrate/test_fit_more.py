@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 from planner import Run, estimate
 from planner.calibrate.benchmarks.attention import _LARGE as ATTENTION
 from planner.calibrate.benchmarks.matmul import _LARGE
+from planner.calibrate.benchmarks.sustained import BURST, PRODUCT, STEADY
 from planner.calibrate.fit import fit_profile
 from planner.calibrate.fit_updates import hosts, moved_bytes, updates
 from planner.calibrate.hardware import open_hardware
@@ -153,6 +154,19 @@ def test_convolutions_have_their_own_correction() -> None:
     vit = {"model_type": "vit", "hidden_size": 384, "num_hidden_layers": 2, "num_attention_heads": 6, "intermediate_size": 1536}
     run = {"model": vit, "batch": {"micro": 4}}
     assert value(plan(profile, **run), "time/forward/matmul") > value(plan(fitted([]), **run), "time/forward/matmul")
+
+
+def test_a_rate_that_is_not_held_slows_products_alone() -> None:
+    prior = fitted([])
+    burst = float(prior.matmul_seconds(*PRODUCT, "bf16")) * 1.2
+    steady = burst * 1.1
+    made = [sample("sustained", n * each, rounds=n) for n, each in ((BURST, burst), (STEADY, steady))]
+    held = fitted(made).sustained
+    assert held["bf16"] == held["fp16"] == pytest.approx(1 / (1 + 0.12), rel=1e-3)
+    assert "fp32" not in held
+    assert fitted(made[:1]).sustained == {}
+    slower = [sample("sustained", n * each, rounds=n) for n, each in ((BURST, steady), (STEADY, burst))]
+    assert fitted(slower).sustained["bf16"] == 1.0
 
 
 def test_a_processor_loops_and_a_gpu_does_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 pytest.importorskip("torch")
 
 from planner import Run, estimate, load_profile
-from planner.calibrate import Calibration, Sample, calibrate
-from planner.calibrate.benchmarks import benchmarks
+from planner.calibrate import Calibration, Sample, calibrate, runner
+from planner.calibrate.benchmarks import Case, benchmarks
 from planner.calibrate.budget import parse_budget
 from planner.calibrate.focus import cases_of
 from planner.calibrate.hardware import open_hardware
@@ -19,6 +20,8 @@ from planner.calibrate.partial import Partial
 from planner.calibrate.result import load_samples
 from planner.calibrate.runner import _queue
 from planner.cli import main
+from planner.device import DeviceProfile
+from planner.device.processor import processor_profile
 from planner.errors import PlanError
 
 TINY = {
@@ -86,6 +89,40 @@ def test_samples_survive_a_kill_in_the_middle_of_a_line(tmp_path: Path, measured
     partial.path.write_text("no\n" + partial.path.read_text())
     with pytest.raises(PlanError, match="no sample in line 1"):
         partial.read()
+
+
+def test_a_case_that_does_not_run_here_is_a_warning_and_many_in_a_row_are_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Callable[[], object]:
+        raise RuntimeError("this kernel is not for you")
+
+    def work() -> Callable[[], object]:
+        return lambda: None
+
+    ran: list[float] = []
+    cases = [Case({"n": float(n)}, work if n in (0, 3) else broken) for n in range(60)]
+    queue = [("matmul", "Products", case, 0.01) for case in cases]
+    monkeypatch.setattr(runner, "_queue", lambda hardware, first, done: queue)
+    monkeypatch.setattr(runner, "fit_profile", lambda *_, **__: measured_profile())
+    told: list[tuple[str, ...]] = []
+    found = calibrate("cpu", 5, progress=lambda label, share: ran.append(share), warned=told.append)
+    assert [s.case for s in found.samples] == [{"n": 0.0}, {"n": 3.0}]
+    assert len(ran) == 4 + 20
+    assert "not_run" in found.conditions.warnings
+    assert told[-1] == ("not_run",)
+
+
+def test_what_takes_long_to_prepare_is_left_to_long_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick, slow = (Case({"n": n}, lambda: lambda: None, least) for n, least in ((1.0, 0.0), (2.0, 300.0)))
+    monkeypatch.setattr(runner, "_queue", lambda hardware, first, done: [("matmul", "Products", c, 0.01) for c in (slow, quick)])
+    monkeypatch.setattr(runner, "fit_profile", lambda *_, **__: measured_profile())
+    planned: dict[str, int] = {}
+    assert [s.case for s in calibrate("cpu", 5, planned=planned.update).samples] == [{"n": 1.0}]
+    assert planned == {"matmul": 1}
+    assert {s.case["n"] for s in calibrate("cpu", 300).samples} == {1.0, 2.0}
+
+
+def measured_profile() -> DeviceProfile:
+    return processor_profile("a processor", threads=2)
 
 
 @pytest.mark.parametrize("budget", ["fast", "-3", "nan", "1", 1e9])

@@ -10,6 +10,7 @@ import pytest
 
 from planner.calibrate import jobs
 from planner.calibrate.jobs import Job, Status
+from planner.calibrate.telemetry import WARNINGS
 from planner.catalog import find_accelerator
 from planner.device import default_profile
 from planner.device.processor import processor_profile
@@ -61,6 +62,21 @@ def test_a_running_job_is_shown_to_everybody_and_can_be_stopped(open_app: Open, 
     assert "412 W" in [m.value for m in app.metric]
     app.button(key="calibrate_cancel").click().run()
     assert job.cancelled
+
+
+def test_warnings_are_said_while_it_runs_and_a_missing_gpu_is_one_sentence(
+    open_app: Open, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = "This torch was built for processors alone."
+    monkeypatch.setattr(jobs, "devices", lambda timeout=60.0: [CPU[0] | {"note": note}])
+    measuring.devices.clear()
+    job_of(folder, Status(state="running", cases=3, heartbeat=time.time(), warnings=("mig", "other_processes", "not_permitted")))
+    app = open_app("calibrate")
+    assert not app.exception
+    said = words(app)
+    assert note in said
+    for name in ("mig", "other_processes", "not_permitted"):
+        assert WARNINGS[name] in said.replace("\\", "")
 
 
 def test_figures_and_benchmarks_of_a_running_job_are_followed(open_app: Open, folder: Path) -> None:
