@@ -4,7 +4,8 @@ from planner.catalog.accelerators import Accelerator, accelerators, customise, f
 from planner.catalog.grid import DEFAULT_PUE, DEFAULT_PUE_SOURCE, Grid, find_grid, grids
 from planner.catalog.models import ModelEntry, fetch_config, find_model, load_config, models
 from planner.catalog.networks import Network, default_network
-from planner.catalog.prices import Price, price_for, prices, providers_of, snapshot_date
+from planner.catalog.offers import Price
+from planner.catalog.prices import price_for, prices, providers_of, snapshot_date
 
 __all__ = [
     "DEFAULT_PUE",

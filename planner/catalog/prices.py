@@ -1,68 +1,33 @@
-"""Prices: a dated snapshot of what cloud providers ask for one accelerator for one hour.
+"""Prices: what cloud providers ask for one accelerator for one hour.
 
-A price is a fact of one day. Every row carries its date, provider and source; `data/SOURCES.md` says which collections
-were taken and which were left out. A live price or one's own contract always beats this table.
+A price is a fact of one day. Every row carries its date, provider and source. The offers that ship are a dated snapshot; a provider that
+was asked again since (`planner prices --refresh`) stands with its newer offers alone. One's own contract always beats both.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from functools import cache
+from functools import lru_cache
 from itertools import groupby
-from typing import Final, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Final
 
 from planner.catalog.accelerators import find_accelerator
-from planner.catalog.tables import read_table
+from planner.catalog.offers import Price, snapshot
+from planner.catalog.refreshed import read_refreshed
 
-Tier = Literal["current", "mixed", "old"]
 _ENOUGH_PROVIDERS: Final = 3
 
 
-class Price(BaseModel):
-    """Price of one accelerator for one hour at one provider.
-
-    Equation: usd_per_gpu_hour = price of the instance [USD/h] / its accelerators.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    accelerator: str = Field(description="Catalogue name, or a family name where the offer does not tell the form.")
-    provider: str
-    instance: str
-    gpus: int = Field(ge=1, description="Accelerators of the instance.")
-    usd_per_gpu_hour: float = Field(gt=0, description="[USD/h] per accelerator.")
-    spot: bool = Field(description="Interruptible capacity.")
-    region: str
-    date: dt.date
-    tier: Tier = Field(
-        description="current: one provider's list price; mixed: may include spot offers; old: before 2025-06."
-    )
-    source: str
-
-
-@cache
 def prices() -> tuple[Price, ...]:
-    """All offers of the snapshot: on-demand offers, and spot offers where a row has both."""
-    offers: list[Price] = []
-    for row in read_table("prices.csv"):
-        for column, spot in (("usd_per_gpu_hour", False), ("spot_usd_per_gpu_hour", True)):
-            if row[column]:
-                offers.append(
-                    Price.model_validate(
-                        {
-                            **{
-                                key: row[key]
-                                for key in ("accelerator", "provider", "instance", "gpus", "region", "date", "tier")
-                            },
-                            "usd_per_gpu_hour": float(row[column]),
-                            "spot": spot,
-                            "source": f"{row['source']} ({row['licence']})",
-                        }
-                    )
-                )
-    return tuple(offers)
+    """All offers: on-demand offers, and spot offers where a row has both; of a provider that was asked again only the newer ones."""
+    return _merged(read_refreshed().stamp)
+
+
+@lru_cache(maxsize=2)
+def _merged(_stamp: str) -> tuple[Price, ...]:
+    newer = read_refreshed().offers
+    asked = {offer.provider for offer in newer}
+    return (*(offer for offer in snapshot() if offer.provider not in asked), *newer)
 
 
 def price_for(accelerator_name: str, provider: str | None = None, spot: bool = False) -> Price | None:
@@ -84,8 +49,17 @@ def price_for(accelerator_name: str, provider: str | None = None, spot: bool = F
     ------
     PlanError: the accelerator is not in the catalogue.
     """
-    part = find_accelerator(accelerator_name)
-    offers = [o for o in prices() if o.spot == spot and (provider is None or o.provider == provider.strip().casefold())]
+    state = read_refreshed()
+    offer = _offer(state.stamp, find_accelerator(accelerator_name).name, None if provider is None else provider.strip().casefold(), spot)
+    if offer is None or not state.problem:
+        return offer
+    return offer.model_copy(update={"source": f"{offer.source}; refreshed prices were left out: {state.problem}"})
+
+
+@lru_cache(maxsize=4096)
+def _offer(stamp: str, name: str, provider: str | None, spot: bool) -> Price | None:
+    part = find_accelerator(name)
+    offers = [o for o in _merged(stamp) if o.spot == spot and (provider is None or o.provider == provider)]
     exact = [o for o in offers if o.accelerator == part.name]
     family = [o for o in offers if o.accelerator in part.family_names]
     for tiers in (("current",), ("current", "mixed"), ("current", "mixed", "old")):

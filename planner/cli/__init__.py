@@ -22,6 +22,7 @@ from planner.cli import (
     estimate,
     launch,
     lengths,
+    prices,
     probe,
     profile,
     prove,
@@ -36,7 +37,7 @@ from planner.errors import PlanError, shorten
 
 COMMANDS = (
     estimate, compare, search, ask, lengths, serve, report, launch, validate, calibrate, profile, probe, audit, prove, saved,
-    catalog.models_command, catalog.gpus_command, doctor,
+    catalog.models_command, catalog.gpus_command, prices, doctor,
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from planner import __version__, units
 from planner.catalog import accelerators, models, prices, snapshot_date
+from planner.catalog.refreshed import read_refreshed
 from planner.cli.inputs import add_json
 from planner.cli.output import bold, emit_json, table, wrapped
 from planner.run import Run
@@ -33,6 +34,7 @@ OPTIONAL = {
     "torch": "calibration, probes",
     "transformers": "probes",
     "peft": "probes",
+    "gpuhunt": "current prices",
     "nvidia-ml-py": "clocks and power while measuring",
 }
 """Packages that only parts of Plumbline need, and which parts."""
@@ -101,7 +103,7 @@ def examine() -> dict[str, dict[str, str]]:
         "Catalogue": {
             "models": str(len(models())),
             "accelerators": f"{len(accelerators())}, newest of {max(part.year or 0 for part in accelerators())}",
-            "prices": f"{len(prices())} offers up to {snapshot_date().isoformat()}",
+            "prices": f"{len(prices())} offers up to {snapshot_date().isoformat()}{_refreshed()}",
             "device profiles": _profiles(),
         },
         "Self-check": {
@@ -109,6 +111,13 @@ def examine() -> dict[str, dict[str, str]]:
             "output": f"{sys.stdout.encoding}, {'terminal' if sys.stdout.isatty() else 'no terminal'}",
         },
     }
+
+
+def _refreshed() -> str:
+    state = read_refreshed()
+    if state.problem:
+        return f"; refreshed prices are left out: {state.problem}"
+    return f", of them refreshed: {', '.join(state.asked)}" if state.asked else ""
 
 
 def fields(model: type[BaseModel] = Run, prefix: str = "") -> list[dict[str, str]]:

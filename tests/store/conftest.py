@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,9 +38,6 @@ class Postgres:
         if os.getuid() == 0:  # it refuses to run as root
             user = pwd.getpwnam("postgres")
             os.chown(folder, user.pw_uid, user.pw_gid)
-            for parent in folder.parents:
-                if parent.stat().st_uid == 0 and parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
             self._as = ["runuser", "-u", "postgres", "--"]
         self._run("initdb", "-D", str(self._data), "-U", "plumbline", "--auth=trust", "-E", "UTF8", "--no-sync")
         self.start()
@@ -68,16 +66,17 @@ class Postgres:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A running PostgreSQL."""
     programs = _programs()
     if programs is None:
         if os.environ.get("CI"):
             pytest.fail("the tests need PostgreSQL (Debian's package postgresql)")
         pytest.skip("PostgreSQL is not installed")
-    server = Postgres(programs, tmp_path_factory.mktemp("postgres"))
-    yield server
-    server.stop()
+    with tempfile.TemporaryDirectory(prefix="plumbline-postgres-") as folder:  # pytest's own folders are closed to its user
+        server = Postgres(programs, Path(folder))
+        yield server
+        server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
