@@ -44,7 +44,8 @@ CONNECTED: Final = ("gpus_per_node", "network", "network_gbps", "oversubscriptio
 class Own(BaseModel):
     """One measured run. key: what was run · steps: every timed step [s] · row: the same as a row of the table of measured runs.
 
-    origin: a probe, or a log of a run · least: least half width of the step's interval over its median · log: SHA-256 of the log.
+    origin: a probe, or a log of a run · least: least half width of the step's interval over its median · log: SHA-256 of the log ·
+    family: what its kin have in common (`kin.py`) · run: as it was planned.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -63,11 +64,25 @@ class Own(BaseModel):
     origin: Literal["probe", "log"] = "probe"
     least: float = Field(REPEATABLE, ge=0, le=1)
     log: str = ""
+    family: str = ""
+    run: dict[str, Any] | None = None
 
 
-def key_of(resolved: Resolved, attention: str | None = None) -> str:
-    """What tells one measured run from another. attention: the kernel that ran in place of the planned one."""
-    told: dict[str, Any] = resolved.run.model_dump(mode="json", include=set(STEP))
+def family_of(resolved: Resolved, attention: str | None = None) -> str:
+    """What runs have in common that differ in their batch alone."""
+    return key_of(resolved, attention, without="batch")
+
+
+def same_device(row: Own, resolved: Resolved, profile: DeviceProfile | None) -> bool:
+    """Whether a run was measured on the device that another is planned for."""
+    measured_on = profile.conditions.device if profile is not None and profile.conditions is not None else None
+    name = None if resolved.accelerator is None else resolved.accelerator.name
+    return row.device == measured_on if measured_on else name is not None and row.accelerator == name
+
+
+def key_of(resolved: Resolved, attention: str | None = None, without: str = "") -> str:
+    """What tells one measured run from another. attention: the kernel that ran in place of the planned one · without: a field that does not."""
+    told: dict[str, Any] = resolved.run.model_dump(mode="json", include=set(STEP) - {without})
     if (gpus := resolved.run.hardware.gpus) > 1:
         told |= {"parallel": resolved.run.parallel.model_dump(mode="json"), "gpus": gpus}
         told |= resolved.run.hardware.model_dump(mode="json", include=set(CONNECTED))
@@ -128,9 +143,7 @@ def find(run: Run, profile: DeviceProfile | None = None, folder: Path | None = N
     if not shape_of(full, text, resolved.arch.sample_tokens(full.batch) - text).packed:
         return None  # a probe's samples are all of one length
     key = key_of(resolved)
-    measured_on = profile.conditions.device if profile is not None and profile.conditions is not None else None
-    name = None if resolved.accelerator is None else resolved.accelerator.name
-    own = [row for row in kept if row.key == key and (row.device == measured_on if measured_on else name is not None and row.accelerator == name)]
+    own = [row for row in kept if row.key == key and same_device(row, resolved, profile)]
     own = [row for row in own if row.origin == "probe"] or own
     own = [row for row in own if row.versions.get("torch") == own[-1].versions.get("torch")][-NEWEST:]
     if not own:

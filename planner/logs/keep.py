@@ -60,6 +60,8 @@ def evidence(found: Audit, profile: DeviceProfile | None = None) -> tuple[own.Ow
         origin="log",
         least=LEAST[found.step_means],
         log=found.logs[0].digest,
+        family=own.family_of(resolved),
+        run=found.ran.model_dump(mode="json", exclude_unset=True),
     ), ""
 
 

@@ -91,9 +91,8 @@ def _start_and_pauses(seen: Seen) -> Iterator[Sign]:
     if steps.warm_steps and steps.warm_seconds > 0.25 * steps.median:
         yield Sign(
             "warm-up", "First steps",
-            f"The first {'step' if steps.warm_steps == 1 else f'{steps.warm_steps} steps'} took {format_seconds(steps.warm_seconds)} more than "
-            "later ones (compilation, autotuning, caches); "
-            "that is not in the step time that is compared.",
+            f"{'The first step' if steps.warm_steps == 1 else f'The first {steps.warm_steps} steps'} took {format_seconds(steps.warm_seconds)} more than "
+            "later ones (compilation, autotuning, caches); that is not in the step time that is compared.",
             change={"whole_run.warmup_s": float(f"{steps.warm_seconds:.3g}")},
         )  # fmt: skip
     for kind, title in (("evaluation or checkpoint", "Evaluations and checkpoints"), ("evaluation", "Evaluations"), ("unknown", "Pauses")):

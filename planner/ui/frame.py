@@ -15,7 +15,7 @@ from planner import estimate, units
 from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
-from planner.evidence import own
+from planner.evidence.kin import stands_on
 from planner.lock import lock_of
 from planner.run import Run, parse_run
 from planner.summary import gpu_name, precision_name, sample_text
@@ -170,7 +170,7 @@ def compute(said: inputs.Inputs) -> Current:
         profile = measuring.in_use()
         if profile is not None:
             run = measuring.on_device(run, profile)
-        current = Current(run, estimate(run, profile, own.find(run, profile)), profile=profile)
+        current = Current(run, estimate(run, profile, stands_on(run, profile)), profile=profile)
     except PlanError as error:
         current = _last(error)
     except Exception as fault:

@@ -16,6 +16,7 @@ from planner.cli import main
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.evidence import own
+from planner.evidence.kin import stands_on
 from planner.logs import Audit, Record, Source, audit, read
 from planner.logs.keep import keep, keep_both
 from planner.logs.steps import steps_of
@@ -238,6 +239,25 @@ def test_a_log_of_several_devices_stands_for_that_division_alone() -> None:
     assert own.find(run) is not None
     assert own.find(apply(run, {"hardware.gpus": 4})) is None
     assert own.find(apply(run, {"parallel": {"sharding": "zero3"}})) is None
+
+
+def test_kin_of_a_kept_run_are_corrected_in_part() -> None:
+    keep(audit(RUN, [log_of(estimate(RUN), 1.2)]))
+    other = apply(RUN, {"batch.micro": 2})
+    plain, seen = estimate(other), stands_on(other)
+    assert seen is not None and not seen.exact
+    moved = estimate(other, None, seen)
+    assert plain.step_time_s is not None and plain.step_time_interval_s is not None and moved.step_time_interval_s is not None
+    assert moved.step_time_s == pytest.approx(plain.step_time_s * 1.2**0.5, rel=0.01), "half of what one run says"
+    assert moved.step_time_interval_s[0] == pytest.approx(plain.step_time_interval_s[0] * 1.2**0.5, rel=0.01)
+    assert moved.basis == plain.basis and "1 run like it" in moved.interval_note
+    assert sum(t.value for t in moved.terms if t.name.startswith("time/")) == pytest.approx(moved.step_time_s)
+    keep(audit(apply(RUN, {"batch.micro": 8}), [log_of(estimate(apply(RUN, {"batch.micro": 8})), 1.1)]))
+    two = stands_on(other)
+    assert two is not None and two.seconds == pytest.approx(plain.step_time_s * (1.2 * 1.1) ** (0.5 * 0.7), rel=0.01)
+    assert stands_on(RUN).exact  # type: ignore[union-attr]
+    for change in ({"method": {"name": "full"}}, {"hardware": {"gpu": "H100 SXM 80GB"}}, {"attention": "eager"}, {"stack": "hf-liger"}):
+        assert stands_on(apply(RUN, change)) is None
 
 
 def test_what_ran_otherwise_is_not_kept_for_the_plan() -> None:
