@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from planner.errors import PlanError, shorten
 from planner.method import Method as Method
+from planner.misspelt import nearest_field
 from planner.parts import NonNegative, Part, Positive
 from planner.units import parse_count
 from planner.whole_run import Currency as Currency
@@ -525,12 +526,9 @@ def describe(error: ValidationError) -> PlanError:
     if isinstance(cause := first.get("ctx", {}).get("error"), PlanError):
         return cause
     if first["type"] == "extra_forbidden":
-        return PlanError(
-            field,
-            first["input"],
-            "is not a field of a run",
-            "Remove it or correct its name; `python -m planner doctor --fields` lists all.",
-        )
+        near = nearest_field(first["loc"], Run)
+        fix = f"Did you mean {near}?" if near else "Remove it or correct its name;"
+        return PlanError(field, first["input"], "is not a field of a run", f"{fix} `python -m planner doctor --fields` lists all.")
     if first["type"] == "missing":
         return PlanError(field, "", "is missing", f"Add {field}.")
     shown = "" if isinstance(first["input"], dict | BaseModel) else first["input"]
