@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from planner.ui import frame, inputs, saving
+from planner.ui import frame, inputs, login, saving
 
 st.set_page_config(page_title="Plumbline", page_icon=frame.ICON, layout="wide", initial_sidebar_state=360)
+login.require()
 pages = frame.pages()
 page = st.navigation(list(pages.values()), position="top")
 frame.forward(pages)
