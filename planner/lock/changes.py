@@ -146,7 +146,7 @@ def _versions(then: Mapping[str, str]) -> Iterator[Change]:
         before, after = then.get(name), now.get(name)
         if before == after:
             continue
-        text = f"{name} {before or 'not installed'} then, {after or 'not installed'} now."
+        text = f"{shorten(name, 60)} {shorten(before or 'not installed', 60)} then, {after or 'not installed'} now."
         if name == "engine":
             text = "The formulas or their constants have changed since."
         elif name == "planner":

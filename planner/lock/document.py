@@ -91,7 +91,7 @@ def lock_of(run: Run, one: Estimate, profile: DeviceProfile | None = None) -> Lo
 
 def lock_text(lock: Lock) -> str:
     """The file's text: indented JSON."""
-    return json.dumps(lock.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(lock.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
 
 
 def parse_lock(mapping: Any) -> Lock:

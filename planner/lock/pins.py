@@ -37,7 +37,7 @@ _PART: Final = ("memory_bytes", "usable_memory_bytes", "memory_bandwidth", "peak
 
 def digest(value: Any) -> str:
     """SHA-256 of a value as canonical JSON, hexadecimal."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

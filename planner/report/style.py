@@ -49,6 +49,7 @@ footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--lin
   table.many { font-size: 7pt; }
   table.many th, table.many td { padding-right: .35rem; }
   th.number { white-space: normal; }
+  td { overflow-wrap: anywhere; }
   .chart svg { min-width: 0; max-width: 150mm; }
   .chart, .figures, tr, pre { break-inside: avoid; }
   pre { white-space: pre-wrap; }

@@ -309,15 +309,6 @@ def test_the_hub_is_asked_only_on_a_click_and_says_when_it_is_away(
     assert app.session_state["current"].estimate.details["model"]["name"] == "somebody/model-9b"
 
 
-@pytest.mark.parametrize("name", ["html", "md", "json", "csv"])
-def test_reports_are_shown_and_offered(open_app: Any, name: str) -> None:
-    app = open_app("reports")
-    app.button_group(key="report_format").set_value(name).run()
-    assert_whole(app)
-    assert len(app.get("download_button")) == 1
-    assert len(app.get("iframe" if name == "html" else "code")) >= 1
-
-
 @pytest.mark.parametrize("spec", ["fits", "does not fit", "1024 GPUs", "no data", "encoder", "vision", "pipelined", "unknown GPU"])
 def test_the_method_page_has_the_numbers_of_the_plan(open_app: Any, spec: str) -> None:
     app = open_app("method", **SPECS[spec])
