@@ -50,26 +50,23 @@ async def session(port: int, until: float, think: float, seed: int, record: Reco
     """One person: pages and plans until the time is over."""
     from streamlit.proto.BackMsg_pb2 import BackMsg
     from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-    from tornado.websocket import websocket_connect
+    from websockets.asyncio.client import connect
+    from websockets.typing import Subprotocol
 
     chance = random.Random(seed)
     await asyncio.sleep(chance.random() * think)
-    socket_ = await websocket_connect(f"ws://127.0.0.1:{port}/_stcore/stream", subprotocols=["streamlit", "", ""])
-    try:
+    async with connect(f"ws://127.0.0.1:{port}/_stcore/stream", subprotocols=[Subprotocol("streamlit")], max_size=None) as line:
         while time.monotonic() < until:
             ask = BackMsg()
             ask.rerun_script.page_name = chance.choice(PAGES)
             plan = {"model": chance.choice(MODELS), "gpu": chance.choice(GPUS), "method": chance.choice(METHODS), "gpus": chance.choice(("1", "8"))}
             ask.rerun_script.query_string = urlencode(plan | ({"lang": "zh"} if seed % 2 else {}))
             began = time.monotonic()
-            await socket_.write_message(ask.SerializeToString(), binary=True)
+            await line.send(ask.SerializeToString())
             while True:
-                answer = await asyncio.wait_for(socket_.read_message(), 120)
-                if answer is None:
-                    record.faults.append("the connection was closed")
-                    return
+                answer = await asyncio.wait_for(line.recv(), 120)
                 said = ForwardMsg()
-                said.ParseFromString(answer)
+                said.ParseFromString(answer if isinstance(answer, bytes) else answer.encode())
                 kind = said.WhichOneof("type")
                 if kind == "delta" and said.delta.new_element.WhichOneof("type") == "exception":
                     record.faults.append(said.delta.new_element.exception.message[:300])
@@ -79,8 +76,6 @@ async def session(port: int, until: float, think: float, seed: int, record: Reco
                     break
             record.seconds.append(time.monotonic() - began)
             await asyncio.sleep(think * (0.5 + chance.random()))
-    finally:
-        socket_.close()
 
 
 async def watch(process: int, until: float, record: Record) -> None:
