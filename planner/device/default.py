@@ -79,9 +79,10 @@ _REACH: Final[dict[str, tuple[float, str]]] = {
 _VECTOR_TILES: Final = ((128, 128, 1.0), (128, 64, 0.97), (64, 64, 0.75))
 """Tiles [rows, columns] of fp32 products on vector units and their rates over that of the largest (assumed): with a sixteenth of the work of matrix units
 for the same loads, small tiles starve less."""
-_VECTOR_REACH: Final = {"Volta": 0.93, "Turing": 0.93, "Pascal": 0.93, "Ampere 8.0": 0.93}
-"""Share of the peak that large fp32 products reach where each processor has 64 fp32 lanes (assumed; cuBLAS' sgemm_128x128)."""
-_VECTOR_REACH_DOUBLE: Final = 0.62
+_VECTOR_REACH: Final = dict.fromkeys(("Volta", "Turing", "Pascal", "Ampere 8.0"), 0.84)
+"""Share of the peak that large fp32 products hold where each processor has 64 fp32 lanes (assumed: 93 % of cuBLAS' sgemm_128x128 at 90 % of the
+boost clock that 300 W allow)."""
+_VECTOR_REACH_DOUBLE: Final = 0.60
 """The same with 128 lanes, half of which integers share and which the register file cannot feed: cuBLAS 23.2 of 38.7 TFLOP/s on an RTX A6000 at 4096
 (Boehm 2022, siboehm.com/articles/22/CUDA-MMM)."""
 _REACH_UNKNOWN: Final = (0.70, "assumed: no published rate of this architecture")

@@ -19,6 +19,7 @@ from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
 from planner.workload.precision import QUANTIZED, Formats, formats, scaled_products
+from planner.workload.quantized import notes as base_notes
 from planner.workload.scaled import Scaled
 from planner.workload.stacks import Stack, find_stack
 
@@ -136,6 +137,14 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     if sharded and kinds.base in ("nf4", "nf4-dq") and stack.requires_input_grad and arch.model_type not in KEEPS_LOW_STREAM:
         # prepare_model_for_kbit_training leaves norms and embeddings in fp32; FSDP's mixed precision then keeps the residual stream there
         kinds = replace(kinds, graph="fp32", autocast=kinds.compute)
+    notes.extend(
+        base_notes(
+            kinds.base,
+            keeps_dequantized=stack.keeps_dequantized,
+            checkpointed=run.activation_checkpointing == "full",
+            early_stop=stack.early_stop,
+        )
+    )
     _check_dtype(kinds.compute, profile)
     if check_sparsity(run, arch, precision, accelerator):
         kinds = replace(kinds, sparse=True)
@@ -306,7 +315,8 @@ def _sustained_profile(accelerator: Accelerator) -> DeviceProfile:
 def _derated(accelerator: Accelerator) -> DeviceProfile:
     profile = default_profile(accelerator)
     rate = sustained(accelerator.arch, accelerator.compute_capability)
-    return profile.with_sustained(**{dtype: rate * profile.sustained.get(dtype, 1.0) for dtype in profile.gemm})
+    held = {dtype: 1.0 if dtype == "fp32" and accelerator.vendor == "NVIDIA" else rate for dtype in profile.gemm}  # matrix units throttle
+    return profile.with_sustained(**{dtype: held[dtype] * profile.sustained.get(dtype, 1.0) for dtype in profile.gemm})
 
 
 def _gibibytes(value: Any, name: str) -> int:
@@ -390,6 +400,11 @@ def _check_scaled(
         )
 
 
+def _separate(arch: Architecture) -> bool:
+    """Whether attention is separate operators in every stack: no kernel computes scores such as DeBERTa's."""
+    return any(getattr(kind.mixer, "separate", False) for kind in arch.kinds)
+
+
 def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, kinds: Formats, notes: list[str], own: bool = False) -> str:
     """Kernel of the attention core. own: the stack's model code calls torch's fused attention for every model but those that cap their scores."""
     if run.attention == "sdpa" and not arch.sdpa and own:
@@ -399,7 +414,7 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
         return "eager"
     if run.attention is None:
         chosen = "sdpa" if run.stack.startswith("hf") else "flash"
-        if not arch.sdpa and chosen == "sdpa":
+        if (not arch.sdpa and chosen == "sdpa") or _separate(arch):
             notes.append(
                 f"Attention of {arch.model_type} is planned as separate operators: "
                 "transformers has no fused kernel for it, or which one runs is not known."
@@ -408,7 +423,11 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
         return chosen
     if run.attention == "sdpa" and not arch.sdpa:
         raise PlanError(
-            "attention", "sdpa", f"is not planned for {arch.model_type}", "Use eager or flash."
+            "attention", "sdpa", f"is not planned for {arch.model_type}", "Use eager or flash." if arch.flash else "Use eager."
+        )
+    if run.attention == "flash" and not arch.flash and (run.stack.startswith("hf") or _separate(arch)):
+        raise PlanError(
+            "attention", "flash", f"is not offered by transformers for {arch.model_type}", f"Use {'sdpa' if arch.sdpa else 'eager'}."
         )
     if run.attention == "eager" and not arch.eager:
         raise PlanError("attention", "eager", f"is not offered for {arch.model_type}", "Use sdpa or flash.")

@@ -12,7 +12,17 @@ from planner.estimate import ledger
 from planner.estimate.arrays import least, some
 from planner.estimate.constants import constant
 from planner.estimate.late_weights import kept_for_weights
-from planner.estimate.memory import COMMUNICATION, COMPONENTS, GRADIENTS, OPTIMIZER, Moment, Persistent, Walk, added, rounded
+from planner.estimate.memory import (
+    COMMUNICATION,
+    COMPONENTS,
+    GRADIENTS,
+    OPTIMIZER,
+    Moment,
+    Persistent,
+    Walk,
+    added,
+    rounded,
+)
 from planner.estimate.offload import Offload
 from planner.estimate.resolve import Resolved
 from planner.estimate.schedules import Waiting
@@ -20,6 +30,7 @@ from planner.workload import Workload
 from planner.workload.graph import BYTES, Parameter
 from planner.workload.optimizers import Step, Trained
 from planner.workload.precision import QUANTIZED, STORED_BYTES
+from planner.workload.quantized import pieces
 from planner.workload.scaled import cached_weights
 from planner.workload.sparse24 import SUFFIX
 
@@ -39,10 +50,12 @@ def replicas(r: Resolved) -> int:
 
 
 def stored_bytes(r: Resolved, p: Parameter) -> float:
-    """Persistent bytes of one element: quantized and adapter weights as they are, others in the stored type."""
-    if p.adapter or p.pinned or p.dtype in QUANTIZED or p.dtype.endswith(SUFFIX):
-        return STORED_BYTES[p.dtype]
-    return STORED_BYTES[r.formats.stored]
+    """Persistent bytes of a parameter: quantized (values and scales, each a tensor) and adapter weights as they are, others in the stored type."""
+    if p.dtype in QUANTIZED:
+        return sum(rounded(size) for size in pieces(p.dtype, p.numel, p.shape[-1]))
+    if p.adapter or p.pinned or p.dtype.endswith(SUFFIX):
+        return p.numel * STORED_BYTES[p.dtype]
+    return p.numel * STORED_BYTES[r.formats.stored]
 
 
 def gradient_bytes_of(r: Resolved, p: Parameter) -> float:
@@ -86,7 +99,7 @@ class Holdings:
                 for p in stretch.parameters:
                     kind = ledger.group_of(stretch, p.adapter)
                     part = 1.0 if p.buffer else self._spread(p, share)
-                    size = rounded(p.numel * stored_bytes(self._r, p) * part) * stretch.count
+                    size = rounded(stored_bytes(self._r, p) * part) * stretch.count
                     found[kind] = found.get(kind, 0.0) + size
             return found
 
@@ -98,7 +111,7 @@ class Holdings:
         parts = [(q, s.count) for s in self._w.stretches for q in s.parameters if not q.buffer]
         if not any(q.trainable for q, _ in parts):
             return 0.0
-        return float(sum(q.numel * stored_bytes(self._r, q) * n for q, n in parts if not q.trainable))
+        return float(sum(stored_bytes(self._r, q) * n for q, n in parts if not q.trainable))
 
     def working_copy(self) -> float:
         """Weights in the type that the graph computes in [bytes]."""
@@ -213,10 +226,9 @@ def books_of(r: Resolved, held: Holdings, step: Step, shares: Shares, offload: O
         put("communication/frozen_weights", held.frozen_beside_trained())
     capability = (r.accelerator.compute_capability if r.accelerator is not None else None) or 0.0
     if _on_gpu(r):
-        put(
-            "workspace/cublas",
-            2 * constant("cublas_workspace_bytes_hopper" if capability >= 9.0 else "cublas_workspace_bytes"),
-        )
+        known = r.profile.measured.workspace_bytes if r.profile.measured is not None else None
+        usual = constant("cublas_workspace_bytes_hopper" if capability >= 9.0 else "cublas_workspace_bytes")
+        put("workspace/cublas", 2 * (usual if known is None else known))
     return fine
 
 

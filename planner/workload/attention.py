@@ -64,8 +64,10 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         y = sink_core(w, f"{layer}.{n.sinks}", q, k, v, index)
     else:
         y = core(w, q, k, v, index, bias=bias)
-    y = depart(w, y)
-    out = w.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
+    y = g.view(depart(w, y), (b, t, heads * d))
+    if n.context_norm:
+        y = w.norm(f"{layer}.{n.context_norm}", y, heads * d)
+    out = w.linear(f"{layer}.{n.out}", y, arch.hidden, bias=arch.out_bias)
     g.release(x, q, k, v)  # local variables of the module's forward and of its caller
     return w.s.adaptation.after(w, layer, "attention", x, out)
 

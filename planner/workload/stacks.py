@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from planner.errors import PlanError
+from planner.words import nearest
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Stack:
     attention_kernels: fused attention of the stack, the first that the device has; the device's usual one when it has none of them.
     low_gradients: gradients in the weights' type, and their buckets, stay beside those that are accumulated in fp32.
     stages_by_cost: pipeline stages take layers by cost, the head's counted, and early ones take more (`estimate/partition.py`).
+    keeps_dequantized: GPTQ weights are unpacked outside of the product, whose autograd then keeps them (GPT-QModel; not AutoGPTQ's Triton kernel).
+    restores_type: outputs of 4-bit layers have their input's type (bitsandbytes' Linear4bit; what transformers 4 was measured with says otherwise).
     keeps_quantized_inputs: type in which 4-bit products keep a copy of their input; none where empty.
     unpacks_by_operators: 4-bit integer weights are unpacked by plain PyTorch operators (AutoGPTQ of 2023 in training, without Triton).
     keeps_gathered: fully sharded frozen weights stay gathered once they were used (PyTorch before 2.1 under use_orig_params).
@@ -102,6 +105,8 @@ class Stack:
     stages_by_cost: bool = False
     keeps_quantized_inputs: str = ""
     unpacks_by_operators: bool = False
+    keeps_dequantized: bool = False
+    restores_type: bool = False
     keeps_gathered: bool = False
     every_expert: bool = False
     attention_kernels: tuple[str, ...] = ()
@@ -138,6 +143,8 @@ STACKS: dict[str, Stack] = {
             "Hugging Face Trainer",
             "transformers 5 + peft + accelerate, eager PyTorch.",
             "transformers 5.24 modeling code; accelerate FSDP/DDP",
+            keeps_dequantized=True,
+            restores_type=True,
             **_HUGGING_FACE,
         ),
         Stack(
@@ -183,6 +190,8 @@ STACKS: dict[str, Stack] = {
             "torch 2.13 TorchInductor",
             "compiled",
             "compiled",
+            keeps_dequantized=True,
+            restores_type=True,
             **_HUGGING_FACE,
         ),
         Stack(
@@ -245,7 +254,7 @@ STACKS: dict[str, Stack] = {
             caches_scaled=True,
             deepest_sharding="zero1",
             retains_split_graph=False,
-            attention_kernels=("flash3",),
+            attention_kernels=("cudnn", "flash3"),
             gathers_ahead=True,
             cuts_sent=True,
             counts_on_host=True,
@@ -422,5 +431,5 @@ STACKS["nanotron-blocking"] = replace(
 def find_stack(name: str) -> Stack:
     """A registered stack. Raises `PlanError` for another name."""
     if name not in STACKS:
-        raise PlanError("stack", name, "is not a known training stack", f"Use one of {', '.join(STACKS)}.")
+        raise PlanError("stack", name, "is not a known training stack", f"{nearest(name, STACKS)}Use one of {', '.join(STACKS)}.")
     return STACKS[name]
