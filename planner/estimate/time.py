@@ -19,7 +19,7 @@ from planner.estimate.arrays import least, most, some
 from planner.estimate.constants import by_stack, constant
 from planner.estimate.pipeline import Passes, Timeline, play
 from planner.estimate.stages import Stage
-from planner.estimate.update import product_seconds, trained_parameters
+from planner.estimate.update import clip_seconds, product_seconds, trained_parameters, update_seconds
 from planner.workload.graph import Kernel, Operation
 from planner.workload.optimizers import Step
 from planner.workload.precision import wire_bytes
@@ -91,15 +91,17 @@ class Ranks:
 class Clock:
     """Times kernels on one device; equal kernels are looked up once.
 
-    scaled_rate: rate of fp8 products over those of the profile, which were measured with a scale per row.
+    scaled_rate: rate of fp8 products over those of the profile, which were measured with a scale per row ·
+    attention: what the run asks for; `flash` takes that kernel where a calibration measured it by name.
     """
 
-    def __init__(self, profile: DeviceProfile, stack: Stack, scaled_rate: float = 1.0) -> None:
+    def __init__(self, profile: DeviceProfile, stack: Stack, scaled_rate: float = 1.0, attention: str = "") -> None:
         self.profile, self.stack = profile, stack
         self.scaled_rate = scaled_rate
         self._known: dict[tuple[object, ...], float] = {}
         self.dispatch = profile.dispatch_seconds * by_stack("dispatch", stack.name)
-        self.attention_kernel = next((k for k in stack.attention_kernels if k in profile.attention), None)
+        wanted = (*stack.attention_kernels, "flash") if attention == "flash" else stack.attention_kernels
+        self.attention_kernel = next((k for k in wanted if k in profile.attention), None)
         self.tensor_overlap = by_stack("tensor_overlap", stack.name)
         self.issue = by_stack("collective_dispatch_seconds", stack.name)
         self.unit = by_stack("sharded_unit_seconds", stack.name)
@@ -121,16 +123,17 @@ class Clock:
         moved = sum(k.moved * k.times for k in kernels)
         if not tensors or not moved:
             return None
-        return self.operators.operator(operation.name, tensors[0].dtype, backward, moved, kernels[0].kind)
+        fused = self.stack.fusion != "eager"
+        return self.operators.operator(operation.name, tensors[0].dtype, backward, moved, kernels[0].kind, fused)
 
     def seconds(self, kernel: Kernel) -> float:
         """Duration of one kernel on the device [s]."""
         if kernel.kind == "matmul":
-            key: tuple[object, ...] = (kernel.m, kernel.n, kernel.k, kernel.batch, kernel.dtype, kernel.layout)
+            key: tuple[object, ...] = (kernel.m, kernel.n, kernel.k, kernel.batch, kernel.dtype, kernel.layout, kernel.extra)
         elif kernel.kind == "attention":
             key = ("attention", kernel.layout, kernel.dtype, *kernel.extra.values())
         else:
-            key = (kernel.kind, kernel.moved)
+            key = (kernel.kind, kernel.moved, kernel.dtype)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._evaluate(kernel)
@@ -141,7 +144,8 @@ class Clock:
         if kernel.kind == "matmul":
             seconds = float(
                 profile.matmul_seconds(
-                    kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=cast(Layout, kernel.layout)
+                    kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=cast(Layout, kernel.layout),
+                    kind=kernel.extra or "",
                 )
             )
             return seconds / (self.product_rate * (self.scaled_rate if kernel.dtype == "fp8" else 1.0))
@@ -159,6 +163,10 @@ class Clock:
             )
         if kernel.kind == "solve":
             return constant("solve_seconds")
+        if kernel.kind == "dequantize" and profile.measured is not None:
+            library = "torchao" if self.stack.name == "torchtune" else ""
+            if (table := profile.measured.unpacking(kernel.dtype.removesuffix("-dq"), library)) is not None:
+                return table.at(kernel.moved)
         kind = "elementwise" if kernel.kind == "dequantize" else kernel.kind
         return float(profile.stream_seconds(kernel.moved, kind if kind in profile.stream.fractions else "elementwise"))
 
@@ -486,17 +494,7 @@ def _optimizer(
     if not some(trained_bytes):
         return
     profile = clock.profile
-    passes = max(1.0, step.kernels)
-    hosts = profile.measured.optimizer if profile.measured is not None else {}
-    if hosts and (trained := trained_parameters(workload)):
-        per_element = step.moved / sum(t.parameter.numel * t.times for t in trained)
-        for parameter, times, _ in trained:
-            host = hosts.get(parameter.dtype) or next(iter(hosts.values()))
-            each = host.tensor_s + host.table.at(parameter.numel * per_element)
-            result.seconds["optimizer", "update"] += times * each
-    else:
-        busy = passes * profile.stream_seconds(step.moved / passes, "optimizer")
-        result.seconds["optimizer", "update"] += most(busy, step.kernels * clock.dispatch)
+    result.seconds["optimizer", "update"] += update_seconds(profile, step, trained_parameters(workload), clock.dispatch)
     if step.products or step.decompositions:
         seconds, flops = product_seconds(profile, step)
         result.seconds["optimizer", "product"] += seconds
@@ -509,7 +507,4 @@ def _optimizer(
         work = sum(v for (phase, _), v in result.flops.items() if phase in passes_of_model)
         result.flops["optimizer", "curvature"] += share * work
     if clock.stack.clips:
-        clip = profile.stream_seconds(trained_bytes, "reduction") + profile.stream_seconds(
-            2 * trained_bytes, "elementwise"
-        )
-        result.seconds["optimizer", "clip"] += clip
+        result.seconds["optimizer", "clip"] += clip_seconds(profile, trained_parameters(workload), trained_bytes)

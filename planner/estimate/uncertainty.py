@@ -29,9 +29,11 @@ SAME_STACK: Final = {
     "hf-4-gptq": "hf",
     "hf-kernels": "hf",
     "hf-liger": "hf",
+    "litgpt-compile": "litgpt",
     "tensorflow": "hf-compile",
     "deepspeed-kernels": "deepspeed",
     "nanotron-blocking": "nanotron",
+    "torchtitan-2024": "torchtitan",
     "torchtitan-eager": "torchtitan",
     "torchtitan-async-tp": "torchtitan",
 }

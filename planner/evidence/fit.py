@@ -26,6 +26,7 @@ from planner.errors import PlanError
 from planner.estimate import constants as engine_constants
 from planner.estimate import resolve, uncertainty
 from planner.evidence import intervals
+from planner.evidence.fit_memory import fold_shares, memory_constants
 from planner.evidence.folds import FOLDS, fold_of, group_of
 from planner.evidence.mapping import stack_of
 from planner.evidence.predict import Predictor
@@ -295,10 +296,10 @@ def cross_validate(
 def held_out(
     table: Sequence[Row], by_fold: Sequence[Mapping[str, float]], beliefs: Mapping[str, Prior] = PRIORS
 ) -> list[Scored]:
-    """Every row predicted with the constants that its own fold had no part in."""
+    """Every row predicted with the constants that its own fold had no part in, those of memory too."""
     found: dict[str, Scored] = {}
-    for fold, values in enumerate(by_fold):
-        with constants(values, beliefs):
+    for fold, (values, shares) in enumerate(zip(by_fold, fold_shares(), strict=True)):
+        with constants(values, beliefs), memory_constants(shares):
             found |= {s.row.id: s for s in _scored([row for row in table if fold_of(row) == fold])}
     return [found[row.id] for row in table]
 

@@ -145,8 +145,12 @@ def _stack(row: Row) -> str:
     if stack == "nanotron" and _blocks(row):
         return "nanotron-blocking"
     told = "compile=0 assumed" not in (row.quality_reason or "") or row.compute_dtype not in SCALED  # float8 is not run uncompiled
+    if stack == "litgpt" and row.compile:
+        return "litgpt-compile"
     if stack == "torchtitan" and row.compile is False and told:
         return "torchtitan-eager"
+    if stack == "torchtitan" and _of_2024(row):
+        return "torchtitan-2024"
     if stack == "torchtitan" and "async TP" in (row.variant or ""):
         return "torchtitan-async-tp"
     if stack == "deepspeed" and row.arch == "encoder" and row.attention == "flash":
@@ -163,6 +167,20 @@ def _stack(row: Row) -> str:
             return "hf-4-gptq"  # the plugin of fms runs Triton kernels instead
         return fused[0] if fused else "hf-compile" if row.compile else stack
     return stack
+
+
+_LOSS_COMPILED: Final = 1000
+"""Number of torchtitan's pull requests (spring of 2025) from which on the loss is compiled too and segments of memory expand."""
+_PULL_REQUEST = re.compile(r"\(#(\d+)")
+
+
+def _of_2024(row: Row) -> bool:
+    """Whether torchtitan was older than its compiled loss: by pull request, or by what the source says of its date."""
+    if row.source_group == "fms-fsdp":  # its own FSDP loop of 2024
+        return True
+    text = row.source or ""
+    found = _PULL_REQUEST.search(text)
+    return int(found[1]) < _LOSS_COMPILED if found else "2024" in text or "performance.md" in text
 
 
 def _capability(row: Row) -> float:
@@ -210,6 +228,8 @@ def _method(row: Row, model: str | dict[str, Any]) -> dict[str, Any]:
         method["adapter_dtype"] = (
             row.weights_dtype
         )  # fp32 adapters would run fp32 products here, which no such row's speed shows
+    if method["name"] == "trainable_tokens" and row.trainable_params and row.hidden:
+        method["token_indices"] = list(range(round(row.trainable_params / row.hidden)))  # which ones they are changes nothing
     if row.variant and "embedding and output layer trained in full" in row.variant:
         method["modules_to_save"] = ["embed_tokens", module_names(model).get("lm_head", "lm_head")]
     kind = METHODS.get(method["name"])
@@ -304,17 +324,24 @@ def _in_rack(row: Row) -> bool:
         return False
 
 
+def _divides_sequences(row: Row) -> bool:
+    """Sequence parallelism that is not told: NeMo's performance recipes switch it on with tensor parallelism, and Megatron-Core trains experts under
+    tensor parallelism in no other way; they then spread over the tensor-parallel ranks too."""
+    return (row.tp or 1) > 1 and (row.framework == "nemo" or (row.framework == "megatron" and bool(row.experts)))
+
+
 def _parallel(row: Row) -> dict[str, Any]:
+    divided = _divides_sequences(row) if row.sequence_parallel is None else row.sequence_parallel
     parallel: dict[str, Any] = {
         "tp": row.tp or 1,
         "pp": row.pp or 1,
         "cp": row.cp or 1,
         "ep": row.ep or 1,
         "virtual_pp": _chunks(row),
-        "sequence_parallel": bool(row.sequence_parallel),
+        "sequence_parallel": divided,
     }
-    if row.sharding and _replicas(row) > 1:
-        parallel["sharding"] = row.sharding
+    if row.sharding and _replicas(row) * (row.cp or 1) > 1:
+        parallel["sharding"] = "ddp" if row.sharding == "none" else row.sharding
     return parallel
 
 

@@ -27,7 +27,7 @@ def fused_adamw(task: Task) -> Step:
 
 
 def _operators(task: Task, passes: float, kernels: float) -> Step:
-    """Written out: m (2 + 2 + 3 passes), v (2 + 2 + 2 + 3), root, epsilon, quotient (2 + 2 + 3), decay (2 + 3), rate (2), weights (3), three assignments (6)."""
+    """Written out: m (2 + 2 + 3 passes), v (2 + 2 + 2 + 3), root, epsilon, quotient (2 + 2 + 3), decay (2 + 3), rate (2), weights (3), assignments (6)."""
     size = task.bytes
     return Step({"exp_avg": size, "exp_avg_sq": size}, 2 * task.widest, passes * size, kernels * task.tensors)
 

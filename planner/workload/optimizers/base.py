@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from planner.errors import PlanError
+from planner.words import nearest
 from planner.workload.graph import BYTES, Kernel, Parameter
 
 BLOCKWISE = 256
@@ -102,7 +103,8 @@ class Step:
     states: name to bytes · temporaries: peak scratch during the step [bytes] · moved: DRAM traffic [bytes] · kernels: launches ·
     products: matrix products with how often a step runs them · decompositions: the same for factorisations ·
     paged: bytes of states in managed memory, which the driver moves to the host when the device is full; they are
-    no part of `states` · gradients: further forward and backward passes of one micro step, on average.
+    no part of `states` · gradients: further forward and backward passes of one micro step, on average · name: of the optimizer,
+    by which a calibration knows its step.
     """
 
     states: Mapping[str, float]
@@ -113,6 +115,7 @@ class Step:
     decompositions: tuple[Decomposition, ...] = ()
     paged: Mapping[str, float] = field(default_factory=dict)
     gradients: float = 0.0
+    name: str = ""
 
     def share(self, part: float) -> Step:
         """The step of one rank that owns this part of all states; launches stay as they are."""
@@ -125,6 +128,7 @@ class Step:
             tuple(d._replace(times=d.times * part) for d in self.decompositions),
             {name: size * part for name, size in self.paged.items()},
             self.gradients,
+            self.name,
         )
 
     def beside(self, other: Step) -> Step:
@@ -178,7 +182,7 @@ def register(
 def find_optimizer(name: str) -> Optimizer:
     """A registered optimizer. Raises `PlanError` for another name."""
     if name not in OPTIMIZERS:
-        raise PlanError("optimizer", name, "is not a known optimizer", f"Use one of {', '.join(OPTIMIZERS)}.")
+        raise PlanError("optimizer", name, "is not a known optimizer", f"{nearest(name, OPTIMIZERS)}Use one of {', '.join(OPTIMIZERS)}.")
     return OPTIMIZERS[name]
 
 
