@@ -44,7 +44,12 @@ ContextKind = Literal["ring", "all-gather", "ulysses"]
 Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble", "zbv", "dualpipev"]
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "hsdp"]
 
-_SHARDING_NAMES = {"fsdp": "zero3", "fsdp2": "zero3", "full_shard": "zero3", "shard_grad_op": "zero2"}
+_SHARDING_NAMES = {
+    **dict.fromkeys(("fsdp", "fsdp1", "fsdp2", "full_shard"), "zero3"),
+    "shard_grad_op": "zero2", "hybrid_shard": "hsdp", "no_shard": "ddp",
+    **dict.fromkeys(("distributed_optimizer", "use_distributed_optimizer"), "zero1"),
+}  # fmt: skip
+"""Names of torch's, accelerate's and Megatron's settings for the same division of states."""
 
 PRECISIONS: dict[str, dict[str, Any]] = {
     "fp32": {"weights": "fp32", "compute": "fp32"},
@@ -188,7 +193,10 @@ class Parallel(Part):
     @field_validator("sharding", mode="before")
     @classmethod
     def _alias(cls, value: Any) -> Any:
-        return _SHARDING_NAMES.get(value.lower(), value.lower()) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        name = value.strip().lower()
+        return _SHARDING_NAMES.get(name.replace("-", "_").replace(" ", "_"), name)
 
 
 class Batch(Part):

@@ -15,12 +15,10 @@ from typing import NamedTuple
 
 from planner.estimate.arrays import most
 from planner.workload.graph import BATCH, BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
-from planner.workload.precision import STORED_BYTES
+from planner.workload.precision import wire_bytes
 from planner.workload.trace import Stretch, Workload
 
 ROUNDING = 512
-_PACKED = {"int4": STORED_BYTES["int4"], "awq": STORED_BYTES["awq"], "nf4-dq": BYTES["nf4"]}
-"""Bytes of a gathered element of packed weights that no operation computes in: GPTQ with its scales, NF4 without its constants."""
 COMPONENTS = ("weights", "gradients", "optimizer", "activations", "logits", "workspace", "communication")
 _INDEX = {name: i for i, name in enumerate(COMPONENTS)}
 WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE, COMMUNICATION = range(len(COMPONENTS))
@@ -485,7 +483,7 @@ class Walk:
         element = self.persistent.gathered
         assert element is not None
         return rounded(
-            sum(p.numel * min(_PACKED.get(p.dtype) or BYTES.get(p.dtype, element), element) for p in stretch.parameters if not p.buffer)
+            sum(p.numel * min(wire_bytes(p.dtype, element), element) for p in stretch.parameters if not p.buffer)
         )
 
     def _gather_root(self, sign: int) -> None:

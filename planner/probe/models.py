@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from planner.probe import layer_methods, sequence_methods, vision_inputs
+from planner.probe import layer_methods, reft, sequence_methods, vision_inputs
 from planner.probe.freezing import freeze
 
 HEADS = {
@@ -73,6 +73,8 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
     name = "full" if method is None else method["name"]
     if method is None or name in ("full", "galore"):  # GaLore's optimizer does everything
         return model
+    if name == "reft":
+        return reft.apply(model, method)
     if name in sequence_methods.NAMES:
         return sequence_methods.apply(model, method, head)
     if name in layer_methods.NAMES:

@@ -111,6 +111,8 @@ class Parameter:
 class Kernel(NamedTuple):
     """One launch. `matmul` has its shape, `attention` its geometry in `extra`, all others only the bytes that they move.
 
+    Of a convolution `extra` says so; the type of `dequantize` is that of the packed weight.
+
     times: launches of it one after the other, as in a loop over tokens.
     """
 
@@ -503,7 +505,7 @@ class Graph:
         def kernel(m: float, n: float, k: float, layout: str) -> Kernel:
             if columns == 1 and groups > 1:
                 return Kernel("elementwise", x.bytes + w.bytes + y.bytes, 2.0 * rows * shape[1] * inner)
-            return matmul_kernel(m, n, k, product, batch=groups, layout=layout)
+            return matmul_kernel(m, n, k, product, batch=groups, layout=layout)._replace(extra="convolution")
 
         backward: list[Kernel] = []
         if x.requires_grad:

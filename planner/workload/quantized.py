@@ -26,6 +26,9 @@ BLOCK, NESTED = 64, 256
 """Weights with one scale in NF4, and scales with one scale of their own."""
 SPACE: dict[str, float] = {"nf4": 0.53, "nf4-dq": 0.53, "int8": 1.0, "int4": 0.53, "awq": 0.53}
 """Bytes that a dequantization reads per weight."""
+UNPACKING = (4.5, 5.0, 2.0, 2.0, 3.0)
+"""Bytes moved for each 4-bit weight by the operators that unpack it: shift to int32, cast to int8, mask, subtract zeros, scale
+(AutoGPTQ 0.4, qlinear_cuda_old.py, QuantLinear.forward)."""
 
 
 def notes(base: str | None, *, keeps_dequantized: bool, checkpointed: bool, early_stop: bool) -> list[str]:
@@ -81,7 +84,8 @@ def _products(x: Tensor, weight: Tensor, dtype: str) -> tuple[Kernel, list[Kerne
 
 def _dequantize(weight: Tensor, dtype: str) -> Kernel:
     assert weight.parameter is not None
-    return Kernel("dequantize", weight.numel * SPACE[weight.parameter.dtype] + weight.numel * BYTES[dtype])
+    stored = weight.parameter.dtype
+    return Kernel("dequantize", weight.numel * SPACE[stored] + weight.numel * BYTES[dtype], dtype=stored)
 
 
 def _operands(weight: Tensor, *more: Tensor | None) -> list[Tensor]:
@@ -100,14 +104,21 @@ def _unpacked(w: Writer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
     assert weight.parameter is not None
     # scales of double quantization are made in fp32, twice in forward
     scales = 4 * weight.numel / BLOCK if weight.parameter.dtype == "nf4-dq" else 0.0
-    unpack = _dequantize(weight, compute)
+    unpack = [_dequantize(weight, compute)]
+    again = unpack
+    if w.s.stack.unpacks_by_operators and weight.parameter.dtype == "int4":  # autograd keeps what they made
+        unpack, again = [Kernel("dequantize", size * weight.numel) for size in UNPACKING], []
     forward, backward = _products(x, weight, compute)
-    kept = []
+    kept, saved = [], []
     if w.s.stack.keeps_quantized_inputs and x.requires_grad:
-        kept = [g.new(x.shape, w.s.stack.keeps_quantized_inputs, False, "kept_input")]
+        known = None if w.joined is None else w.joined.get(id(x.storage))
+        saved = [known or g.new(x.shape, w.s.stack.keeps_quantized_inputs, False, "kept_input")]
+        kept = [] if known else saved
+        if w.joined is not None:
+            w.joined[id(x.storage)] = saved[0]
     g.add_operation(
-        "quantized_linear", "matmul", [x, *_operands(weight, bias)], (y, *kept), kept, [unpack, forward],
-        [unpack, *backward] if backward else [], temporary=(full + 2 * scales, full + max(0.0, scales - x.bytes)),
+        "quantized_linear", "matmul", [x, *_operands(weight, bias)], (y, *kept), saved, [*unpack, forward],
+        [*again, *backward] if backward else [], temporary=(full + 2 * scales, full + max(0.0, scales - x.bytes)),
     )  # fmt: skip
     return g.cast(y, came)
 

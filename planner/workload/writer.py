@@ -21,7 +21,7 @@ from planner.workload.sparse24 import SUFFIX, sparse_linear
 from planner.workload.split import Split
 from planner.workload.stacks import Stack
 from planner.workload.virtual_tokens import prompted_stack
-from planner.workload.written_out import WRITTEN_OUT, xielu
+from planner.workload.written_out import WRITTEN_OUT, gelu_erf, xielu
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ class Writer:
         """What an earlier part made for later ones: the prefix of each layer (by its number), a tower's output (by its name)."""
         self.quantised: dict[int, tuple[Tensor, Tensor]] = {}
         """Low-precision copies of a tensor that several layers read, by storage: by rows and by columns."""
+        self.joined: dict[int, Tensor] | None = None
+        """While layers are written that are one product in the stack: copies of their input that 4-bit products keep, by storage."""
         self.head_kind = "causal-lm"
         self.checkpointed = False
         """Whether blocks are recomputed."""
@@ -290,12 +292,14 @@ class Writer:
         return g.mul(x32, inverse, name="normalize")
 
     def activation(self, x: Tensor, path: str = "") -> Tensor:
-        """The activation function; `gelu_new` is eight operators in eager code (transformers NewGELUActivation), one in fused stacks."""
+        """The activation function; `gelu_new` is eight operators in transformers' eager code (NewGELUActivation), else one."""
         g, name = self.graph, self.arch.activation
         if name == "bloom_gelu":  # an autograd function that forms the derivative from the input
             return g.unary("gelu", x, kernels=8 if self.s.eager else 1, scratch=4.0)
         if name == "xielu":
             return xielu(self, path, x)
+        if name == "gelu_erf" and self.s.eager:
+            return gelu_erf(self, x)
         if name in ("relu", "tanh"):
             return g.unary(name, x, save="output")
         if name == "relu2" and self.s.eager:  # squared ReLU (So et al. 2021, arXiv:2109.08668)
@@ -305,7 +309,7 @@ class Writer:
             y = g.mul(x, gate)
             g.release(x)
             return y
-        if name not in ("gelu_new", "gelu_fast") or not self.s.eager:
+        if name not in ("gelu_new", "gelu_fast") or not self.s.eager or self.s.stack.own_modules:
             return g.unary(name, x)
         if name == "gelu_fast":
             return self._gelu_fast(x)
