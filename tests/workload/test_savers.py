@@ -12,7 +12,8 @@ from planner.estimate.engine import estimate
 from planner.run import parse_run
 from planner.workload.graph import Graph, Parameter
 from planner.workload.heads import liger_loss
-from tests.oracles import chunked
+from tests.engine_cases import engine_run, tensor_peak
+from tests.oracles import chunked, record
 from tests.oracles.cases import CONFIGS
 
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -41,3 +42,16 @@ def test_tf32_changes_time_alone() -> None:
     tf32, fp32 = (estimate(parse_run({**base, "precision": name})) for name in ("tf32", "fp32"))
     assert (tf32.peak_memory_bytes, tf32.flops_per_step) == (fp32.peak_memory_bytes, fp32.flops_per_step)
     assert tf32.step_time_s < 0.8 * fp32.step_time_s
+
+
+def offloaded_cases() -> list[Any]:
+    recorded = record.load("offload-memory")
+    return [pytest.param(recorded["configs"][c["config"]], c, id=c["id"]) for c in recorded["cases"]]
+
+
+@pytest.mark.parametrize(("config", "case"), offloaded_cases())
+def test_offloaded_activations_are_those_of_torchtunes_hooks(config: dict[str, Any], case: dict[str, Any]) -> None:
+    e = estimate(parse_run({**engine_run(config, case["arguments"]), "offload": "activations"}))
+    assert tensor_peak(e) == pytest.approx(case["truth"]["peak"], rel=0.01)
+    sent = sum(t.value for t in e.terms if t.name.startswith("host/activations"))
+    assert sent == pytest.approx(case["truth"]["sent"], rel=0.02)
