@@ -1,7 +1,8 @@
 """Live bytes of a step whose blocks send what they save to the host, as torchtune's OffloadActivations does (TRL's is derived from it).
 
 Tensors under 1 KiB and parameters (their transposes too, as in TRL) stay; each saving is a copy of its own; the last five stay on the device until
-a further one is saved; in backward a tensor is back from when its node asks for it until the node is done. Copies themselves are not followed: the host's memory is no device memory.
+a further one is saved; in backward a tensor is back from when its node asks for it until the node is done.
+Copies themselves are not followed.
 """
 
 from __future__ import annotations
