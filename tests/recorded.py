@@ -48,7 +48,7 @@ class Case:
             }  # fmt: skip
         if self.area == "towers":
             return {**self.arguments, "attention": "sdpa", **towers_cases.LEAST, **towers_cases.SIZES.get(self.config_name, {})}
-        text = self.area not in ("encdec", "wide", "detection") and (self.area != "vision" or self.arguments["head"] == "contrastive")
+        text = self.area not in ("encdec", "wide", "detection", "audio") and (self.area != "vision" or self.arguments["head"] == "contrastive")
         return {**self.arguments, **({"seq": 8} if text else {})}
 
     def estimate(self) -> Estimate:
