@@ -393,7 +393,7 @@ def _separate(arch: Architecture) -> bool:
 def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, kinds: Formats, notes: list[str]) -> str:
     if run.attention is None:
         chosen = "sdpa" if run.stack.startswith("hf") else "flash"
-        if not arch.sdpa and chosen == "sdpa" or _separate(arch):
+        if (not arch.sdpa and chosen == "sdpa") or _separate(arch):
             notes.append(
                 f"Attention of {arch.model_type} is planned as separate operators: "
                 "transformers has no fused kernel for it, or which one runs is not known."

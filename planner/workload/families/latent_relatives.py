@@ -7,7 +7,14 @@ from typing import Any, Literal
 from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Names
 from planner.workload.families.fields import Fields, family
-from planner.workload.families.fine_grained import SHARED, first_dense, latent, latent_llama, listed_dense, sigmoid_experts
+from planner.workload.families.fine_grained import (
+    SHARED,
+    first_dense,
+    latent,
+    latent_llama,
+    listed_dense,
+    sigmoid_experts,
+)
 from planner.workload.families.gated import llama
 from planner.workload.families.sparse import DENSE, without_router_loss
 
@@ -68,7 +75,7 @@ def _(f: Fields) -> Architecture:
     without_router_loss(f)
     renormalized = f.flag("norm_topk_prob", True)
     experts = sigmoid_experts(
-        f, 128, 4, 2048, 1, routing="renormalized" if renormalized else "softmax", correction="none", precise=False
+        f, 128, 4, 2048, 1, routing="renormalized" if renormalized else "softmax", correction="none", precise=False, unstacked=(),
     )
     first = f.size("first_k_dense_replace", default=0, zero=True)
     dense = tuple(DENSE if i < first else {} for i in range(f.layers("num_hidden_layers")))

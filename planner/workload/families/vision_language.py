@@ -10,7 +10,16 @@ from planner.workload.architecture import Architecture, Names
 from planner.workload.bucketed import BucketedPictures, SquareLinear
 from planner.workload.families.contrastive import _siglip_vision
 from planner.workload.families.fields import Fields, family
-from planner.workload.families.multimodal import PROJECTOR, TEXT_DEFAULTS, TEXT_TYPES, TOWER, as_tower, language_model, packed, part
+from planner.workload.families.multimodal import (
+    PROJECTOR,
+    TEXT_DEFAULTS,
+    TEXT_TYPES,
+    TOWER,
+    as_tower,
+    language_model,
+    packed,
+    part,
+)
 from planner.workload.families.vision import pair
 from planner.workload.image_rows import ImageRow, RowAttention, SquareMerger
 from planner.workload.merging import VISION, MergeImages
