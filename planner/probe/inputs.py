@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from planner.probe.picture_inputs import picture_data
 from planner.probe.vision_inputs import pixel_data
 
 Data = dict[str, torch.Tensor]
@@ -84,6 +85,7 @@ INPUTS: dict[str, Callable[..., Data]] = {
     "input_values": wave_data,
     "pixel_values": pixel_data,
     "spectrogram": spectrogram_data,
+    "images_and_text": picture_data,
 }
 
 
@@ -94,7 +96,8 @@ def make(
     base: Any = getattr(model, "get_base_model", None)
     inner: Any = base() if callable(base) else model
     with torch.device(device):
-        kind = "pixel_values" if head == "contrastive" else getattr(inner, "batch_kind", inner.main_input_name)
-        if kind == "input_values" and hasattr(inner.config, "num_mel_bins"):
-            kind = "spectrogram"
+        usual = "images_and_text" if head == "causal-lm" and hasattr(inner.config, "vision_config") else inner.main_input_name
+        if usual == "input_values" and hasattr(inner.config, "num_mel_bins"):
+            usual = "spectrogram"
+        kind = "pixel_values" if head == "contrastive" else getattr(inner, "batch_kind", usual)
         return INPUTS[kind](inner, batch=batch, head=head or "causal-lm", **sizes)

@@ -195,7 +195,8 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
     g, kind = w.graph, w.head_kind
     # under full sharding accelerate's conversion of the outputs to fp32 goes around a patched loss
     copied = w.s.sharded and w.s.stack.output_copies > 0 and w.arch.model_type in RETURNS_WIDE_LOGITS
-    style = "upcast" if copied else w.s.stack.loss
+    spread = w.s.split.tp > 1 and w.s.stack.loss_over_ranks
+    style = "upcast" if copied or spread else w.s.stack.loss
     loss = g.new((1,), "fp32", logits.requires_grad, "loss")
     plain = w.arch.plain_loss or (kind == "masked-lm" and not w.arch.masked_loss_upcast)
     if w.arch.model_type in SHIFTS_PLAIN_LOGITS and w.s.stack.name in ("hf-4", "hf-kernels"):
@@ -251,7 +252,11 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
         )
     probabilities = g.softmax(wide, name="log_softmax")
     back = (Kernel("elementwise", probabilities.bytes),)
-    g.add_operation("nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * w.b * w.t),), back)
+    # torch's _nll_loss_and_log_softmax_backward: a tensor of zeros, its sum with the exponentials, and the product of that are alive together
+    passing = 2 * probabilities.bytes if spread else 0.0
+    g.add_operation(
+        "nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * w.b * w.t),), back, temporary=(0.0, passing)
+    )
     g.release(wide)
     g.release(logits)
     return loss

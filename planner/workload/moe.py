@@ -138,6 +138,9 @@ def routed(w: Writer, path: str, experts: Experts, x: Tensor, weights: Tensor, c
     )
     saved = (inverse,) if y.requires_grad else ()
     back: tuple[Kernel, ...] = (Kernel("elementwise", 2 * weighted.bytes),)
+    if w.s.stack.routing_kernels:
+        ahead, behind = w.s.stack.routing_kernels
+        moved, back = (*moved, Kernel("elementwise", times=ahead)), (*back, Kernel("elementwise", times=behind))
     if w.s.stack.quantizes_experts:  # one expert after the other: small kernels beside what the grouped form has
         loop = Kernel("elementwise", times=LOOP_KERNELS * experts.here)
         moved, back = (*moved, loop), (*back, loop)
@@ -216,10 +219,13 @@ def grouped(w: Writer, path: str, x: Tensor, experts: Experts, out: float) -> Te
         backward.append(matmul_kernel(each, inner, out, product, batch=experts.here, layout="dgrad"))
     if weight.requires_grad:
         backward.append(matmul_kernel(out, inner, each, product, batch=experts.here, layout="wgrad"))
+    if w.s.stack.single_products:  # one launch for each expert, of which the product above has one
+        one = Kernel("elementwise", times=(experts.here - 1) * (2 if casts else 1))
+        forward, backward = (*forward, one), [*backward, *[one for k in backward if k.kind == "matmul"]]
     scratch = 0.0
     if quantized:
         full = weight.numel * BYTES[x.dtype]
-        unpack = Kernel("dequantize", 0.53 * weight.numel + full)
+        unpack = Kernel("dequantize", 0.53 * weight.numel + full, dtype="nf4")
         forward, backward, scratch = (unpack, *forward), [unpack, *backward] if backward else [], full / experts.here
     g.add_operation(
         "grouped_linear",
