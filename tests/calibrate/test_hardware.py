@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+
 from planner.calibrate import hardware
 
 
