@@ -43,6 +43,7 @@ def update_step(r: Resolved, trained: Iterable[Trained], share: float) -> Step:
         rank=r.run.optimizer_options.rank,
         every=r.run.optimizer_options.every,
         single=r.profile.synchronous,
+        operators=r.stack.optimizer == "operators",
     )
     name = "adamw-fused" if task.fused and r.optimizer.name == "adamw" else r.optimizer.name
     return replace(r.adaptation.stepped(r.optimizer, task), name=name).share(share)

@@ -133,10 +133,11 @@ class Operation:
     """One node: kernels forward and backward, storages created, tensors saved.
 
     `alias` marks operations whose gradient is passed on without new memory (add, view). `temporary` is scratch
-    during the operation [bytes], forward and backward.
+    during the operation [bytes], forward and backward. `attached` are tensors that the autograd node refers to as plain attributes:
+    they live until backward is over, checkpointed or not.
     """
 
-    __slots__ = ("alias", "backward", "forward", "grads", "inputs", "kind", "name", "outputs", "saved", "temporary")
+    __slots__ = ("alias", "attached", "backward", "forward", "grads", "inputs", "kind", "name", "outputs", "saved", "temporary")
 
     def __init__(
         self,
@@ -149,7 +150,9 @@ class Operation:
         backward: Sequence[Kernel],
         alias: bool = False,
         temporary: tuple[float, float] = (0.0, 0.0),
+        attached: Sequence[Tensor] = (),
     ) -> None:
+        self.attached = attached
         self.name, self.kind, self.inputs, self.outputs = name, kind, inputs, outputs
         self.saved = [t.kept_as or t for t in saved]
         self.forward, self.backward, self.alias, self.temporary = forward, backward, alias, temporary
