@@ -66,7 +66,7 @@ if names:
                     st.dataframe(
                         measuring.per_benchmark(now), hide_index=True, height="content", alt=_("Cases measured of each benchmark"),
                         column_config={
-"benchmark": st.column_config.TextColumn(_("Benchmark")),
+                            "benchmark": st.column_config.TextColumn(_("Benchmark")),
                             "share": st.column_config.ProgressColumn(_("Measured"), format="%.0f %%", min_value=0.0, max_value=100.0),
                             "cases": st.column_config.TextColumn(_("Cases"), width="small"),
                         },
