@@ -244,3 +244,21 @@ def test_powershell_and_carriage_returns() -> None:
 def test_infinite_loss_is_remarked_on() -> None:
     found = record('{"global_step": 2, "log_history": [{"loss": NaN, "step": 1}, {"loss": 2.0, "step": 2}]}')
     assert found.notes and len(found.points) == 1
+
+
+def test_event_files_say_what_the_tensorboard_package_reads(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in range(1, 40):
+            writer.add_scalar("time_metrics/end_to_end(s)", 0.5 + step * 1e-3, step)
+            writer.add_scalar("memory/max_reserved(GiB)", 0.25 * step, step, new_style=True)
+        writer.add_text("note", "a text is passed over", 3)
+    path = next(tmp_path.glob("events*"))
+    whole = accumulator.EventAccumulator(str(path))
+    whole.Reload()
+    found = read(Source("log", path=path))
+    assert [p.values["step_s"] for p in found.points] == [event.value for event in whole.Scalars("time_metrics/end_to_end(s)")]
+    assert [p.values["reserved_bytes"] for p in found.points] == [0.25 * step * GIB for step in range(1, 40)]
