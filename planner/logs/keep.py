@@ -81,7 +81,7 @@ def save(store: Store, found: Audit, name: str = "") -> Entry:
     peak = next((figure for figure in found.figures if figure.name == "peak_reserved_bytes"), None)
     figures = {
         "step_time_s": None if step is None else step.measured, "planned_step_time_s": None if step is None else step.planned,
-        "peak_reserved_bytes": None if peak is None else peak.measured, "verdict": found.verdict, "model": found.model, "gpu": found.device,
+        "peak_reserved_bytes": None if peak is None else peak.measured, "verdict": f"out of memory, {found.shortage.verdict}" if found.shortage else found.verdict, "model": found.model, "gpu": found.device,
     }  # fmt: skip
     words = " ".join((found.model, found.device, found.verdict, *(log.reader for log in found.logs)))
     title = name or f"{found.model.rpartition('/')[2]} on {found.device}: {found.logs[0].source}"

@@ -14,6 +14,7 @@ from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.logs import READERS, Audit, Record, audit, read_uploads
 from planner.logs.audit import Figure, Finding
+from planner.logs.files import MAX_LOGS
 from planner.run import Run
 from planner.ui import changes, texts
 
@@ -53,6 +54,8 @@ def records(uploads: Sequence[Any], pasted: str) -> list[Record]:
     given = [(str(upload.name), upload.getvalue()) for upload in uploads]
     if pasted.strip():
         given.append((PASTED, pasted.encode("utf-8", "replace")))
+    if len(given) > MAX_LOGS:
+        raise PlanError("log", len(given), f"are more than {MAX_LOGS}", "Give those of one run.")
     return [_read(name, hashlib.sha256(content).hexdigest(), content) for name, content in given]
 
 
