@@ -17,7 +17,7 @@ CORE = ("planner", "planner.estimate", "planner.catalog", "planner.device", "pla
 HEAVY = {"pandas", "peft", "plotly", "pyarrow", "scipy", "streamlit", "torch", "transformers"}
 
 LAYERS = (
-    {"errors", "files", "misspelt", "parts", "registry"},
+    {"errors", "files", "misspelt", "parts", "registry", "words"},
     {"units"},
     {"catalog"},
     {"run", "method", "whole_run"},
@@ -25,7 +25,7 @@ LAYERS = (
     {"device"},
     {"estimate"},
     {"evidence"},
-    {"search", "advise", "summary", "compare", "store", "logs"},
+    {"search", "advise", "summary", "compare", "store", "logs", "lock"},
     {"report", "launch"},
     {"ui"},
     {"cli", "__main__"},

@@ -12,10 +12,11 @@ from streamlit.testing.v1 import AppTest
 
 from planner import estimate, units
 from planner.catalog import find_model
+from planner.lock import lock_of
 from planner.report.content import value_text
 from planner.run import Method, parse_run
 from planner.summary import key_figures, verdict
-from planner.ui import fields, frame, link, state, texts, whole_run
+from planner.ui import fields, frame, language, link, state, texts, whole_run
 from planner.workload.methods import METHODS
 
 PAGES = tuple(frame.PAGES)
@@ -147,10 +148,14 @@ def test_a_full_link_restores_the_plan_and_says_what_it_cannot(open_app: Any) ->
             "batch": {"micro": 3, "seq_len": 3000},
             "data": "1.5B",
             "energy": {"kg_co2e_per_kwh": 0.05},
+            "hardware": {"gpu": state.DEFAULTS["gpu"]},
         }
     )
-    app = open_app(plan=link.encode(run), v="1")
+    old = lock_of(run, estimate(run))
+    old = old.model_copy(update={"catalogue": old.catalogue | {"date": "2025-01-01"}})
+    app = open_app(plan=link.encode(run), v="1", lock=link.pin(old))
     assert not app.warning
+    assert ["2025-01-01" in info.value for info in app.info] == [True]
     said = app.session_state["current"].run.model_dump(exclude={"hardware"})
     assert said == run.model_dump(exclude={"hardware"})
     assert (app.session_state["seq"], app.session_state["more"], app.session_state["data"]) == (
@@ -304,15 +309,6 @@ def test_the_hub_is_asked_only_on_a_click_and_says_when_it_is_away(
     assert app.session_state["current"].estimate.details["model"]["name"] == "somebody/model-9b"
 
 
-@pytest.mark.parametrize("name", ["html", "md", "json", "csv"])
-def test_reports_are_shown_and_offered(open_app: Any, name: str) -> None:
-    app = open_app("reports")
-    app.button_group(key="report_format").set_value(name).run()
-    assert_whole(app)
-    assert len(app.get("download_button")) == 1
-    assert len(app.get("iframe" if name == "html" else "code")) >= 1
-
-
 @pytest.mark.parametrize("spec", ["fits", "does not fit", "1024 GPUs", "no data", "encoder", "vision", "pipelined", "unknown GPU"])
 def test_the_method_page_has_the_numbers_of_the_plan(open_app: Any, spec: str) -> None:
     app = open_app("method", **SPECS[spec])
@@ -398,7 +394,7 @@ def test_every_input_has_a_place_in_the_address(open_app: Any) -> None:
     drawn |= keys_of(paste(app, json.dumps({"model_type": "t5"}))) | keys_of(paste(app, json.dumps({"model_type": "clip"})))
     whole = {key for key, entry in fields.ENTRIES.items() if entry.path[0] != "batch"}
     assert drawn - {"preset"} >= (set(state.defaults()) - set(fields.ENTRIES)) | whole | {"images", "image_size"}
-    assert drawn - {"preset"} - ACTIONS <= set(state.defaults())
+    assert drawn - {"preset", language.KEY} - ACTIONS <= set(state.defaults())
 
 
 @pytest.mark.parametrize("method", METHODS)
