@@ -129,7 +129,7 @@ def rows(found: Sequence[Entry]) -> list[dict[str, Any]]:
 
 def _of_log(one: Entry) -> str:
     """How a run went by its log, against its plan."""
-    return str(one.figures.get("verdict") or "") if one.kind == "log" else ""
+    return _(str(one.figures.get("verdict") or "")) if one.kind == "log" else ""
 
 
 def _took(figures: dict[str, Any]) -> str:
