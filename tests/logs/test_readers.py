@@ -194,8 +194,9 @@ def test_what_cannot_be_read_gets_one_sentence(content: bytes, problem: str) -> 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     for path, problem in ((tmp_path, "is no file"), (tmp_path / "none", "does not exist")):
-        with pytest.raises(PlanError, match=problem):
+        with pytest.raises(PlanError, match=problem) as caught:
             Source(path.name, path=path)
+        assert caught.value.problem == problem
 
 
 def test_huge_files_are_refused_or_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
