@@ -116,6 +116,9 @@ def test_html_charts_have_a_sentence_and_drawable_numbers(subject: Subject) -> N
     for chart in charts:
         assert chart["role"] == "img"
         assert len(chart["aria-label"] or "") > 20
+    hints = [tag for tag, _ in page.tags if tag == "title"]
+    assert len(hints) > 12  # one of them is the page's own
+    assert "Weights: " in page.text and "Matmul: " in page.text
     places = {"x", "y", "width", "height", "x1", "x2", "cx", "cy"}
     shapes = [attributes for tag, attributes in page.tags if tag in {"rect", "line", "circle", "text"}]
     drawn = [value for attributes in shapes for name, value in attributes.items() if name in places]
