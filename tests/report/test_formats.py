@@ -182,6 +182,7 @@ def test_csv_runs_no_formula(hostile: Subject) -> None:
     for row in csv.DictReader(io.StringIO(rendered(hostile, "csv"), newline="")):
         for column, cell in row.items():
             assert column == "value" or not cell.startswith(("=", "+", "-", "@", "\t", "\r")), cell
+    assert guard("＝1+1") == "'＝1+1"
     assert [guard(text) for text in ("=1", "+1", "-1", "@a", "\ta", "a=1")] == ["'=1", "'+1", "'-1", "'@a", "'\ta", "a=1"]
 
 
