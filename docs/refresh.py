@@ -1,5 +1,5 @@
 """Writes what a program can write into the documents: docs/cli.md from the command line's own help, the outputs of the examples in
-README.md, and whatever stands between markers there and in docs/method.md.
+README.md, whatever stands between markers there and in docs/method.md, and the schema of the JSON report.
 
     python docs/refresh.py            write
     python docs/refresh.py --check    exit 1 and name the files that are out of date
@@ -210,6 +210,7 @@ PARTS = {"kernels": kernel_table, "collectives": collective_table, "accuracy": a
 
 
 def main() -> int:
+    from planner.report.schema import SCHEMA, schema_text
     from tests.oracles import coverage
 
     check = "--check" in sys.argv[1:]
@@ -218,6 +219,7 @@ def main() -> int:
         (CLI, fresh_cli()),
         (METHOD, between_markers(METHOD.read_text(encoding="utf-8"), PARTS)),
         (COVERAGE, coverage.document()),
+        (SCHEMA, schema_text()),
         (README, fresh_readme(between_markers(README.read_text(encoding="utf-8"), PARTS))),
     )
     for path, text in fresh:
