@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from planner.ui import frame, inputs, login, saving
+from planner.ui import frame, inputs, language, login, saving
 
 st.set_page_config(page_title="Plumbline", page_icon=frame.ICON, layout="wide", initial_sidebar_state=360)
+language.begin()
 login.require()
 pages = frame.pages()
 page = st.navigation(list(pages.values()), position="top")
@@ -12,11 +13,13 @@ frame.forward(pages)
 frame.read_link(page)
 frame.check_address(page)
 with st.sidebar:
+    frame.choose_language()
     said = inputs.sidebar()
     current = frame.compute(said)
     frame.explain_inputs(said, current)
     frame.show_profile(current)
     frame.share(current)
     saving.save_button(current.run, current.estimate, current.error is not None)
+frame.readable()
 frame.link_remarks()
 frame.run_page(page)

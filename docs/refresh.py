@@ -28,6 +28,8 @@ README = ROOT / "README.md"
 CLI = ROOT / "docs" / "cli.md"
 COVERAGE = ROOT / "docs" / "coverage.md"
 METHOD = ROOT / "docs" / "method.md"
+LIMITS = {"ENGLISH": ROOT / "docs" / "limits.md", "CHINESE": ROOT / "docs" / "limits.zh.md"}
+TUTORIALS = tuple(sorted((ROOT / "docs").glob("tutorial-*.md")))
 DEVICE_DATA = ROOT / "planner" / "device" / "data"
 
 BLOCK = re.compile(
@@ -209,6 +211,14 @@ def between_markers(text: str, parts: dict[str, Callable[[], str]]) -> str:
 PARTS = {"kernels": kernel_table, "collectives": collective_table, "accuracy": accuracy_text, "coverage": coverage_text}
 
 
+def fresh_limits(language: str) -> str:
+    """docs/limits.md, or its translation, with tables estimated now."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    import limits
+
+    return between_markers(LIMITS[language].read_text(encoding="utf-8"), getattr(limits, language))
+
+
 def main() -> int:
     from planner.report.schema import SCHEMA, schema_text
     from tests.oracles import coverage
@@ -220,6 +230,8 @@ def main() -> int:
         (METHOD, between_markers(METHOD.read_text(encoding="utf-8"), PARTS)),
         (COVERAGE, coverage.document()),
         (SCHEMA, schema_text()),
+        *((path, fresh_limits(language)) for language, path in LIMITS.items()),
+        *((path, fresh_readme(path.read_text(encoding="utf-8"))) for path in TUTORIALS),
         (README, fresh_readme(between_markers(README.read_text(encoding="utf-8"), PARTS))),
     )
     for path, text in fresh:

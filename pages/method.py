@@ -3,18 +3,19 @@
 import streamlit as st
 
 from planner.ui import frame, method
+from planner.ui.language import _
 
 current = frame.open_page("method")
-st.title("How it is computed", anchor=False)
+st.title(_("How it is computed"), anchor=False)
 frame.show_stale(current)
-st.markdown(f"The equations carry the numbers of the plan in the sidebar: {frame.summary_line(current.estimate)}.")
+st.markdown(_(f"The equations carry the numbers of the plan in the sidebar: {frame.summary_line(current.estimate)}."))
 
 for section in method.sections(current.estimate):
     with st.container(border=True):
-        st.subheader(section.title)
+        st.subheader(_(section.title), anchor=False)
         for block in section.blocks:
             if isinstance(block, dict):
-                st.table(block, border="horizontal", alt=section.title)
+                st.table({_(label): _(text) for label, text in block.items()}, border="horizontal", alt=_(section.title))
             elif block.startswith("$$"):
                 st.latex(block.strip("$"))
             else:

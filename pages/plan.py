@@ -6,6 +6,7 @@ from planner.advise import delta_texts, suggest
 from planner.report import pipeline
 from planner.summary import facts, key_figures, verdict
 from planner.ui import changes, charts, explain, frame, nearby, pipeline_charts, serving, texts, whole_run
+from planner.ui.language import _
 
 current = frame.open_page("plan")
 e, theme = current.estimate, frame.theme()
@@ -35,19 +36,19 @@ for figure in key_figures(e):
 
 left, right = st.columns([3, 2])
 with left.container(border=True):
-    st.subheader("Memory per GPU" if e.run.hardware.gpus > 1 else "Memory", anchor=False, help=explain.MEMORY_HELP)
+    st.subheader(_("Memory per GPU" if e.run.hardware.gpus > 1 else "Memory"), anchor=False, help=_(explain.MEMORY_HELP))
     frame.draw(charts.memory_bar(e, theme), "memory_bar", charts.memory_bar_alt(e))
     for line in explain.memory_notes(e):
         st.caption(texts.plain(line))
     explain.arithmetic(e, "memory", ("memory", "host", "reserved", "figures/usable_memory"))
 with left.container(border=True, height="stretch"):
-    st.subheader("What limits it", anchor=False)
+    st.subheader(_("What limits it"), anchor=False)
     for sentence in filter(None, (e.limited_by, "" if e.fits else e.fits_reason)):
         st.markdown(texts.plain(sentence))
     for warning in e.warnings:
         st.markdown(f":orange[:material/warning:] {texts.plain(warning)}")
 with right.container(border=True, height="stretch"):
-    st.subheader("Where a step goes", anchor=False, help=explain.STEP_HELP)
+    st.subheader(_("Where a step goes"), anchor=False, help=_(explain.STEP_HELP))
     by = explain.step_view()
     frame.draw(charts.step_bars(e, theme, by), "step_bars", charts.step_bars_alt(e, by))
     explain.arithmetic(e, "time", ("time", "figures/mfu", "figures/tokens_per_s"))
@@ -55,13 +56,13 @@ with right.container(border=True, height="stretch"):
 help_slot = st.container(border=True)
 
 with st.container(border=True):
-    st.subheader("Memory over one step", anchor=False, help=explain.CURVE_HELP)
+    st.subheader(_("Memory over one step"), anchor=False, help=_(explain.CURVE_HELP))
     frame.draw(charts.memory_curve(e, theme), "memory_curve", charts.memory_curve_alt(e))
-    st.caption(f"Live tensors of the fullest GPU. The peak is in {texts.plain(e.peak_moment)}.")
+    st.caption(_(f"Live tensors of the fullest GPU. The peak is in {texts.plain(e.peak_moment)}."))
 
 if (line := pipeline.timeline_of(e)) is not None:
     with st.container(border=True):
-        st.subheader("Pipeline", anchor=False, help=explain.PIPELINE_HELP)
+        st.subheader(_("Pipeline"), anchor=False, help=_(explain.PIPELINE_HELP))
         frame.draw(pipeline_charts.timeline(line, theme), "timeline", pipeline.sentence(line))
         st.caption(texts.plain(pipeline.sentence(line)))
         frame.draw(pipeline_charts.stage_memory(e, theme), "stage_memory", pipeline.stages_sentence(e))
@@ -73,17 +74,17 @@ if e.total_time_s is not None:
 
 left, right = st.columns([2, 3])
 with left.container(border=True, height="stretch"):
-    st.subheader("In numbers", anchor=False)
+    st.subheader(_("In numbers"), anchor=False)
     st.table(
         {texts.plain(label): texts.plain(text) for label, text in facts(e)},
         border="horizontal",
-        alt="Further figures of the plan",
+        alt=_("Further figures of the plan"),
     )
     explain.arithmetic(
         e, "work", ("parameters", "flops", "energy", "carbon", "figures/steps", "figures/time_in_steps")
     )
 with right.container(border=True, height="stretch"):
-    st.subheader("Assumed, and left out", anchor=False)
+    st.subheader(_("Assumed, and left out"), anchor=False)
     st.markdown("\n".join(f"- {texts.plain(line)}" for line in e.assumptions))
     st.caption(texts.plain(e.interval_note))
 
@@ -94,11 +95,11 @@ with st.container(border=True):
     serving.draw(current.run, current.profile)
 
 with help_slot:
-    st.subheader("What would help", anchor=False, icon=":material/lightbulb:")
+    st.subheader(_("What would help"), anchor=False, icon=":material/lightbulb:")
     suggestions = suggest(current.run, e, current.profile)
     if not suggestions:
         st.markdown(
-            "No single change makes this run fit." if e.fits is not True else "No single change saves time or money."
+            _("No single change makes this run fit." if e.fits is not True else "No single change saves time or money.")
         )
     for i, suggestion in enumerate(suggestions):
         with st.container(
@@ -113,11 +114,11 @@ with help_slot:
                 for name, text in zip(("time", "memory", "cost"), delta_texts(suggestion), strict=True):
                     st.markdown(explain.delta(name, text), width=132)
             st.button(
-                "Apply",
+                _("Apply"),
                 key=f"apply_{i}",
                 on_click=changes.apply,
                 args=(current.run, suggestion.change),
-                help="Undo is in the sidebar.",
+                help=_("Undo is in the sidebar."),
             )
     if suggestions:
-        st.caption("Each is this run with one change, estimated anew. Time and cost are those of the whole run.")
+        st.caption(_("Each is this run with one change, estimated anew. Time and cost are those of the whole run."))

@@ -1,1 +1,1 @@
-"""The tests, as a package of its own: some libraries install a package called `tests` beside it."""
+"""Tests. A package of its own, so that no installed package of this name stands before it."""

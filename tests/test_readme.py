@@ -28,6 +28,7 @@ def _refresh() -> ModuleType:
 refresh = _refresh()
 BLOCKS = list(refresh.blocks(README))
 RUNNABLE = [block for block in BLOCKS if block.runs]
+TAUGHT = [block for path in refresh.TUTORIALS for block in refresh.blocks(path.read_text(encoding="utf-8"))]
 
 
 def test_there_are_commands_to_check() -> None:
@@ -36,7 +37,7 @@ def test_there_are_commands_to_check() -> None:
     assert sum(block.output is not None for block in RUNNABLE) >= 3
 
 
-@pytest.mark.parametrize("block", RUNNABLE, ids=lambda block: block.code.strip().splitlines()[-1][:60])
+@pytest.mark.parametrize("block", [*RUNNABLE, *TAUGHT], ids=lambda block: block.code.strip().splitlines()[-1][:60])
 def test_every_block_runs_and_prints_what_the_readme_shows(block: object) -> None:
     printed = refresh.run(block)
     shown = block.output  # type: ignore[attr-defined]
@@ -59,6 +60,16 @@ def test_a_failing_command_is_noticed() -> None:
 
 def test_the_command_line_page_is_current() -> None:
     assert refresh.CLI.read_text(encoding="utf-8") == refresh.fresh_cli(), "run python docs/refresh.py"
+
+
+@pytest.mark.parametrize("language", refresh.LIMITS)
+def test_the_limits_are_told_with_the_numbers_of_now(language: str) -> None:
+    assert refresh.LIMITS[language].read_text(encoding="utf-8") == refresh.fresh_limits(language), "run python docs/refresh.py"
+
+
+def test_there_is_a_tutorial_for_each_kind_of_user() -> None:
+    assert [path.stem for path in refresh.TUTORIALS] == ["tutorial-cluster", "tutorial-one-card", "tutorial-one-node"]
+    assert sum(block.output is not None for block in TAUGHT) >= 9
 
 
 def test_the_page_of_coverage_is_current() -> None:

@@ -14,6 +14,7 @@ from typing import NoReturn
 from planner import __version__
 from planner.cli import (
     ask,
+    audit,
     calibrate,
     catalog,
     check,
@@ -37,7 +38,7 @@ from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
 COMMANDS = (
-    estimate, compare, search, ask, lengths, serve, report, launch, lock, check, validate, calibrate, profile, probe, prove, saved,
+    estimate, compare, search, ask, lengths, serve, report, launch, lock, check, validate, calibrate, profile, probe, audit, prove, saved,
     catalog.models_command, catalog.gpus_command, prices, doctor,
 )  # fmt: skip
 

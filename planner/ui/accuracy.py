@@ -13,6 +13,7 @@ import streamlit as st
 from planner import units
 from planner.evidence import accuracy as record
 from planner.ui import accuracy_rows as rows
+from planner.ui.language import _
 
 QUANTITIES: Final = {"tokens": "Throughput", "memory": "Peak memory"}
 _UNITS: Final = {"tokens": "tokens/s per GPU", "memory": "GiB"}
@@ -31,12 +32,12 @@ def choose(label: str, key: str, choices: dict[str, str]) -> str:
     """One of a few choices, kept for the session; the first when nothing was chosen."""
     default = next(iter(choices))
     return st.segmented_control(
-        label,
+        _(label),
         list(choices),
         default=default,
         required=True,
         key=key,
-        format_func=lambda name: choices[name],
+        format_func=lambda name: _(choices[name]),
         persist_state="session",
         label_visibility="collapsed",
     )
@@ -64,7 +65,7 @@ def filters(quantity: str) -> dict[str, list[str]]:
     """What the runs on the page are limited to; nothing chosen means all."""
     found: dict[str, list[str]] = {}
     with (
-        st.expander("Choose runs", icon=":material/filter_list:", key="accuracy_filters"),
+        st.expander(_("Choose runs"), icon=":material/filter_list:", key="accuracy_filters"),
         st.grid(len(rows.FILTERS), min_column_width=130),
     ):
         for column, text in rows.FILTERS.items():
@@ -74,14 +75,18 @@ def filters(quantity: str) -> dict[str, list[str]]:
             if kept and not set(kept) <= set(values):  # the other quantity has other sources
                 st.session_state[key] = [value for value in kept if value in values]
             found[column] = st.multiselect(
-                text,
+                _(text),
                 values,
                 key=key,
-                placeholder="All",
-                format_func=partial(rows.label, column),
+                placeholder=_("All"),
+                format_func=partial(_labelled, column),
                 persist_state="session",
             )
     return found
+
+
+def _labelled(column: str, value: str) -> str:
+    return _(rows.label(column, value))
 
 
 def view(found: Mapping[str, Any], quantity: str, members: rows.Rows) -> View:
@@ -127,11 +132,11 @@ def columns() -> dict[str, Any]:
         "p90": "90 % within, in sample",
     }
     shown: dict[str, Any] = {
-        key: st.column_config.NumberColumn(label, format="%.1f %%") for key, label in percent.items()
+        key: st.column_config.NumberColumn(_(label), format="%.1f %%") for key, label in percent.items()
     }
-    shown |= {"class": st.column_config.TextColumn("Class", pinned=True), "n": st.column_config.NumberColumn("Runs")}
+    shown |= {"class": st.column_config.TextColumn(_("Class"), pinned=True), "n": st.column_config.NumberColumn(_("Runs"))}
     shown["bias"] = None
-    shown["coverage"] = st.column_config.ProgressColumn("In interval", format="percent", min_value=0, max_value=1)
+    shown["coverage"] = st.column_config.ProgressColumn(_("In interval"), format="percent", min_value=0, max_value=1)
     return shown
 
 
@@ -151,7 +156,7 @@ def worst_columns() -> dict[str, Any]:
         "limited_by": "Limited by",
         "remark": "Remark of the source",
     }
-    return {"id": None, "ratio": st.column_config.NumberColumn("Predicted / measured", format="%.2f"), **labels}
+    return {"id": None, "ratio": st.column_config.NumberColumn(_("Predicted / measured"), format="%.2f"), **{key: _(label) for key, label in labels.items()}}
 
 
 TABLE_ORDER: Final = ("class", "n", "held_out_median", "held_out_p90", "held_out_bias", "coverage", "median", "p90")
@@ -170,4 +175,4 @@ def skipped_sentence(found: Mapping[str, Any]) -> str:
 def skipped(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Why rows were not predicted, the most frequent reason first."""
     reasons = found["in_sample"]["skipped_reasons"]
-    return [{"Reason": reason, "Runs": count} for reason, count in sorted(reasons.items(), key=lambda item: -item[1])]
+    return [{_("Reason"): _(reason), _("Runs"): count} for reason, count in sorted(reasons.items(), key=lambda item: -item[1])]

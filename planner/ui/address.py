@@ -11,6 +11,7 @@ from typing import Any
 from planner.errors import shorten
 from planner.run import PRECISIONS
 from planner.ui import fields, state
+from planner.ui.language import NAMES, _, translate
 from planner.workload.methods import METHODS
 from planner.workload.optimizers import OPTIMIZERS
 from planner.workload.stacks import STACKS
@@ -84,20 +85,26 @@ def from_address(address: Mapping[str, str]) -> tuple[dict[str, str], list[str]]
     """
     fixed, remarks = dict(address), []
     for key, text in address.items():
-        if key in CHOICES and text not in CHOICES[key].values():
-            label = CHOICES[key].get(text.strip().lower())
-            if label is None:
-                remarks.append(
-                    f"{key}: {shorten(text)} is not one of {', '.join(CHOICES[key].values())}; the default was taken."
-                )
+        if key in CHOICES and text not in (labels := [_(label) for label in CHOICES[key].values()]):
+            value = _value(key, text)
+            if value is None:
+                remarks.append(f"{key}: {shorten(text)} is not one of {', '.join(labels)}; the default was taken.")
                 del fixed[key]
             else:
-                fixed[key] = label
+                fixed[key] = _(CHOICES[key][value])
         elif key in NUMBERS and not _within(text, *NUMBERS[key]):
             low, high = NUMBERS[key]
             remarks.append(f"{key}: {shorten(text)} is not a number from {low:,g} to {high:,g}; the default was taken.")
             del fixed[key]
     return fixed, remarks
+
+
+def _value(key: str, text: str) -> str | None:
+    """The value that a text means: the value itself, or its label in any language."""
+    for value, label in CHOICES[key].items():
+        if text.strip().lower() == value or text == label or any(text == translate(label, other) for other in NAMES):
+            return value
+    return None
 
 
 def _within(text: str, low: float, high: float) -> bool:
@@ -116,7 +123,7 @@ def to_address(values: Mapping[str, Any]) -> dict[str, str]:
             continue
         if key in CHOICES:
             if (label := CHOICES[key].get(value)) is not None:
-                address[key] = label
+                address[key] = _(label)
         elif isinstance(value, bool):
             address[key] = "true" if value else "false"
         else:

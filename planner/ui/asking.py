@@ -11,6 +11,7 @@ from planner.errors import PlanError
 from planner.run import Run
 from planner.search.backwards import Backwards, Proposal, seconds_until
 from planner.ui import changes, estimates, exploring, frame, texts
+from planner.ui.language import _
 
 QUESTIONS: Final = {
     "largest_micro_batch": "Largest micro batch",
@@ -46,32 +47,32 @@ def answer(question: str, run: Run, profile: DeviceProfile | None, limit: float 
 
 def show(current: frame.Current) -> None:
     """The section of the page."""
-    st.subheader("Ask backwards", anchor=False, icon=":material/undo:", help="What fits is what fits with its whole 90 % interval.")
+    st.subheader(_("Ask backwards"), anchor=False, icon=":material/undo:", help=_("What fits is what fits with its whole 90 % interval."))
     asked = st.pills(
-        "Questions", list(QUESTIONS), selection_mode="multi", default=list(FIRST), key="ask", format_func=lambda name: QUESTIONS[name],
+        _("Questions"), list(QUESTIONS), selection_mode="multi", default=list(FIRST), key="ask", format_func=lambda name: _(QUESTIONS[name]),
         persist_state="session", label_visibility="collapsed",
     )  # fmt: skip
     for question in (name for name in QUESTIONS if name in asked):
         limit: float | None = None
         try:
             if question == "by_deadline":
-                text = st.text_input("Deadline", "24h", key="ask_deadline", persist_state="session", width=280, help="24h, Friday 18:00, 2026-12-01 09:00")
+                text = st.text_input(_("Deadline"), "24h", key="ask_deadline", persist_state="session", width=280, help="24h, Friday 18:00, 2026-12-01 09:00")
                 limit = _minutes(seconds_until(text))
             elif question == "under_budget":
-                limit = st.number_input("Budget [USD]", 0.01, None, 500.0, key="ask_budget", persist_state="session", width=280)
+                limit = st.number_input(_("Budget [USD]"), 0.01, None, 500.0, key="ask_budget", persist_state="session", width=280)
         except PlanError as error:
             frame.show_error(error)
             continue
         found = answer(question, current.run, current.profile, limit)
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small", key=f"asked_{question}"):
             if isinstance(found, PlanError):
-                st.markdown(f"**{QUESTIONS[question]}**  \n{texts.plain(found)}", width=620)
+                st.markdown(f"**{_(QUESTIONS[question])}**  \n{texts.plain(found)}", width=620)
                 continue
-            st.markdown(f"**{QUESTIONS[question]}**  \n{texts.plain(found.text)}{_effect(found, current)}", width=620)
+            st.markdown(f"**{_(QUESTIONS[question])}**  \n{texts.plain(found.text)}{_effect(found, current)}", width=620)
             if found.estimate is not None and found.estimate.run == current.estimate.run:
-                st.markdown(":gray[your plan]", width="content")
+                st.markdown(f":gray[{_('your plan')}]", width="content")
             elif found.change:
-                st.button("Apply", key=f"ask_apply_{question}", on_click=changes.apply, args=(current.run, found.change), help="Undo is in the sidebar.")
+                st.button(_("Apply"), key=f"ask_apply_{question}", on_click=changes.apply, args=(current.run, found.change), help=_("Undo is in the sidebar."))
 
 
 def _minutes(seconds: float) -> float:

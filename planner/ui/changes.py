@@ -23,6 +23,13 @@ def set_values(values: Mapping[str, Any], config: Mapping[str, Any] | None = Non
         st.session_state["config_text"] = state.config_text(config)
 
 
+def write_again() -> None:
+    """Write every widget's own value, so that the address holds it by its label in another language."""
+    for key in state.defaults():
+        if key in st.session_state:
+            st.session_state[key] = st.session_state[key]
+
+
 def set_run(run: Run) -> None:
     """Write a run into the widgets."""
     set_values(*state.values_of(run))

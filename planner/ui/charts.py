@@ -63,11 +63,11 @@ NAMES: Final = COMPONENTS | {
 """Names of components that leave room for two columns of a legend on a phone."""
 
 LIGHT: Final = Theme(
-    "#1b2422",
+    "#101615",
     "#5f6b68",
     "#d5dbd9",
     "#ffffff",
-    "#0f766e",
+    "#0d6b64",
     ("#0f766e", "#d9982b", "#8e5bb5", "#4a7fe0", "#b4472f", "#56b4c9", "#7a6a4f", "#9aa6a1"),
 )
 DARK: Final = Theme(

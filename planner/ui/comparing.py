@@ -20,11 +20,13 @@ from planner.search.constraints import Objective
 from planner.search.pareto import front
 from planner.summary import gpu_name, precision_name, verdict
 from planner.ui import changes, estimates, fields
+from planner.ui.language import _
 from planner.workload.methods import METHODS
 
 MOST: Final = 60
 """Plans in one comparison: each costs a few milliseconds, and more than a screen of them is a search."""
 THIS: Final = "This plan"
+VERDICTS: Final = {True: "fits", None: "too close to call", False: "does not fit"}
 SHARDINGS: Final = {"ddp": "DDP", "zero1": "ZeRO-1", "zero2": "ZeRO-2", "zero3": "ZeRO-3 (FSDP)", "hsdp": "HSDP"}
 GPUS: Final = ("A100 SXM4 80GB", "H100 SXM 80GB", "H200 SXM 141GB", "L40S")
 """What stands beside the plan before anything is chosen."""
@@ -173,16 +175,16 @@ def columns(unit: str, whole: bool) -> dict[str, Any]:
     per, column = "" if whole else " of a sample", st.column_config
     return {
         "rank": column.NumberColumn("#", width=40),
-        "plan": column.TextColumn("Plan", width="medium"),
-        "time": column.NumberColumn(f"Time{per} [{unit}]", format="%.3g"),
-        "time_delta": column.NumberColumn("Δ time", format="%+.0f %%", help="Difference to the baseline ★."),
-        "cost": column.NumberColumn(f"Cost{per} [$]", format="%.2f" if whole else "%.3g"),
-        "cost_delta": column.NumberColumn("Δ cost", format="%+.0f %%", help="Difference to the baseline ★."),
-        "memory": column.NumberColumn("Memory [GiB]", format="%.1f", help="Reserved at the peak, per GPU."),
-        "free": column.NumberColumn("Free [GiB]", format="%.1f"),
-        "energy": column.NumberColumn(f"Energy{per} [kWh]", format="%.3g"),
-        "fits": column.TextColumn("Verdict"),
-        "efficient": column.TextColumn("Pareto", help="No other is better in time, cost, energy and risk together."),
+        "plan": column.TextColumn(_("Plan"), width="medium"),
+        "time": column.NumberColumn(_(f"Time{per} [{unit}]"), format="%.3g"),
+        "time_delta": column.NumberColumn(_("Δ time"), format="%+.0f %%", help=_("Difference to the baseline ★.")),
+        "cost": column.NumberColumn(_(f"Cost{per} [$]"), format="%.2f" if whole else "%.3g"),
+        "cost_delta": column.NumberColumn(_("Δ cost"), format="%+.0f %%", help=_("Difference to the baseline ★.")),
+        "memory": column.NumberColumn(_("Memory [GiB]"), format="%.1f", help=_("Reserved at the peak, per GPU.")),
+        "free": column.NumberColumn(_("Free [GiB]"), format="%.1f"),
+        "energy": column.NumberColumn(_(f"Energy{per} [kWh]"), format="%.3g"),
+        "fits": column.TextColumn(_("Verdict")),
+        "efficient": column.TextColumn(_("Pareto"), help=_("No other is better in time, cost, energy and risk together.")),
     }
 
 
@@ -191,8 +193,8 @@ def lines(rows: Sequence[Compared], baseline: str, size: float) -> list[dict[str
     return [
         {
             "rank": row.rank,
-            "use": ":material/check: Use" if row.name != THIS else "",
-            "plan": f"{'★ ' if row.name == baseline else ''}{row.name}",
+            "use": f":material/check: {_('Use')}" if row.name != THIS else "",
+            "plan": f"{'★ ' if row.name == baseline else ''}{_(row.name)}",
             "time": None if row.time is None else row.time / size,
             "time_delta": _share(row.deltas["time"], row.time),
             "cost": row.cost,
@@ -200,8 +202,8 @@ def lines(rows: Sequence[Compared], baseline: str, size: float) -> list[dict[str
             "memory": row.reserved / units.GIB,
             "free": None if (usable := row.estimate.usable_memory_bytes) is None else (usable - row.reserved) / units.GIB,
             "energy": row.energy,
-            "fits": {True: "fits", None: "too close to call", False: "does not fit"}[row.estimate.fits],
-            "efficient": "yes" if row.efficient else "",
+            "fits": _(VERDICTS[row.estimate.fits]),
+            "efficient": _("yes") if row.efficient else "",
         }
         for row in rows
     ]

@@ -10,6 +10,7 @@ from planner import units
 from planner.errors import PlanError
 from planner.run import parse_run
 from planner.ui import changes, texts
+from planner.ui.language import _
 from planner.workload import counting as files
 
 MOST_MIB: Final = 64
@@ -26,15 +27,15 @@ PACKING: Final = {
 
 def draw() -> None:
     """The popover under the training data."""
-    with st.popover("Count a file", icon=":material/straighten:", type="tertiary", key="count_popover"):
-        st.caption("Lengths of the samples of a text file, one a line, or of JSONL. Only their histogram enters the plan.")
-        st.file_uploader("Text or JSONL", type=["txt", "text", "jsonl", "ndjson"], key="count_file", max_upload_size=MOST_MIB)
-        st.file_uploader("tokenizer.json of the model", type=["json"], key="count_tokenizer", max_upload_size=MOST_MIB)
+    with st.popover(_("Count a file"), icon=":material/straighten:", type="tertiary", key="count_popover"):
+        st.caption(_("Lengths of the samples of a text file, one a line, or of JSONL. Only their histogram enters the plan."))
+        st.file_uploader(_("Text or JSONL"), type=["txt", "text", "jsonl", "ndjson"], key="count_file", max_upload_size=MOST_MIB)
+        st.file_uploader(_("tokenizer.json of the model"), type=["json"], key="count_tokenizer", max_upload_size=MOST_MIB)
         asks = "Asks huggingface.co for its tokenizer.json, on the click below only."
-        st.text_input("or the name of a model that has one", key="count_name", max_chars=200, help=asks)
-        st.text_input("Field of the text", key="count_field", max_chars=100, placeholder="the usual ones")
-        st.selectbox("How samples become sequences", list(PACKING), key="count_packing", format_func=PACKING.__getitem__)
-        st.button("Count", icon=":material/play_arrow:", key="count", width="stretch", on_click=_count)
+        st.text_input(_("or the name of a model that has one"), key="count_name", max_chars=200, help=_(asks))
+        st.text_input(_("Field of the text"), key="count_field", max_chars=100, placeholder=_("the usual ones"))
+        st.selectbox(_("How samples become sequences"), list(PACKING), key="count_packing", format_func=lambda name: _(PACKING[name]))
+        st.button(_("Count"), icon=":material/play_arrow:", key="count", width="stretch", on_click=_count)
         if said := st.session_state.get("count_said"):
             colour, lines = said
             for line in lines:

@@ -9,13 +9,14 @@ import streamlit as st
 
 from planner.ui import fields
 from planner.ui.address import CHOICES
+from planner.ui.language import _
 
 URL: Any = "query-params"
 
 
 def choice(key: str) -> dict[str, Any]:
     """Arguments that all inputs with a closed list share."""
-    return {"options": list(CHOICES[key]), "key": key, "bind": URL, "format_func": CHOICES[key].get}
+    return {"options": list(CHOICES[key]), "key": key, "bind": URL, "format_func": lambda value: _(str(CHOICES[key].get(value, value)))}
 
 
 def options(names: Iterable[str], key: str) -> list[str]:
@@ -33,23 +34,23 @@ def said(key: str) -> bool:
 
 def draw(entry: fields.Entry) -> None:
     """One input. What is left out of a number shows the default as its placeholder."""
-    shared: dict[str, Any] = {"label": entry.label, "key": entry.key, "bind": URL, "help": entry.help}
+    shared: dict[str, Any] = {"label": _(entry.label), "key": entry.key, "bind": URL, "help": _(entry.help)}
     start = fields.starting(entry.key)
     if entry.kind == "flag":
         st.toggle(**shared)
     elif entry.kind == "choice":
         labels = CHOICES[entry.key]
-        shared |= {"options": list(labels), "format_func": labels.get}
+        shared |= {"options": list(labels), "format_func": lambda value: _(str(labels.get(value, value)))}
         st.selectbox(**shared)
     elif entry.kind == "text":
-        st.text_input(max_chars=1000, placeholder="as usual", **shared)
+        st.text_input(max_chars=1000, placeholder=_("as usual"), **shared)
     elif entry.kind == "integer":
         st.number_input(
-            min_value=int(entry.low), max_value=int(entry.high), value=start, step=1, placeholder="as usual", **shared
+            min_value=int(entry.low), max_value=int(entry.high), value=start, step=1, placeholder=_("as usual"), **shared
         )
     else:
         st.number_input(
-            min_value=float(entry.low), max_value=float(entry.high), value=start, placeholder="as usual", **shared
+            min_value=float(entry.low), max_value=float(entry.high), value=start, placeholder=_("as usual"), **shared
         )
 
 

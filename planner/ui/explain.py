@@ -13,6 +13,7 @@ from planner.estimate.result import Estimate, Term
 from planner.report.content import value_text
 from planner.summary import BASES, Figure, precision_name, sample_text, stage_text
 from planner.ui import frame, texts
+from planner.ui.language import _
 
 MEMORY_HELP: Final = (
     "What is held at the fullest moment of a step, and what the allocator holds beyond it. The dashed line is what the device offers "
@@ -30,9 +31,9 @@ def headline(e: Estimate) -> str:
     run = e.run
     batch = f"batch {units.format_integer(run.batch.micro * run.batch.accumulation * run.dp)}"
     parts = (sample_text(run), batch, precision_name(run), frame.texts_stack(run))
-    colour, icon, _ = texts.EVIDENCE[e.basis]
+    colour, icon, _sentence = texts.EVIDENCE[e.basis]
     rest = " · ".join(texts.plain(part) for part in parts if part)
-    return f"{frame.summary_line(e)} · {rest} :{colour}-badge[{icon} {BASES[e.basis]}]"
+    return f"{frame.summary_line(e)} · {rest} :{colour}-badge[{icon} {_(BASES[e.basis])}]"
 
 
 def memory_notes(e: Estimate) -> tuple[str, ...]:
@@ -53,25 +54,25 @@ def figure_label(figure: Figure) -> str:
 
 def figure_value(figure: Figure) -> str:
     """A figure's value, short enough for a phone."""
-    return figure.value_text.removesuffix(" per GPU").replace("tokens/s", "tok/s").replace("about ", "≈ ")
+    return _(figure.value_text.removesuffix(" per GPU").replace("tokens/s", "tok/s").replace("about ", "≈ "))
 
 
 def figure_note(figure: Figure) -> str:
     """A figure's interval and what it stands on, in one or two short lines."""
     interval = f"{texts.plain(figure.interval_text)}" if figure.interval_text else ""
     basis = texts.plain(figure.basis_text)
-    return "  \n".join(filter(None, (interval, basis))) or "not known"
+    return "  \n".join(filter(None, (interval, basis))) or _("not known")
 
 
 def step_view() -> str:
     """How the step is divided: by kind of kernel, or by phase."""
     return st.segmented_control(
-        "Divide the step",
+        _("Divide the step"),
         list(STEP_VIEWS),
         default="kernel",
         required=True,
         key="step_by",
-        format_func=lambda name: STEP_VIEWS[name],
+        format_func=lambda name: _(STEP_VIEWS[name]),
         label_visibility="collapsed",
         persist_state="session",
     )
@@ -79,9 +80,9 @@ def step_view() -> str:
 
 def delta(name: str, text: str) -> str:
     """A change in words and colour: less is green, more is orange."""
-    words = {"time": "time", "memory": "memory", "cost": "cost"}[name]
+    words = _({"time": "time", "memory": "memory", "cost": "cost"}[name])
     if text in ("same", "–"):
-        return f":gray[{texts.plain(text)} {words}]" if text == "same" else f":gray[{words} unknown]"
+        return f":gray[{texts.plain(text)} {words}]" if text == "same" else f":gray[{words} {_('unknown')}]"
     colour = "green" if text.startswith("−") else "orange"
     return f":{colour}[{texts.plain(text)}] :gray[{words}]"
 
@@ -89,7 +90,7 @@ def delta(name: str, text: str) -> str:
 def arithmetic(e: Estimate, key: str, prefixes: Sequence[str]) -> None:
     """The terms behind a figure, when asked for: value, formula in symbols and in numbers, source."""
     with st.expander(
-        "Show the arithmetic", icon=":material/function:", key=f"arithmetic_{key}", on_change="rerun"
+        _("Show the arithmetic"), icon=":material/function:", key=f"arithmetic_{key}", on_change="rerun"
     ) as fold:
         if not fold.open:
             return
@@ -99,9 +100,9 @@ def arithmetic(e: Estimate, key: str, prefixes: Sequence[str]) -> None:
             if any(term.name == prefix or term.name.startswith(prefix + "/") for prefix in prefixes)
         ]
         rows = dict(row(term, prefixes[0]) for term in terms)
-        st.table(rows, border="horizontal", alt="Terms with value, formula and source")
+        st.table(rows, border="horizontal", alt=_("Terms with value, formula and source"))
         st.download_button(
-            "As CSV",
+            _("As CSV"),
             lambda: csv(terms),
             f"{key}.csv",
             "text/csv",

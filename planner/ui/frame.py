@@ -15,12 +15,13 @@ from planner import estimate, units
 from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
-from planner.evidence import own
+from planner.evidence.kin import stands_on
 from planner.lock import lock_of
 from planner.run import Run, parse_run
 from planner.summary import gpu_name, precision_name, sample_text
-from planner.ui import charts, inputs, measuring, state, texts
+from planner.ui import changes, charts, inputs, language, measuring, state, texts
 from planner.ui.address import from_address, to_address
+from planner.ui.language import _
 from planner.ui.link import decode, encode, pin, reopen
 
 _log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ PAGES = {
     "compare": ("pages/compare.py", "Compare", ":material/compare_arrows:"),
     "explore": ("pages/explore.py", "Explore", ":material/explore:"),
     "calibrate": ("pages/calibrate.py", "Calibrate", ":material/speed:"),
+    "audit": ("pages/audit.py", "Audit", ":material/fact_check:"),
     "method": ("pages/method.py", "Method", ":material/function:"),
     "accuracy": ("pages/accuracy.py", "Accuracy", ":material/target:"),
     "reports": ("pages/reports.py", "Reports", ":material/description:"),
@@ -68,7 +70,7 @@ class Current:
 def pages() -> dict[str, Any]:
     """The pages by their name in the address."""
     return {
-        name: st.Page(file, title=title, icon=icon, url_path=None if name == "plan" else name, default=name == "plan")
+        name: st.Page(file, title=_(title), icon=icon, url_path=None if name == "plan" else name, default=name == "plan")
         for name, (file, title, icon) in PAGES.items()
     }
 
@@ -78,6 +80,21 @@ def forward(known: dict[str, Any]) -> None:
     if "open" in st.query_params:
         rest = {key: value for key, value in st.query_params.to_dict().items() if key != "open"}
         st.switch_page(known.get(st.query_params["open"], known["plan"]), query_params=rest)
+
+
+def choose_language() -> None:
+    """The language of the page, in the address and for the session; the first is that of the browser."""
+    st.segmented_control(
+        "Language · 语言",
+        list(language.NAMES),
+        default=language.first(),
+        required=True,
+        key=language.KEY,
+        bind="query-params",
+        format_func=lambda code: language.NAMES[code],
+        label_visibility="collapsed",
+        on_change=changes.write_again,
+    )
 
 
 def check_address(page: Any) -> None:
@@ -101,8 +118,8 @@ def run_page(page: Any) -> None:
     except Exception as fault:
         _log.exception("page %s failed", page.title)
         st.error(
-            f"The plan is kept. Please report this with the full link of the sidebar ({type(fault).__name__}).",
-            title="This part of the page could not be drawn: a fault of Plumbline, not of your input",
+            _(f"The plan is kept. Please report this with the full link of the sidebar ({type(fault).__name__})."),
+            title=_("This part of the page could not be drawn: a fault of Plumbline, not of your input"),
             icon=":material/bug_report:",
         )
 
@@ -153,7 +170,7 @@ def compute(said: inputs.Inputs) -> Current:
         profile = measuring.in_use()
         if profile is not None:
             run = measuring.on_device(run, profile)
-        current = Current(run, estimate(run, profile, own.find(run, profile)), profile=profile)
+        current = Current(run, estimate(run, profile, stands_on(run, profile)), profile=profile)
     except PlanError as error:
         current = _last(error)
     except Exception as fault:
@@ -184,15 +201,15 @@ def explain_inputs(said: inputs.Inputs, current: Current) -> None:
     run, model, accelerator = e.run, e.details["model"], state.gpu_base(said.values.get("gpu"))
     said.notes["model"].caption(texts.plain(f"{units.format_count(e.parameters)} parameters, {model['summary']}"))
     if accelerator is not None:
-        edited = " (edited)" if isinstance(run.hardware.gpu, dict) else ""
-        said.notes["gpu"].caption(texts.plain(accelerator.label.partition(" · ")[2] + edited))
+        edited = f" ({_('edited')})" if isinstance(run.hardware.gpu, dict) else ""
+        said.notes["gpu"].caption(texts.plain(accelerator.label.partition(" · ")[2]) + edited)
     steps, tokens = e.details["steps"], e.details["tokens_per_step"]
     if steps is not None:
         said.notes["data"].caption(
             texts.plain(f"{units.format_integer(steps)} steps of {units.format_integer(tokens)} tokens")
         )
     else:
-        said.notes["data"].caption("Without it there is no total time and no cost.")
+        said.notes["data"].caption(_("Without it there is no total time and no cost."))
     checkpointing = "no" if run.activation_checkpointing == "none" else run.activation_checkpointing
     batch = f"batch {run.batch.micro} × {run.batch.accumulation}" + (f" × {run.dp}" if run.dp > 1 else "")
     parts = [
@@ -206,7 +223,7 @@ def explain_inputs(said: inputs.Inputs, current: Current) -> None:
         str(run.parallel.sharding) if run.dp > 1 else "",
         texts_stack(run),
     ]
-    said.notes["defaults"].caption("Planned with " + texts.plain(" · ".join(filter(None, parts))))
+    said.notes["defaults"].caption(f"{_('Planned with')} {' · '.join(texts.plain(part) for part in parts if part)}")
 
 
 def _at_the_field(said: inputs.Inputs, error: PlanError) -> None:
@@ -214,7 +231,7 @@ def _at_the_field(said: inputs.Inputs, error: PlanError) -> None:
     place = {"hardware": "gpu", "price": "parallel", "energy": "parallel", "whole_run": "whole"}.get(part := error.field.partition(".")[0], part)
     note = said.notes.get(place) or said.notes.get("defaults")
     if note is not None and error.value is not None:
-        note.caption(f":red[:material/error: {texts.plain(error.field)} {texts.plain(error.problem)}]")
+        note.caption(_(f":red[:material/error: {texts.plain(error.field)} {texts.plain(error.problem)}]"))
 
 
 def texts_optimizer(run: Run) -> str:
@@ -235,10 +252,12 @@ def texts_stack(run: Run) -> str:
 
 def share(current: Current) -> None:
     """The full link: it pins every value and what the plan stands on, so that it means the same plan when defaults and catalogues change."""
-    with st.popover("Copy full link", icon=":material/link:", type="tertiary", key="share_popover"):
+    with st.popover(_("Copy full link"), icon=":material/link:", type="tertiary", key="share_popover"):
         st.caption(
-            "Pins every value of this plan with its versions and prices; who opens it later is told what has changed. "
-            "The address bar holds the plan too, without the defaults."
+            _(
+                "Pins every value of this plan with its versions and prices; who opens it later is told what has changed. "
+                "The address bar holds the plan too, without the defaults."
+            )
         )
         base = (st.context.url or "").partition("?")[0]
         st.code(
@@ -255,12 +274,12 @@ def link_remarks() -> None:
     if remarks:
         st.warning(
             "\n".join(f"- {texts.plain(remark)}" for remark in remarks),
-            title="Not everything in the link could be used",
+            title=_("Not everything in the link could be used"),
         )
     if changed := st.session_state.get("link_changes"):
         st.info(
             "\n".join(f"- {texts.plain(line)}" for line in changed[:LINES]) + (f"\n- and {len(changed) - LINES} more" if len(changed) > LINES else ""),
-            title="Since this link was made, this has changed",
+            title=_("Since this link was made, this has changed"),
             icon=":material/history:",
         )
 
@@ -268,8 +287,8 @@ def link_remarks() -> None:
 def show_profile(current: Current) -> None:
     """Which measured device the plan stands on, and the way back to the catalogue."""
     if current.profile is not None:
-        st.caption(f":material/speed: Planned on **{texts.plain(current.profile.name)}**, not on the GPU above.")
-        if st.button("Plan on the GPU above", key="profile_stop", type="tertiary"):
+        st.caption(_(f":material/speed: Planned on **{texts.plain(current.profile.name)}**, not on the GPU above."))
+        if st.button(_("Plan on the GPU above"), key="profile_stop", type="tertiary"):
             st.session_state[measuring.IN_USE] = None
             st.rerun()
 
@@ -278,9 +297,9 @@ def show_error(error: PlanError) -> None:
     """One clear error: field, value, problem, fix. What is only missing yet is no error."""
     title, fix = texts.error_parts(error)
     if error.value is None:
-        st.info(fix, title=title, icon=":material/edit_note:")
+        st.info(_(fix), title=_(title), icon=":material/edit_note:")
         return
-    st.error(fix, title=title, icon=":material/error:")
+    st.error(_(fix), title=_(title), icon=":material/error:")
 
 
 def show_stale(current: Current) -> None:
@@ -288,16 +307,16 @@ def show_stale(current: Current) -> None:
     if current.error is not None:
         show_error(current.error)
         st.caption(
-            f"Until then this page shows the last plan that could be computed: {summary_line(current.estimate)}."
+            _(f"Until then this page shows the last plan that could be computed: {summary_line(current.estimate)}.")
         )
 
 
 def summary_line(e: Estimate) -> str:
     """Model, method and hardware of a plan in one line of markdown."""
     run = e.run
-    rank = f", rank {run.method.rank}" if run.method.rank is not None else ""
+    rank = f", {_('rank')} {run.method.rank}" if run.method.rank is not None else ""
     model = texts.short_model(str(e.details["model"]["name"]))
-    return f"**{texts.plain(model)}** · {texts.plain(method_label(run) + rank)} · {run.hardware.gpus} × {texts.plain(gpu_name(run))}"
+    return f"**{texts.plain(model)}** · {texts.plain(method_label(run))}{texts.plain(rank)} · {run.hardware.gpus} × {texts.plain(gpu_name(run))}"
 
 
 def method_label(run: Run) -> str:
@@ -326,14 +345,27 @@ def theme() -> charts.Theme:
     )
 
 
+_DARK_INK = (
+    '<style>[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"] *, [data-tag-index], [data-tag-index] * '
+    "{ color: #0d1312; fill: #0d1312; }</style>"
+)
+"""On the bright accent of the dark theme Streamlit writes in white, with a contrast of 1.9; dark letters have 9.6 (WCAG 2 asks for 4.5)."""
+
+
+def readable() -> None:
+    """What the theme cannot say: the colour of letters on the accent of the dark theme."""
+    if st.context.theme.type == "dark":
+        st.html(_DARK_INK)
+
+
 def draw(figure: Any, key: str, alt: str) -> None:
     """A chart without toolbar; `alt` says what it shows to who cannot see it."""
     st.plotly_chart(
-        figure,
+        language.figure(figure),
         key=key,
         theme=None,
         config={"displayModeBar": False, "scrollZoom": False, "doubleClick": False},
-        alt=alt,
+        alt=_(alt),
     )
 
 
@@ -345,7 +377,7 @@ def _keep_config(said: inputs.Inputs) -> None:
             if st.query_params.get("config") != text:
                 st.query_params["config"] = text
             return
-        said.notes["model"].caption("This configuration is too long for the address: share the report or the file.")
+        said.notes["model"].caption(_("This configuration is too long for the address: share the report or the file."))
     if "config" in st.query_params and said.error is None:
         del st.query_params["config"]
 

@@ -13,6 +13,7 @@ from planner.catalog import accelerators, fetch_config, find_model, load_config,
 from planner.errors import PlanError
 from planner.run import Method
 from planner.ui import changes, counting, details, fields, parallel, state, texts, training, whole_inputs
+from planner.ui.language import _
 from planner.workload.methods import METHODS
 
 
@@ -53,30 +54,30 @@ def sidebar() -> Inputs:
 
 
 def _presets() -> None:
-    st.pills("Start from", list(texts.PRESETS), key="preset", on_change=changes.apply_preset)
+    st.pills(_("Start from"), list(texts.PRESETS), key="preset", format_func=_, on_change=changes.apply_preset)
     with st.container(horizontal=True, gap="small"):
         st.button(
-            "Reset",
+            _("Reset"),
             icon=":material/restart_alt:",
             type="tertiary",
             key="reset",
             on_click=changes.set_values,
             args=(state.defaults(),),
-            help="Back to the plan that opens.",
+            help=_("Back to the plan that opens."),
         )
         if "before" in st.session_state:
             st.button(
-                "Undo",
+                _("Undo"),
                 icon=":material/undo:",
                 type="tertiary",
                 key="undo",
                 on_click=changes.undo,
-                help="What stood here before the last preset, reset or suggestion.",
+                help=_("What stood here before the last preset, reset or suggestion."),
             )
 
 
 def _model(inputs: Inputs) -> None:
-    st.segmented_control("Model", **details.choice("source"), default=state.CATALOG, required=True, width="stretch")
+    st.segmented_control(_("Model"), **details.choice("source"), default=state.CATALOG, required=True, width="stretch")
     if st.session_state["source"] == state.CONFIG:
         _config(inputs)
     else:
@@ -87,14 +88,14 @@ def _model(inputs: Inputs) -> None:
 def _by_name(inputs: Inputs) -> None:
     names = [entry.id for entry in models()]
     st.selectbox(
-        "Name or Hugging Face id",
+        _("Name or Hugging Face id"),
         details.options(names, "model"),
         index=names.index(state.DEFAULTS["model"]),
         key="model",
         bind=details.URL,
         accept_new_options=True,
         label_visibility="collapsed",
-        help="Type to search, or write an id such as organisation/name.",
+        help=_("Type to search, or write an id such as organisation/name."),
     )
     name = str(st.session_state["model"] or "").strip()
     fetched = st.session_state.setdefault("fetched", {})
@@ -102,7 +103,7 @@ def _by_name(inputs: Inputs) -> None:
         _model_edits(name)
     elif name in fetched:
         inputs.config = fetched[name]
-        st.caption(":material/cloud_done: config.json fetched from huggingface.co")
+        st.caption(_(":material/cloud_done: config.json fetched from huggingface.co"))
     elif "/" in name:
         _offer_fetch(name, inputs)
 
@@ -118,10 +119,10 @@ def _known(name: str) -> bool:
 def _offer_fetch(name: str, inputs: Inputs) -> None:
     """The network is used on this click only; only the configuration is asked for, and nothing of it is run."""
     label = "Fetch its config.json from huggingface.co"
-    if not st.button(label, icon=":material/cloud_download:", key="fetch", width="stretch"):
+    if not st.button(_(label), icon=":material/cloud_download:", key="fetch", width="stretch"):
         return
     try:
-        with st.spinner("Asking huggingface.co …"):
+        with st.spinner(_("Asking huggingface.co …")):
             config = fetch_config(name)
     except PlanError as error:
         inputs.error = error
@@ -131,12 +132,12 @@ def _offer_fetch(name: str, inputs: Inputs) -> None:
 
 def _model_edits(name: str) -> None:
     config = find_model(name).config
-    with st.popover("Edit a copy", icon=":material/edit:", type="tertiary", key="model_popover"):
-        st.caption("Empty is as published. An edited model says so in its name.")
+    with st.popover(_("Edit a copy"), icon=":material/edit:", type="tertiary", key="model_popover"):
+        st.caption(_("Empty is as published. An edited model says so in its name."))
         for key, (label, names) in state.MODEL_EDITS.items():
             value = next((config[field] for field in names if field in config), None)
             st.number_input(
-                label,
+                _(label),
                 1,
                 10**7,
                 value=None,
@@ -157,7 +158,7 @@ def _config(inputs: Inputs) -> None:
         label_visibility="collapsed",
         placeholder='{"model_type": "llama", "hidden_size": 4096, …}',
     )
-    st.file_uploader("or upload it", type=["json"], key="config_file", max_upload_size=2)
+    st.file_uploader(_("or upload it"), type=["json"], key="config_file", max_upload_size=2)
     upload, text = st.session_state.get("config_file"), st.session_state.get("config_text") or ""
     try:
         if upload is not None:
@@ -177,30 +178,30 @@ def _decoded(upload: Any) -> str:
 
 
 def _method() -> None:
-    st.selectbox("Method", **details.choice("method"), help="Which parameters are trained.")
+    st.selectbox(_("Method"), **details.choice("method"), help=_("Which parameters are trained."))
     kind = METHODS[st.session_state["method"]]
-    st.caption(kind.help)
+    st.caption(_(kind.help))
     key = state.targets_key(kind.name)
     main = [name for name in kind.fields if name in fields.STARTS] or [name for name in kind.fields[:1] if name in fields.METHOD]
     for name in main:
         details.draw(fields.METHOD[name])
     if "targets" in kind.fields:
         st.selectbox(
-            "Target layers",
+            _("Target layers"),
             details.options((state.AUTO, "all-linear", "q_proj, v_proj") if key == "own_targets" else ("all-linear", state.AUTO, "q_proj, v_proj"), key),
             key=key,
             bind=details.URL,
             accept_new_options=True,
-            help=f"{Method.model_fields['targets'].description} auto: what the method takes by itself.",
+            help=_(f"{Method.model_fields['targets'].description} auto: what the method takes by itself."),
         )
     rest = [name for name in kind.fields if name in fields.METHOD and name not in main]
     if rest:
-        with st.expander("Method details", icon=":material/build:", key="method_expander"):
+        with st.expander(_("Method details"), icon=":material/build:", key="method_expander"):
             details.draw_all(fields.METHOD[name] for name in rest)
     sent = fields.of_method(kind.fields, {name: st.session_state.get(name) for name in kind.fields})
     for name in main:
         if name in fields.STARTS and name not in sent and st.session_state[name] is not None:
-            st.caption(f"{fields.METHOD[kind.fields[0]].label} stands in place of {fields.METHOD[name].label.lower()}.")
+            st.caption(_(f"{fields.METHOD[kind.fields[0]].label} stands in place of {fields.METHOD[name].label.lower()}."))
 
 
 def _hardware(inputs: Inputs) -> None:
@@ -214,13 +215,13 @@ def _hardware(inputs: Inputs) -> None:
         bind=details.URL,
         accept_new_options=True,
     )
-    right.number_input("How many", 1, 10**7, value=1, step=1, key="gpus", bind=details.URL)
+    right.number_input(_("How many"), 1, 10**7, value=1, step=1, key="gpus", bind=details.URL)
     part = state.gpu_base(st.session_state.get("gpu"))
     inputs.notes["gpu"] = st.container()
     if part is None:
         return
-    with st.popover("Edit a copy", icon=":material/edit:", type="tertiary", key="gpu_popover"):
-        st.caption("Empty is as in the catalogue. An edited accelerator says so in its name.")
+    with st.popover(_("Edit a copy"), icon=":material/edit:", type="tertiary", key="gpu_popover"):
+        st.caption(_("Empty is as in the catalogue. An edited accelerator says so in its name."))
         known = {
             "memory_gib": part.memory_bytes / units.GIB,
             "bf16": part.peak_flops.get("bf16"),
@@ -234,17 +235,17 @@ def _hardware(inputs: Inputs) -> None:
                 if value is None
                 else units.significant(value / scale if name not in ("memory_gib", "tdp_w") else value, 4)
             )
-            st.number_input(label, 0.001, 1e9, value=None, key=key, bind=details.URL, placeholder=shown)
+            st.number_input(_(label), 0.001, 1e9, value=None, key=key, bind=details.URL, placeholder=shown)
 
 
 def _data(inputs: Inputs) -> None:
     st.text_input(
-        "Training data",
+        _("Training data"),
         state.DEFAULTS["data"],
         key="data",
         bind=details.URL,
         max_chars=100,
-        help="Tokens: 10M, 1.5B, 3 epochs of 80M. Or samples: 50K samples of 512 tokens.",
+        help=_("Tokens: 10M, 1.5B, 3 epochs of 80M. Or samples: 50K samples of 512 tokens."),
     )
     counting.draw()
     inputs.notes["data"] = st.container()

@@ -14,6 +14,8 @@ from planner import units
 from planner.estimate.result import Estimate
 from planner.estimate.words import NOT_MODELLED
 from planner.summary import memory_parts, time_parts
+from planner.ui import language
+from planner.ui.language import _
 from planner.ui.texts import EVIDENCE, plain
 
 TEXT: Final = Path(__file__).with_suffix(".md")
@@ -38,7 +40,7 @@ def sections(e: Estimate) -> list[Section]:
     """The method in order, with this plan's numbers. A paragraph that needs a number which this plan does not have is left out."""
     numbers, tables = _numbers(e), _tables(e)
     found = [Section("Symbols of this plan", (_symbols(e),))]
-    for title, paragraphs in _parts():
+    for title, paragraphs in _parts(language.file(TEXT)):
         blocks: list[str | dict[str, str]] = []
         for paragraph in paragraphs:
             if paragraph.startswith("[table: "):
@@ -51,9 +53,9 @@ def sections(e: Estimate) -> list[Section]:
 
 
 @cache
-def _parts() -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _parts(file: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Title and paragraphs of each section of the text."""
-    parts = TEXT.read_text(encoding="utf-8").split("## ")[1:]
+    parts = file.read_text(encoding="utf-8").split("## ")[1:]
     return tuple(
         (part.partition("\n")[0], tuple(filter(None, map(str.strip, part.partition("\n")[2].split("\n\n")))))
         for part in parts
@@ -87,9 +89,9 @@ def _symbols(e: Estimate) -> dict[str, str]:
         ("d", "size of a head", m["head_dim"]),
         ("N", "parameters", e.parameters),
     )
-    table = {f"${symbol}$ {words}": units.format_integer(value) for symbol, words, value in values if value is not None}
+    table = {f"${symbol}$ {_(words)}": units.format_integer(value) for symbol, words, value in values if value is not None}
     if e.details.get("peak_flops"):
-        table["$P$ dense peak of the matrix products' type"] = units.format_flops(
+        table[f"$P$ {_('dense peak of the type of the matrix products')}"] = units.format_flops(
             e.details["peak_flops"], per_second=True
         )
     return table
@@ -104,7 +106,7 @@ def _numbers(e: Estimate) -> Mapping[str, str | None]:
     known_mfu = e.mfu is not None and bool(peak) and bool(e.step_time_s)
     model_flops = (e.mfu or 0.0) * (e.step_time_s or 0.0) * run.hardware.gpus * (peak or 0.0)
     ffn = m["ffn"] if isinstance(m["ffn"], int) and m["ffn"] > 0 else None
-    ladder = "\n".join(f"{i}. **{name}**: {words}" for i, (name, (_, _, words)) in enumerate(EVIDENCE.items(), 1))
+    ladder = "\n".join(f"{i}. **{_(name)}**: {_(words)}" for i, (name, (*_look, words)) in enumerate(EVIDENCE.items(), 1))
     return {
         "b": _tex(b),
         "s": _tex(s),
@@ -126,9 +128,9 @@ def _numbers(e: Estimate) -> Mapping[str, str | None]:
         "peak_flops": _tex(peak),
         "model_flops": _tex(model_flops) if known_mfu else None,
         "mfu": _tex(100 * (e.mfu or 0.0), 2) if known_mfu else None,
-        "one_gpu": "This plan has one GPU: nothing is exchanged." if run.hardware.gpus == 1 else None,
+        "one_gpu": _("This plan has one GPU: nothing is exchanged.") if run.hardware.gpus == 1 else None,
         "ladder": ladder,
-        "basis": e.basis,
+        "basis": _(e.basis),
         "interval_note": plain(e.interval_note),
         "parameters": _tex(float(e.parameters)),
         "tokens": _tex(e.details["tokens_per_step"]),

@@ -12,6 +12,7 @@ from planner.evidence.nearest import NEAR, RELATED, Level, Measured, Support, su
 from planner.evidence.score import measured_tokens
 from planner.ui import texts
 from planner.ui.accuracy_rows import label
+from planner.ui.language import _
 
 COUNT: Final = 5
 HELP: Final = (
@@ -34,27 +35,27 @@ def badge(said: Support) -> str:
     """The verdict on the evidence as a badge in markdown."""
     colour, icon, words = _BADGES[said.level]
     text = f"{said.near} {words}" if said.level == "near" and said.near > 1 else "a published run is near" if said.level == "near" else words
-    return f":{colour}-badge[{icon} {text}]"
+    return f":{colour}-badge[{icon} {_(text)}]"
 
 
 def show(e: Estimate, said: Support) -> None:
     """The section of the plan page."""
-    st.subheader("Measured nearby", anchor=False, help=HELP)
-    st.markdown(f"{badge(said)} {_SENTENCES[said.level]}")
+    st.subheader(_("Measured nearby"), anchor=False, help=_(HELP))
+    st.markdown(f"{badge(said)} {_(_SENTENCES[said.level])}")
     st.dataframe(
         [line(run) for run in said.runs],
         hide_index=True,
         placeholder="–",
         column_config={
-            "run": st.column_config.TextColumn("Run", width="medium"),
-            "distance": st.column_config.NumberColumn("Distance", format="%.2f", help=f"Up to {NEAR:g} is near, beyond {RELATED:g} says little."),
-            "tokens": st.column_config.NumberColumn("Tokens/s per GPU", format="%,.0f", help="As measured."),
-            "tokens_error": st.column_config.NumberColumn("We were off by", format="%+.0f %%", help="Predicted over measured rate, less one; held out."),
-            "memory": st.column_config.NumberColumn("Peak [GiB]", format="%.1f", help="As measured."),
-            "memory_error": st.column_config.NumberColumn("Off by", format="%+.0f %%", help="Predicted over measured peak, less one."),
-            "source": st.column_config.TextColumn("Published in", width="medium"),
+            "run": st.column_config.TextColumn(_("Run"), width="medium"),
+            "distance": st.column_config.NumberColumn(_("Distance"), format="%.2f", help=_(f"Up to {NEAR:g} is near, beyond {RELATED:g} says little.")),
+            "tokens": st.column_config.NumberColumn(_("Tokens/s per GPU"), format="%,.0f", help=_("As measured.")),
+            "tokens_error": st.column_config.NumberColumn(_("We were off by"), format="%+.0f %%", help=_("Predicted over measured rate, less one; held out.")),
+            "memory": st.column_config.NumberColumn(_("Peak [GiB]"), format="%.1f", help=_("As measured.")),
+            "memory_error": st.column_config.NumberColumn(_("Off by"), format="%+.0f %%", help=_("Predicted over measured peak, less one.")),
+            "source": st.column_config.TextColumn(_("Published in"), width="medium"),
         },
-        alt="Published runs nearest to this plan, and the error of the planner on each",
+        alt=_("Published runs nearest to this plan, and the error of the planner on each"),
     )
     st.caption(texts.plain(sentence(said)))
 
@@ -64,7 +65,7 @@ def line(run: Measured) -> dict[str, Any]:
     row = run.neighbour.row
     method = label("method", row.method or "full")
     return {
-        "run": f"{row.model}, {method}, {row.gpus or 1} × {row.gpu or 'not stated'}",
+        "run": f"{row.model}, {method}, {row.gpus or 1} × {row.gpu or _('not stated')}",
         "distance": run.neighbour.distance,
         "tokens": measured_tokens(row) if "time" in row.target_set else None,
         "tokens_error": _error(run.tokens_ratio),

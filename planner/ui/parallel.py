@@ -9,21 +9,22 @@ import streamlit as st
 from planner import units
 from planner.catalog import grids, price_for, providers_of
 from planner.ui import details, fields, state, texts
+from planner.ui.language import _
 from planner.workload.architecture import Architecture
 
 
 def draw(arch: Architecture | None) -> set[str]:
     """Draw how the work is divided and what it costs; says which inputs that depend on the others were drawn."""
     drawn: set[str] = set()
-    with st.expander("Parallelism, price, energy", icon=":material/hub:", key="parallel_expander"):
+    with st.expander(_("Parallelism, price, energy"), icon=":material/hub:", key="parallel_expander"):
         st.selectbox(
-            "Shared among data-parallel GPUs",
+            _("Shared among data-parallel GPUs"),
             **details.choice("sharding"),
-            help="Sharing saves memory on each GPU and costs communication.",
+            help=_("Sharing saves memory on each GPU and costs communication."),
         )
         left, right = st.columns(2, gap="xsmall")
-        left.number_input("Tensor parallel", 1, 10**4, value=1, key="tp", bind=details.URL, help="Splits each matrix product.")
-        right.number_input("Pipeline stages", 1, 10**4, value=1, key="pp", bind=details.URL, help="Splits the layers.")
+        left.number_input(_("Tensor parallel"), 1, 10**4, value=1, key="tp", bind=details.URL, help=_("Splits each matrix product."))
+        right.number_input(_("Pipeline stages"), 1, 10**4, value=1, key="pp", bind=details.URL, help=_("Splits the layers."))
         mixture = arch is not None and any(kind.experts is not None for stack in arch.stacks for kind in stack.kinds)
         several = st.session_state["gpus"] > 1
         drawn |= _drawn({"cp": several, "ep": mixture and several})
@@ -38,33 +39,33 @@ def draw(arch: Architecture | None) -> set[str]:
             "sequence_parallel": st.session_state["tp"] > 1,
         }
         drawn |= _drawn(meant)
-        st.caption(_data_parallel(drawn))
+        st.caption(_(_data_parallel(drawn)))
         left, right = st.columns(2, gap="xsmall")
         left.number_input(
-            "GPUs per machine",
+            _("GPUs per machine"),
             1,
             10**4,
             value=None,
             key="per_node",
             bind=details.URL,
             placeholder="typical",
-            help="Those in one machine talk over the fast link.",
+            help=_("Those in one machine talk over the fast link."),
         )
         right.number_input(
-            "Network [Gb/s]",
+            _("Network [Gb/s]"),
             0.1,
             1e6,
             value=None,
             key="network",
             bind=details.URL,
             placeholder="typical",
-            help="Of a whole machine.",
+            help=_("Of a whole machine."),
         )
-        st.selectbox(fields.RUN["network_kind"].label, **details.choice("network_kind"), help=fields.RUN["network_kind"].help)
+        st.selectbox(_(fields.RUN["network_kind"].label), **details.choice("network_kind"), help=_(fields.RUN["network_kind"].help))
         drawn.add("network_kind")
         left, right = st.columns(2, gap="xsmall")
         left.number_input(
-            "$ per GPU-hour",
+            _("$ per GPU-hour"),
             0.0,
             1e6,
             value=None,
@@ -72,20 +73,20 @@ def draw(arch: Architecture | None) -> set[str]:
             key="price",
             bind=details.URL,
             placeholder=_price_text(),
-            help="Your own price; empty takes the dated catalogue.",
+            help=_("Your own price; empty takes the dated catalogue."),
         )
         right.selectbox(
-            "Provider",
+            _("Provider"),
             _providers(),
             key="provider",
             bind=details.URL,
             accept_new_options=True,
-            help="median: of the providers in the catalogue.",
+            help=_("median: of the providers in the catalogue."),
         )
-        st.toggle("Spot price", key="spot", bind=details.URL, help="Interruptible capacity. How often it is taken back stands under The whole run.")
+        st.toggle(_("Spot price"), key="spot", bind=details.URL, help=_("Interruptible capacity. How often it is taken back stands under The whole run."))
         left, right = st.columns(2, gap="xsmall")
         left.selectbox(
-            "Electricity of",
+            _("Electricity of"),
             [state.WORLD, *(grid.country for grid in grids() if grid.country != state.WORLD)],
             key="country",
             bind=details.URL,
@@ -100,7 +101,7 @@ def draw(arch: Architecture | None) -> set[str]:
             key="pue",
             bind=details.URL,
             placeholder="1.56",
-            help="Energy of the site per energy of the computers; empty is the industry's average.",
+            help=_("Energy of the site per energy of the computers; empty is the industry's average."),
         )
     return drawn
 

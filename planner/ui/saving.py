@@ -20,6 +20,7 @@ from planner.run import Run
 from planner.search.compare import Compared, compare
 from planner.ui import changes as inputs
 from planner.ui import estimates, measuring, state, texts
+from planner.ui.language import _
 
 if TYPE_CHECKING:
     from planner.store import Entry, Store
@@ -40,18 +41,18 @@ def store() -> Store:
 
 def save_button(run: Run, now: Estimate, broken: bool) -> None:
     """In the sidebar: keep the plan under a name. A database that fails is said here and nowhere else."""
-    with st.popover("Save plan", icon=":material/bookmark:", type="tertiary", key="save_popover"):
+    with st.popover(_("Save plan"), icon=":material/bookmark:", type="tertiary", key="save_popover"):
         if broken:
-            st.caption("The inputs cannot be planned yet; there is nothing to save.")
+            st.caption(_("The inputs cannot be planned yet; there is nothing to save."))
             return
         model, gpu = texts.short_model(str(now.details["model"]["name"])), now.details["accelerator"] or "own device"
         otherwise = f"{model} on {run.hardware.gpus} × {gpu}"
-        st.text_input("Name", key="save_name", placeholder=otherwise, max_chars=200)
-        st.text_input("Tags", key="save_tags", placeholder="team, draft", max_chars=400)
-        st.button("Save", key="save_now", type="primary", on_click=_save, args=(run, now, otherwise))
+        st.text_input(_("Name"), key="save_name", placeholder=_(otherwise), max_chars=200)
+        st.text_input(_("Tags"), key="save_tags", placeholder=_("team, draft"), max_chars=400)
+        st.button(_("Save"), key="save_now", type="primary", on_click=_save, args=(run, now, otherwise))
         if (note := st.session_state.pop("save_note", None)) is not None:
             kind, text = note
-            (st.success if kind == "done" else st.error)(text)
+            (st.success if kind == "done" else st.error)(_(text))
 
 
 def _save(run: Run, now: Estimate, otherwise: str) -> None:
@@ -86,6 +87,8 @@ def _gathered(files: tuple[tuple[str, int], ...], _store: int) -> None:
         if (profile := one.profile) is not None:
             store().keep("profile", profile.name, profile.model_dump(mode="json"), words=f"{profile.accelerator_name or ''} {profile.source}")
     for probe in own.rows():
+        if probe.origin == "log":
+            continue  # the audit of it stands there
         row = probe.row
         figures = {"step_time_s": statistics.median(probe.steps), "peak_reserved_bytes": probe.reserved_bytes or probe.allocated_bytes}
         name = f"{texts.short_model(row.get('model') or 'Model')} on {probe.accelerator or probe.device}, {probe.date[:10]}"
@@ -112,8 +115,8 @@ def rows(found: Sequence[Entry]) -> list[dict[str, Any]]:
         {
             "name": one.name,
             "kind": one.kind,
-            "verdict": verdicts[one.figures["fits"]] if one.kind == "plan" and one.figures.get("fits", 0) in verdicts else "",
-            "time": _took(one.figures),
+            "verdict": _(verdicts[one.figures["fits"]]) if one.kind == "plan" and one.figures.get("fits", 0) in verdicts else "",
+            "time": _(_took(one.figures)),
             "cost": one.figures.get("cost_usd"),
             "memory": None if (peak := one.figures.get("peak_reserved_bytes")) is None else peak / units.GIB,
             "tags": list(one.tags),
@@ -204,7 +207,7 @@ def compared(chosen: Sequence[Entry]) -> tuple[tuple[Compared, ...], list[str]]:
         if isinstance(found, PlanError):
             problems.append(f"{one.name} cannot be planned: {found.field} {found.problem}.")
         else:
-            name = one.name if one.name not in {name for name, _ in known} else f"{one.name} ({one.id[:6]})"
+            name = one.name if one.name not in {name for name, _estimate in known} else f"{one.name} ({one.id[:6]})"
             known.append((name, found))
     if len(chosen) > MOST:
         problems.append(f"{len(chosen) - MOST} more are left out: {MOST} at a time.")

@@ -24,6 +24,7 @@ from planner.search.backwards import seconds_until
 from planner.summary import degrees, global_batch
 from planner.ui import comparing, estimates, frame, search_queue, texts
 from planner.ui.address import CHOICES
+from planner.ui.language import _
 
 JOB, ANSWER = "search_job", "search_answer"
 PATIENCE: Final = {20.0: "20 s", 60.0: "1 min", 240.0: "4 min"}
@@ -131,8 +132,10 @@ def begin(run: Run, lists: dict[str, Any], limits: Constraints, patience: float,
 def show(current: frame.Current) -> None:
     """The section of the Compare page."""
     with st.container(border=True):
-        st.subheader("Find the best", anchor=False, icon=":material/search:")
-        st.caption("Looks at every micro batch, accumulation, checkpointing, sharding and degree on what you offer, and answers with what nothing else beats.")
+        st.subheader(_("Find the best"), anchor=False, icon=":material/search:")
+        st.caption(
+            _("Looks at every micro batch, accumulation, checkpointing, sharding and degree on what you offer, and answers with what nothing else beats.")
+        )
         asked = _form(current)
         job: Job | None = st.session_state.get(JOB)
         if asked is not None and job is None:
@@ -153,8 +156,8 @@ def show(current: frame.Current) -> None:
                 st.rerun()
             share, evaluated = job.progress()
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.progress(min(1.0, share), text=f"{evaluated:,} configurations" if not before else f"Waits for {before} of other sessions")
-                st.button("Cancel", key="search_cancel", icon=":material/stop:", on_click=job.stop, help="Keeps what was found so far.")
+                st.progress(min(1.0, share), text=_(f"{evaluated:,} configurations" if not before else f"Waits for {before} of other sessions"))
+                st.button(_("Cancel"), key="search_cancel", icon=":material/stop:", on_click=job.stop, help=_("Keeps what was found so far."))
 
         live()
         answer = st.session_state.get(ANSWER)
@@ -169,39 +172,39 @@ def _form(current: frame.Current) -> tuple[dict[str, Any], Constraints, float] |
     grid = st.grid(4, min_column_width=200)
     with grid.cell():
         start = [own] if own in names else []
-        gpus = st.multiselect("GPUs on offer", names, default=start, key="find_gpus", persist_state=KEEP, placeholder="The plan's own")
+        gpus = st.multiselect(_("GPUs on offer"), names, default=start, key="find_gpus", persist_state=KEEP, placeholder=_("The plan's own"))
     with grid.cell():
         hint = "1-64 tries the powers of two and both ends; 8, 12 tries these."
-        counts = st.text_input("How many", "1-16", key="find_counts", persist_state=KEEP, help=hint)
+        counts = st.text_input(_("How many"), "1-16", key="find_counts", persist_state=KEEP, help=_(hint))
     with grid.cell():
         methods = st.multiselect(
-            "Methods allowed", list(CHOICES["method"]), key="find_methods", persist_state=KEEP, placeholder="The plan's own",
-            format_func=lambda name: CHOICES["method"][name],
+            _("Methods allowed"), list(CHOICES["method"]), key="find_methods", persist_state=KEEP, placeholder=_("The plan's own"),
+            format_func=lambda name: _(CHOICES["method"][name]),
         )  # fmt: skip
     with grid.cell():
         objective = st.selectbox(
-            "Best by", ["", "time", "cost", "energy"], key="find_objective", persist_state=KEEP,
-            format_func=lambda name: name.capitalize() if name else "As the limits suggest", help="Cost where only a deadline is set, else time.",
+            _("Best by"), ["", "time", "cost", "energy"], key="find_objective", persist_state=KEEP,
+            format_func=lambda name: _(name.capitalize() if name else "As the limits suggest"), help=_("Cost where only a deadline is set, else time."),
         )  # fmt: skip
     with grid.cell():
-        deadline = st.text_input("Deadline", key="find_deadline", persist_state=KEEP, placeholder="24h, or Friday 18:00")
+        deadline = st.text_input(_("Deadline"), key="find_deadline", persist_state=KEEP, placeholder=_("24h, or Friday 18:00"))
     with grid.cell():
-        budget = st.number_input("Budget [USD]", value=None, key="find_budget", persist_state=KEEP, placeholder="none")
+        budget = st.number_input(_("Budget [USD]"), value=None, key="find_budget", persist_state=KEEP, placeholder=_("none"))
     with grid.cell():
         margin = st.number_input(
-            "Memory to stay free [%]", value=None, key="find_margin", persist_state=KEEP, placeholder="as the error asks",
-            help="Left empty, the whole 90 % interval of the peak must fit.",
+            _("Memory to stay free [%]"), value=None, key="find_margin", persist_state=KEEP, placeholder=_("as the error asks"),
+            help=_("Left empty, the whole 90 % interval of the peak must fit."),
         )  # fmt: skip
     with grid.cell():
         usual = str(global_batch(current.estimate.run))
-        least = st.number_input("Least global batch", value=None, step=1, key="find_least", persist_state=KEEP, placeholder=usual)
+        least = st.number_input(_("Least global batch"), value=None, step=1, key="find_least", persist_state=KEEP, placeholder=usual)
     with grid.cell():
-        most = st.number_input("Largest global batch", value=None, step=1, key="find_most", persist_state=KEEP, placeholder="any")
+        most = st.number_input(_("Largest global batch"), value=None, step=1, key="find_most", persist_state=KEEP, placeholder=_("any"))
     with grid.cell():
-        patience = st.selectbox("At most", list(PATIENCE), index=1, key="find_patience", persist_state=KEEP, format_func=lambda s: PATIENCE[s])
+        patience = st.selectbox(_("At most"), list(PATIENCE), index=1, key="find_patience", persist_state=KEEP, format_func=lambda s: _(PATIENCE[s]))
     with grid.cell():
-        offload = st.toggle("Offloading too", key="find_offload", persist_state=KEEP, help="States on the host: slower, and more to look at.")
-    pressed = st.button("Find", key="find", type="primary", icon=":material/search:", disabled=JOB in st.session_state)
+        offload = st.toggle(_("Offloading too"), key="find_offload", persist_state=KEEP, help=_("States on the host: slower, and more to look at."))
+    pressed = st.button(_("Find"), key="find", type="primary", icon=":material/search:", disabled=JOB in st.session_state)
     try:
         limits = limits_of(run, deadline, budget, margin, least, most, objective or None)
         lists: dict[str, Any] = {"gpus": gpus, "counts": counts_of(counts), "methods": [_method(run, name) for name in methods]}
@@ -228,7 +231,7 @@ def _answer(answer: dict[str, Any], current: frame.Current) -> None:
         return
     speed = answer["evaluated"] / answer["seconds"] if answer["seconds"] else 0.0
     if answer["best"] is None:
-        st.warning("\n".join(f"- {texts.plain(line)}" for line in answer["reasons"]), title="Nothing meets these limits", icon=":material/search_off:")
+        st.warning("\n".join(f"- {texts.plain(line)}" for line in answer["reasons"]), title=_("Nothing meets these limits"), icon=":material/search_off:")
     else:
         st.markdown("\n".join(f"- {texts.plain(line)}" for line in answer["reasons"]))
         runs, best = [], answer["best"]
@@ -240,24 +243,26 @@ def _answer(answer: dict[str, Any], current: frame.Current) -> None:
             if not isinstance(one, PlanError):
                 runs.append(run)
                 known.append((run, one))
-        size, unit = comparing.time_unit([one.total_time_s if one.total_time_s is not None else one.step_time_s for _, one in known])
+        size, unit = comparing.time_unit([one.total_time_s if one.total_time_s is not None else one.step_time_s for _run, one in known])
         st.dataframe(
             [_line(one, run is runs[0], size) for run, one in known], hide_index=True, placeholder="–", key="find_table",
             column_config={
                 "hardware": st.column_config.TextColumn("GPUs", width="medium"),
-                "time": st.column_config.NumberColumn(f"Time [{unit}]", format="%.3g", help="Of the whole run, or of one step where the run says no data."),
-                "cost": st.column_config.NumberColumn("Cost [$]", format="%.2f"),
-                "energy": st.column_config.NumberColumn("Energy [kWh]", format="%.3g"),
-                "memory": st.column_config.NumberColumn("Memory [GiB]", format="%.1f"),
-                "batch": st.column_config.NumberColumn("Batch"),
-                "how": st.column_config.TextColumn("Configuration", width="large"),
+                "time": st.column_config.NumberColumn(
+                    _(f"Time [{unit}]"), format="%.3g", help=_("Of the whole run, or of one step where the run says no data.")
+                ),
+                "cost": st.column_config.NumberColumn(_("Cost [$]"), format="%.2f"),
+                "energy": st.column_config.NumberColumn(_("Energy [kWh]"), format="%.3g"),
+                "memory": st.column_config.NumberColumn(_("Memory [GiB]"), format="%.1f"),
+                "batch": st.column_config.NumberColumn(_("Batch")),
+                "how": st.column_config.TextColumn(_("Configuration"), width="large"),
                 "use": st.column_config.ButtonColumn(
-                    "", type="tertiary", key="find_use", on_click=comparing.use, args=("find_use", runs), help="This row becomes the plan."
+                    "", type="tertiary", key="find_use", on_click=comparing.use, args=("find_use", runs), help=_("This row becomes the plan.")
                 ),
             },
-            alt="The best configuration, then those that no other beats in time, cost, energy and risk",
+            alt=_("The best configuration, then those that no other beats in time, cost, energy and risk"),
         )  # fmt: skip
-    st.caption(f"{answer['evaluated']:,} configurations in {units.format_seconds(answer['seconds'])} ({units.significant(speed, 2)} a second).")
+    st.caption(_(f"{answer['evaluated']:,} configurations in {units.format_seconds(answer['seconds'])} ({units.significant(speed, 2)} a second)."))
     for line in answer["left_out"]:
         st.caption(texts.plain(line))
 
@@ -265,13 +270,13 @@ def _answer(answer: dict[str, Any], current: frame.Current) -> None:
 def _line(one: Estimate, best: bool, size: float) -> dict[str, Any]:
     time = one.total_time_s if one.total_time_s is not None else one.step_time_s
     return {
-        "use": ":material/check: Use",
+        "use": f":material/check: {_('Use')}",
         "hardware": f"{'★ ' if best else ''}{one.run.hardware.gpus} × {one.details['accelerator']}",
         "time": None if time is None else time / size,
         "cost": one.cost_usd,
         "energy": one.energy_kwh,
         "memory": one.peak_reserved_bytes / units.GIB,
         "batch": global_batch(one.run),
-        "how": degrees(one),
+        "how": _(degrees(one)),
     }
 

@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from planner.errors import PlanError, shorten
+from planner.ui.language import _
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
     "8B LoRA": {},
@@ -88,8 +89,8 @@ _SPECIAL = re.compile(r"[\\`*_{}\[\]|~<>$:&^]|^[#+-]|(?<=^\d)[.)](?= )|(?<=^\d\d
 
 
 def plain(text: object) -> str:
-    """Text that markdown shows as it is: a name with tags, formulas or directives in it is still a name."""
-    return _SPECIAL.sub(lambda found: "\\" + found[0], " ".join(str(text).split()))
+    """Text in the language of the page that markdown shows as it is: a name with tags, formulas or directives in it is still a name."""
+    return _SPECIAL.sub(lambda found: "\\" + found[0], " ".join(_(str(text)).split()))
 
 
 def code(text: object) -> str:
@@ -107,7 +108,7 @@ def error_parts(error: PlanError) -> tuple[str, str]:
 
 def error_title(error: PlanError) -> str:
     """The page's title while an input is wrong, or missing."""
-    return "One input is missing" if error.value is None else "One input needs a change"
+    return _("One input is missing" if error.value is None else "One input needs a change")
 
 
 def short_model(name: str) -> str:

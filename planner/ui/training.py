@@ -6,6 +6,7 @@ import streamlit as st
 
 from planner.ui import details, fields, state
 from planner.ui.address import CHOICES
+from planner.ui.language import _
 from planner.workload.architecture import Architecture
 from planner.workload.optimizers import OPTIMIZERS
 
@@ -17,95 +18,95 @@ def draw(arch: Architecture | None) -> set[str]:
     d = state.DEFAULTS
     read = fields.batch_fields(arch) if arch is not None else {"seq_len"}
     drawn = {key for key in fields.BATCH if key in read} | ({"seq"} if "seq_len" in read else set())
-    with st.expander("Training details", icon=":material/tune:", key="training_expander"):
+    with st.expander(_("Training details"), icon=":material/tune:", key="training_expander"):
         left, right = st.columns(2, gap="xsmall")
         left.number_input(
-            "Micro batch",
+            _("Micro batch"),
             1,
             10**6,
             value=d["micro"],
             key="micro",
             bind=details.URL,
-            help="Sequences per GPU and micro step. Larger is faster until memory ends.",
+            help=_("Sequences per GPU and micro step. Larger is faster until memory ends."),
         )
         right.number_input(
-            "Accumulation",
+            _("Accumulation"),
             1,
             10**6,
             value=d["accumulation"],
             key="accumulation",
             bind=details.URL,
-            help="Micro steps per optimizer step: a larger batch for no memory.",
+            help=_("Micro steps per optimizer step: a larger batch for no memory."),
         )
         if "seq" in drawn:
             st.selectbox(
-                "Source length" if "target_len" in read else "Sequence length",
+                _("Source length" if "target_len" in read else "Sequence length"),
                 SEQUENCES,
                 index=SEQUENCES.index(d["seq"]),
                 key="seq",
                 bind=details.URL,
                 accept_new_options=True,
-                help="Tokens per sequence; any number can be typed.",
+                help=_("Tokens per sequence; any number can be typed."),
             )
         details.draw_all(fields.RUN[key] for key in fields.BATCH if key in read)
         if arch is not None and len(arch.offered) > 1:
             drawn.add("head")
             names = details.options((state.AUTO, *arch.offered), "head")
             st.selectbox(
-                "Output head",
+                _("Output head"),
                 names,
                 key="head",
                 bind=details.URL,
-                format_func=lambda name: CHOICES["head"].get(name, name),
-                help=fields.RUN["head"].help,
+                format_func=lambda name: _(str(CHOICES["head"].get(name, name))),
+                help=_(fields.RUN["head"].help),
             )
         st.selectbox(
-            "Precision", **details.choice("precision"), help="mixed keeps fp32 weights and casts on the fly; bf16 stores half."
+            _("Precision"), **details.choice("precision"), help=_("mixed keeps fp32 weights and casts on the fly; bf16 stores half.")
         )
         st.selectbox(
-            "Optimizer", **details.choice("optimizer"), help="What it keeps per trained parameter decides its memory."
+            _("Optimizer"), **details.choice("optimizer"), help=_("What it keeps per trained parameter decides its memory.")
         )
         for name in OPTIMIZERS[st.session_state["optimizer"]].options:
             drawn.add(f"optimizer_{name}")
             details.draw(fields.RUN[f"optimizer_{name}"])
         st.segmented_control(
-            "Activation checkpointing",
+            _("Activation checkpointing"),
             **details.choice("checkpointing"),
             default="none",
             required=True,
             width="stretch",
-            help="Recompute activations in backward: saves memory, costs time.",
+            help=_("Recompute activations in backward: saves memory, costs time."),
         )
         if st.session_state["checkpointing"] == "full":
             drawn |= {"every", "keep"}
             details.draw_all((fields.RUN["every"], fields.RUN["keep"]))
         st.selectbox(
-            fields.RUN["offload"].label, **details.choice("offload"), help="Saves memory on the GPU and waits for the link to the host."
+            _(fields.RUN["offload"].label), **details.choice("offload"), help=_("Saves memory on the GPU and waits for the link to the host.")
         )
         drawn.add("offload")
         if st.session_state["offload"] != "none":
             drawn.add("host_memory")
             details.draw(fields.RUN["host_memory"])
         st.selectbox(
-            "Attention",
+            _("Attention"),
             **details.choice("attention"),
-            help="Eager attention keeps sequence × sequence scores; the others do not.",
+            help=_("Eager attention keeps sequence × sequence scores; the others do not."),
         )
-        st.selectbox("Training software", **details.choice("stack"), help="Decides what is fused, kept, cast and overlapped.")
+        st.selectbox(_("Training software"), **details.choice("stack"), help=_("Decides what is fused, kept, cast and overlapped."))
         st.segmented_control(
-            "Task",
+            _("Task"),
             **details.choice("task"),
             default="sft",
             required=True,
             width="stretch",
-            help="Only fine-tuning is offered LoRA as help.",
+            help=_("Only fine-tuning is offered LoRA as help."),
         )
         st.text_input(
-            "Other fields",
+            _("Other fields"),
             key="more",
             bind=details.URL,
             max_chars=2000,
-            placeholder="method.alpha: 32, data.epochs: 2",
-            help="Any field of a run file, as dotted paths; a link puts here what has no input of its own.",
+            placeholder=_("method.alpha: 32, data.epochs: 2"),
+            help=_("Any field of a run file, as dotted paths; a link puts here what has no input of its own."),
         )
     return drawn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from planner.ui import details, fields
+from planner.ui.language import _
 
 _TIME = ("startup", "warmup", "eval_every", "eval_tokens", "loader")
 _FAILURES = ("checkpoint_every", "checkpoint_mode", "storage_speed", "failures", "restart")
@@ -16,10 +17,10 @@ def draw() -> set[str]:
     """Draw the inputs of the whole run; says which were drawn. What means nothing for the plan is left out, unless it is said."""
     said = st.session_state
     own = details.said("purchase")
-    with st.expander("The whole run", icon=":material/timeline:", key="whole_expander"):
-        st.caption("Empty is not counted, but for failures and their checkpoints.")
+    with st.expander(_("The whole run"), icon=":material/timeline:", key="whole_expander"):
+        st.caption(_("Empty is not counted, but for failures and their checkpoints."))
         drawn = _draw(_TIME)
-        st.caption("**Failures and checkpoints**")
+        st.caption(_("**Failures and checkpoints**"))
         drawn |= _draw((*_FAILURES, *(("interruptions",) if said["spot"] or details.said("interruptions") else ())))
         st.caption("**Bill**")
         drawn |= _draw([key for key in _OWN if key == "purchase" or own or details.said(key)])

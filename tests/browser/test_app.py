@@ -12,17 +12,10 @@ import pytest
 from planner.catalog import find_model
 from planner.run import parse_run
 from planner.ui import link, state
+from tests.browser.waiting import assert_no_fault, settle
 
 pytestmark = pytest.mark.browser
 MODEL = state.DEFAULTS["model"].rpartition("/")[2]
-
-
-def settle(page: Any) -> None:
-    """Until the script has run and the charts are drawn."""
-    idle = "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
-    for _ in range(3):  # one run may follow another
-        page.wait_for_function(idle, timeout=60_000)
-        page.wait_for_timeout(250)
 
 
 def figures_of(page: Any) -> list[str]:
@@ -38,13 +31,6 @@ def address(page: Any) -> dict[str, str]:
 
 def title(page: Any) -> str:
     return str(page.get_by_role("heading", level=1).first.inner_text())
-
-
-def assert_no_fault(page: Any) -> None:
-    text = page.inner_text("body")
-    assert "Traceback" not in text
-    assert "fault of Plumbline" not in text
-    assert page.locator("[data-testid=stException]").count() == 0
 
 
 def test_the_app_opens_with_a_plan_and_the_address_keeps_changes(server: Any, open_page: Any) -> None:
@@ -172,7 +158,7 @@ def test_nothing_is_cut_off_on_a_phone(server: Any, open_page: Any, scheme: str,
         "getComputedStyle(document.querySelector('.js-plotly-plot .xtick text, .js-plotly-plot .ytick text')).fill"
     )
     assert ink.replace(" ", "") in (
-        ("rgb(230,237,235)", "rgb(154,168,164)") if scheme == "dark" else ("rgb(27,36,34)", "rgb(95,107,104)")
+        ("rgb(230,237,235)", "rgb(154,168,164)") if scheme == "dark" else ("rgb(16,22,21)", "rgb(95,107,104)")
     )
     assert_no_fault(page)
 

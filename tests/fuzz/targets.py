@@ -26,6 +26,7 @@ from planner.ui.link import decode, encode
 from planner.workload.methods import METHODS
 from planner.workload.optimizers import OPTIMIZERS
 from planner.workload.stacks import STACKS
+from tests.fuzz import logs
 from tests.fuzz.values import JUNK, junk, mutated, value
 
 Target = Callable[[random.Random], tuple[Any, str | None]]
@@ -230,4 +231,5 @@ def quantities(r: random.Random) -> tuple[Any, str | None]:
 
 TARGETS: dict[str, Target] = {
     "runs": runs, "configs": configs, "links": links, "addresses": addresses, "profiles": profiles, "locks": locks, "quantities": quantities,
+    **logs.TARGETS,
 }  # fmt: skip

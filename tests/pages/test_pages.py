@@ -16,11 +16,11 @@ from planner.lock import lock_of
 from planner.report.content import value_text
 from planner.run import Method, parse_run
 from planner.summary import key_figures, verdict
-from planner.ui import fields, frame, link, state, texts, whole_run
+from planner.ui import fields, frame, language, link, state, texts, whole_run
 from planner.workload.methods import METHODS
 
 PAGES = tuple(frame.PAGES)
-ACTIONS = {"save_name", "save_tags", "count_name", "count_field", "count_packing"}
+ACTIONS = {"save_name", "save_tags", "count_name", "count_field", "count_packing", "audit_pasted"}
 """Inputs of the sidebar that do something with the plan and are no part of it."""
 SPECS: dict[str, dict[str, str]] = {
     "fits": {},
@@ -394,7 +394,7 @@ def test_every_input_has_a_place_in_the_address(open_app: Any) -> None:
     drawn |= keys_of(paste(app, json.dumps({"model_type": "t5"}))) | keys_of(paste(app, json.dumps({"model_type": "clip"})))
     whole = {key for key, entry in fields.ENTRIES.items() if entry.path[0] != "batch"}
     assert drawn - {"preset"} >= (set(state.defaults()) - set(fields.ENTRIES)) | whole | {"images", "image_size"}
-    assert drawn - {"preset"} - ACTIONS <= set(state.defaults())
+    assert drawn - {"preset", language.KEY} - ACTIONS <= set(state.defaults())
 
 
 @pytest.mark.parametrize("method", METHODS)

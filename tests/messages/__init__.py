@@ -1,0 +1,1 @@
+"""Texts of the app, and whether its catalogues have them all."""
