@@ -4,6 +4,7 @@ import base64
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner.advise import suggest
 from planner.report import EXPORTERS, export
 from planner.ui import frame, texts
