@@ -3,10 +3,11 @@
 import streamlit as st
 
 import planner.ui.loaded  # noqa: F401
-from planner.ui import frame, inputs, language, saving
+from planner.ui import frame, inputs, language, login, saving
 
 st.set_page_config(page_title="Plumbline", page_icon=frame.ICON, layout="wide", initial_sidebar_state=360)
 language.begin()
+login.require()
 pages = frame.pages()
 page = st.navigation(list(pages.values()), position="top")
 frame.forward(pages)

@@ -21,6 +21,7 @@ st.markdown(
 found, problem = measuring.devices()
 if problem:
     st.info(texts.plain(problem), title=_("Nothing can be measured here"), icon=":material/info:")
+notes = [entry["note"] for entry in found if "note" in entry]
 names = {entry["device"]: entry["name"] for entry in found}
 job = None
 if names:
@@ -37,6 +38,8 @@ if names:
             lost = job if status is not None and status.state in ("lost", "failed") and status.cases else None
             label = "Go on" if lost is not None else "Measure"
             pressed = st.button(_(label), key="calibrate_start", type="primary", icon=":material/speed:", disabled=busy)
+        for note in notes:
+            st.caption(texts.plain(note))
         st.caption(_("The device works at full load meanwhile; anything else that runs on it makes the result wrong."))
     if pressed:
         try:
@@ -58,14 +61,29 @@ if names:
                 st.progress(min(1.0, now.share), text=_(f"{texts.plain(now.label)} · {now.cases} cases · {now.seconds:.0f} s"))
                 if figures := measuring.readings(now):
                     with st.container(horizontal=True):
-                        for title, value in figures:
-                            st.metric(_(title), value, border=True)
+                        for figure in figures:
+                            st.metric(_(figure.label), figure.value, border=True, chart_data=figure.history if len(figure.history) > 1 else None)
+                if now.benchmarks:
+                    st.dataframe(
+                        measuring.per_benchmark(now), hide_index=True, height="content", alt=_("Cases measured of each benchmark"),
+                        column_config={
+                            "benchmark": st.column_config.TextColumn(_("Benchmark")),
+                            "share": st.column_config.ProgressColumn(_("Measured"), format="percent", min_value=0.0, max_value=1.0),
+                            "cases": st.column_config.TextColumn(_("Cases"), width="small"),
+                        },
+                    )  # fmt: skip
+                    st.caption(_("The most telling cases come first; what the time does not reach is left to the laws."))
+                for sentence in measuring.remedies(now.warnings):
+                    st.markdown(f":orange[:material/warning:] {texts.plain(sentence)}")
                 if st.button(_("Stop and keep what was measured"), key="calibrate_cancel", disabled=job.cancelled):
                     job.cancel()
         elif now.state in ("failed", "lost"):
             st.error(texts.plain(now.message), title=_("The measurement did not finish"), icon=":material/error:")
-        elif now.state == "cancelled":
-            st.caption(_("The last measurement was stopped early; what it had measured is used."))
+        elif (made := measuring.result_of(job)) is not None:
+            early = _(" It was stopped early; what it had measured is used.") if now.state == "cancelled" else ""
+            st.success(
+                texts.plain(measuring.change(current.run, current.estimate, made) + early), title=_("Measured"), icon=":material/task_alt:"
+            )
 
     live()
     if job is not None and not busy and job.profile.exists():

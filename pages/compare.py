@@ -5,7 +5,7 @@ import streamlit as st
 import planner.ui.loaded  # noqa: F401
 from planner.catalog import accelerators
 from planner.run import PRECISIONS
-from planner.ui import charts, comparing, decision_charts, frame, searching, texts
+from planner.ui import charts, comparing, decision_charts, frame, handing, searching, texts
 from planner.ui.address import CHOICES
 from planner.ui.language import _
 
@@ -87,6 +87,8 @@ else:
             )  # fmt: skip
         for plan in found.refused:
             st.caption(_(f"{texts.plain(plan.name)} cannot be planned: {texts.plain(plan.problem)}."))
+        ordered = [baseline, *(row.name for row in found.rows if row.name != baseline)]
+        handing.comparison_button([(one, found.runs[one]) for one in ordered], profile, objective, "compare_report")
         if found.left_out:
             st.caption(_(f"{found.left_out} further combinations are left out: {comparing.MOST} at a time. Find the best, below, looks at all of them."))
     with st.container(border=True):

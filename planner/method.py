@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from planner import words
 from planner.parts import Positive
 
 Size = Annotated[int, Field(ge=1, le=65536, strict=True)]
@@ -186,7 +187,8 @@ class Method(BaseModel):
     def _peft_names(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {PEFT_NAMES.get(key, key) if isinstance(key, str) else key: v for key, v in value.items()}
+        named = words.method(value)
+        return {PEFT_NAMES.get(key, key) if isinstance(key, str) else key: v for key, v in named.items()}
 
     @field_validator(
         "targets", "exclude", "layers", "layers_pattern", "token_indices", "modules_to_save", "trainable", mode="before"

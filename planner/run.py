@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from planner import words
 from planner.errors import PlanError, shorten
 from planner.method import Method as Method
 from planner.misspelt import nearest_field
@@ -25,7 +26,7 @@ MAX_RUN_FILE_BYTES = 2 * 2**20
 
 Count = Annotated[int, Field(ge=1, le=10**7, strict=True)]
 DtypeName = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "mxfp8", "nvfp4"]
-WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "nf4", "nf4-dq"]
+WeightDtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "awq", "nf4", "nf4-dq"]
 HeadName = Literal[
     "causal-lm",
     "masked-lm",
@@ -43,7 +44,12 @@ ContextKind = Literal["ring", "all-gather", "ulysses"]
 Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble", "zbv", "dualpipev"]
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "hsdp"]
 
-_SHARDING_NAMES = {"fsdp": "zero3", "fsdp2": "zero3", "full_shard": "zero3", "shard_grad_op": "zero2"}
+_SHARDING_NAMES = {
+    **dict.fromkeys(("fsdp", "fsdp1", "fsdp2", "full_shard"), "zero3"),
+    "shard_grad_op": "zero2", "hybrid_shard": "hsdp", "no_shard": "ddp",
+    **dict.fromkeys(("distributed_optimizer", "use_distributed_optimizer"), "zero1"),
+}  # fmt: skip
+"""Names of torch's, accelerate's and Megatron's settings for the same division of states."""
 
 PRECISIONS: dict[str, dict[str, Any]] = {
     "fp32": {"weights": "fp32", "compute": "fp32"},
@@ -57,6 +63,8 @@ PRECISIONS: dict[str, dict[str, Any]] = {
     "fp8-block": {"weights": "bf16", "compute": "fp8", "recipe": "block"},
     "mxfp8": {"weights": "bf16", "compute": "mxfp8"},
     "nvfp4": {"weights": "bf16", "compute": "nvfp4"},
+    **{base: {"weights": base, "compute": "bf16"} for base in ("nf4", "nf4-dq", "int8", "int4", "awq")},
+    "gptq": {"weights": "int4", "compute": "bf16"},
 }
 """Precision by name: the storage of the weights, the type of the matrix products, and whether torch autocast casts between the two."""
 
@@ -64,7 +72,7 @@ PRECISIONS: dict[str, dict[str, Any]] = {
 class Precision(Part):
     """Storage type of the weights and type of the matrix products."""
 
-    weights: WeightDtype = Field("bf16", description="How the (frozen or trained) weights are stored.")
+    weights: WeightDtype = Field("bf16", description="How the (frozen or trained) weights are stored; int4 is GPTQ.")
     compute: DtypeName = Field("bf16", description="Type of the matrix products.")
     recipe: Literal["delayed", "current", "row", "block"] | None = Field(
         None,
@@ -185,7 +193,10 @@ class Parallel(Part):
     @field_validator("sharding", mode="before")
     @classmethod
     def _alias(cls, value: Any) -> Any:
-        return _SHARDING_NAMES.get(value.lower(), value.lower()) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        name = value.strip().lower()
+        return _SHARDING_NAMES.get(name.replace("-", "_").replace(" ", "_"), name)
 
 
 class Batch(Part):
@@ -479,13 +490,18 @@ class Run(Part):
     def _method_by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _optimizer_by_name(cls, value: Any) -> Any:
+        return words.optimizer(value) if isinstance(value, str) else value
+
     @field_validator("precision", mode="before")
     @classmethod
     def _precision_by_name(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
         if value.lower() not in PRECISIONS:
-            raise ValueError(f"unknown precision {shorten(value)!r}; use one of {', '.join(PRECISIONS)}")
+            raise ValueError(f"unknown precision {shorten(value)!r}; {words.nearest(value, PRECISIONS).lower()}use one of {', '.join(PRECISIONS)}")
         return PRECISIONS[value.lower()]
 
     @field_validator("hardware", mode="before")

@@ -8,6 +8,7 @@ from typing import Any
 from planner.estimate import Estimate
 from planner.estimate.engine import estimate
 from planner.run import parse_run
+from planner.workload.precision import QUANTIZED
 
 PRECISIONS: dict[str, Any] = {
     "fp32": "fp32",
@@ -15,6 +16,11 @@ PRECISIONS: dict[str, Any] = {
     "bf16-mixed": "bf16-mixed",
     "fp16-mixed": "fp16-mixed",
     "bf16-autocast": {"weights": "bf16", "compute": "bf16", "autocast": True},
+    **{
+        base + how: {"weights": base, "compute": "bf16", **more}
+        for base in QUANTIZED
+        for how, more in (("", {}), ("-autocast", {"autocast": True}), ("-wide", {"unquantized": "fp32", "autocast": True}))
+    },
 }
 LENGTHS = ("target_len", "audio_seconds", "images", "image_size")
 """Sizes of a case that are fields of the run's batch by the same name."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from planner.estimate import Estimate
 from tests.engine_cases import comparable, counted_flops, engine_estimate, tensor_peak
-from tests.oracles import multimodal_cases, record
+from tests.oracles import multimodal_cases, record, towers_cases
 
 KINDS = ("parameters", "flops", "memory")
 APART = ("float8-memory", "checkpoint-memory", "optimizers")
@@ -46,6 +46,8 @@ class Case:
             return {
                 **self.arguments, "attention": "sdpa", **least, **multimodal_cases.SIZES.get(self.config_name, {})
             }  # fmt: skip
+        if self.area == "towers":
+            return {**self.arguments, "attention": "sdpa", **towers_cases.LEAST, **towers_cases.SIZES.get(self.config_name, {})}
         text = self.area not in ("encdec", "wide", "detection") and (self.area != "vision" or self.arguments["head"] == "contrastive")
         return {**self.arguments, **({"seq": 8} if text else {})}
 

@@ -17,7 +17,7 @@ CORE = ("planner", "planner.estimate", "planner.catalog", "planner.device", "pla
 HEAVY = {"pandas", "peft", "plotly", "pyarrow", "scipy", "streamlit", "torch", "transformers"}
 
 LAYERS = (
-    {"errors", "files", "misspelt", "parts", "registry"},
+    {"errors", "files", "misspelt", "parts", "registry", "words"},
     {"units"},
     {"catalog"},
     {"run", "method", "whole_run"},
@@ -25,7 +25,7 @@ LAYERS = (
     {"device"},
     {"estimate"},
     {"evidence"},
-    {"search", "advise", "summary", "compare", "store"},
+    {"search", "advise", "summary", "compare", "store", "logs", "lock"},
     {"report", "launch"},
     {"ui"},
     {"cli", "__main__"},
@@ -40,7 +40,7 @@ ALLOWED = {
     "pynvml": ("planner/calibrate", "planner/probe"),
     "gpuhunt": ("planner/catalog/gpuhunt_offers.py",),  # in a process of its own: it has no time limit
     "streamlit": ("planner/ui", "pages/", "Home.py"),
-    "plotly": ("planner/ui/charts.py", "planner/ui/pipeline_charts.py", "planner/ui/decision_charts.py", "planner/report"),
+    "plotly": ("planner/ui/charts.py", "planner/ui/pipeline_charts.py", "planner/ui/decision_charts.py", "planner/ui/audit_chart.py", "planner/report"),
     "pandas": (),
     "scipy": (),
     "pyarrow": ("planner/device/fit",),  # offline: the fit of the kernel curves reads published Parquet files

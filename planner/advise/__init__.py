@@ -21,7 +21,7 @@ from planner.estimate.result import Estimate
 from planner.run import Run, parse_run
 from planner.summary import global_batch
 
-__all__ = ["FITS_WORDS", "Advice", "Change", "Suggestion", "advise", "apply", "delta_texts", "in_need", "suggest"]
+__all__ = ["FITS_WORDS", "Advice", "Change", "Suggestion", "advise", "apply", "delta_texts", "in_need", "suggest", "why_not"]
 
 MAX_ESTIMATES: Final = 40
 """Estimates that one round of advice may cost; at about 5 ms each it stays within a page's patience."""
@@ -62,11 +62,16 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Suggestions, and how many changes were tried and how many of these are not possible for this run."""
+    """Suggestions, and how many changes were tried and how many of these are not possible for this run.
+
+    others: what was tried and is not suggested · refused: the changes that are not possible, in words, each with the reason.
+    """
 
     suggestions: tuple[Suggestion, ...]
     tried: int
     impossible: int
+    others: tuple[Suggestion, ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 def apply(run: Run, change: Mapping[str, Any]) -> Run:
@@ -122,7 +127,10 @@ def advise(run: Run, estimate: Estimate, profile: DeviceProfile | None = None, l
     else:
         kept = [s for s in tried + trial.all(list(ideas.more_gpus(estimate))[:1]) if s.fits is estimate.fits and _gains(s, estimate)]
         kept.sort(key=lambda s: -_score(s, estimate))
-    return Advice(tuple(_varied(kept, limit)), trial.tried, trial.impossible)
+    chosen = tuple(_varied(kept, limit))
+    titles = {one.title for one in chosen}
+    others = {one.title: one for one in trial.found if one.title not in titles}
+    return Advice(chosen, trial.tried, trial.impossible, tuple(others.values()), tuple(trial.refused.items()))
 
 
 def delta_texts(suggestion: Suggestion) -> tuple[str, str, str]:
@@ -160,6 +168,8 @@ class _Trial:
     def __init__(self, run: Run, estimate: Estimate, profile: DeviceProfile | None) -> None:
         self.run, self.before, self.profile = run, estimate, profile
         self.tried = self.impossible = 0
+        self.found: list[Suggestion] = []
+        self.refused: dict[str, str] = {}
 
     def all(self, ideas: Iterable[Idea]) -> list[Suggestion]:
         return [found for idea in ideas if (found := self._one(idea)) is not None]
@@ -183,10 +193,12 @@ class _Trial:
         self.tried += 1
         try:
             after = estimate(apply(self.run, idea.change), None if "hardware.gpu" in idea.change else self.profile)
-        except PlanError:
+        except PlanError as error:
             self.impossible += 1
+            self.refused[idea.title] = f"{error.field} {error.problem}"
             return None
-        return _compare(idea, self.before, after)
+        self.found.append(_compare(idea, self.before, after))
+        return self.found[-1]
 
 
 def _compare(idea: Idea, before: Estimate, after: Estimate) -> Suggestion:
@@ -221,6 +233,24 @@ def _work_cost(suggestion: Suggestion) -> float:
         return after.cost_usd
     price = (after.details.get("price") or {}).get("usd_per_gpu_hour") or 1.0
     return float(price) * after.run.hardware.gpus * (after.step_time_s or math.inf) / global_batch(after.run)
+
+
+def why_not(s: Suggestion, before: Estimate) -> str:
+    """Why a change that was tried is not suggested, in a sentence."""
+    usable, peak = s.estimate.usable_memory_bytes, s.estimate.peak_reserved_bytes
+    if s.fits is False:
+        return f"Does not fit: {units.format_bytes(peak - usable, 2)} over." if usable is not None and peak > usable else "Does not fit."
+    if in_need(before):
+        return "It fits, and others fit at less loss." if s.fits else "Too close to call."
+    if s.fits is not before.fits:
+        return "Too close to call."
+    if _gains(s, before):
+        return "Gains less than the others of its kind."
+    if all(text in ("same", "–") for text in delta_texts(s)):
+        return "Changes nothing here."
+    if s.delta_memory_bytes <= -LEAST_GAIN * before.peak_reserved_bytes:
+        return "Saves memory, which is not needed, and neither time nor money."
+    return "Saves neither time nor money."
 
 
 def _rescues(s: Suggestion, before: Estimate) -> bool:

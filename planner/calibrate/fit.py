@@ -15,21 +15,23 @@ from typing import Any, Final, cast
 
 import numpy as np
 
+from planner.calibrate.benchmarks.sustained import PRODUCT
+from planner.calibrate.benchmarks.transfers import BESIDE
+from planner.calibrate.fit_attention import fit_attention
+from planner.calibrate.fit_summary import LEAST_CASES, SCALE, summary
+from planner.calibrate.fit_updates import hosts, updates
 from planner.calibrate.hardware import Hardware
 from planner.calibrate.prior import prior_profile
 from planner.calibrate.result import Sample
-from planner.device.attention import Attention, AttentionCurve
 from planner.device.conditions import Conditions
 from planner.device.gemm import Gemm, GemmCurve, Layout
-from planner.device.measured import Correction, Host, Measured, Table
+from planner.device.measured import Correction, Measured, Table
 from planner.device.profile import DeviceProfile
 from planner.device.solver import FloatArray, soft_l1_fit
 from planner.device.stream import StreamCurve
-from planner.workload.graph import BYTES
 
-LEAST_CASES: Final = 4
-"""Fewer samples of one kind leave its law at the prior."""
-_SCALE: Final = 0.15
+_LEAST_HELD: Final = 0.5
+"""A device that holds less than this of its rate is broken, or was busy."""
 
 
 def fit_profile(
@@ -38,11 +40,13 @@ def fit_profile(
     conditions: Conditions,
     *,
     context_bytes: float | None = None,
+    workspace_bytes: float | None = None,
     collectives: dict[str, Correction] | None = None,
 ) -> DeviceProfile:
     """The profile that the samples and the prior of this device give; basis "calibrated".
 
-    context_bytes: memory that the driver took outside of the allocator [bytes] · collectives: see `planner.calibrate.distributed`.
+    context_bytes: memory that the driver took outside of the allocator [bytes] · workspace_bytes: of a library of products [bytes] ·
+    collectives: see `planner.calibrate.distributed`.
     """
     prior = prior_profile(hardware, samples)
     groups: dict[str, list[Sample]] = defaultdict(list)
@@ -51,24 +55,35 @@ def fit_profile(
     errors: dict[str, dict[str, float]] = {}
     products = groups["matmul"] + groups["batched"] + groups["low_precision"] + groups["grouped"]
     gemm, corrections = _products(prior, products, errors)
-    attention, attention_corrections = _attention(prior, gemm, groups["attention"], errors)
-    tables = _tables(groups["operators"])
+    attention, attention_corrections = fit_attention(prior, gemm, groups["attention"] + groups["backends"], errors)
+    tables = _tables(groups["operators"] + groups["compiled"])
     dispatch, backward_dispatch = _dispatch(prior, hardware, groups, tables)
     stream = _stream(prior, tables, groups["memory"])
-    if not hardware.synchronous and groups["optimizer"]:
-        stream = _updates(prior, stream, groups["optimizer"])
+    steps = groups["optimizer"] + groups["fused_optimizer"] + groups["eight_bit"]
+    for layout, part in _by_layout(groups["convolution"]).items():
+        dtype = layout.split("/")[0]
+        if dtype in gemm:
+            corrections[layout] = _correction(part, _law(prior, dtype, gemm[dtype]), ("m", "n", "k", "batch"))
+    queued = {} if hardware.synchronous else updates(steps + groups["clipping"])
+    if "adamw" in queued:  # other optimizers move their bytes as quickly
+        rate = queued["adamw"].rate / prior.memory_bandwidth
+        stream = stream.model_copy(update={"fractions": stream.fractions | {"optimizer": rate}})
     measured = Measured(
         synchronous=hardware.synchronous,
         backward_dispatch_seconds=backward_dispatch,
-        operators=tables | _dequantize(groups["dequantize"]),
+        operators=tables,
+        dequantize=_dequantize(groups["dequantize"]),
         host_link=_host_link(groups["transfers"]),
         context_bytes=context_bytes,
         collectives=collectives or {},
         products=corrections,
         attention=attention_corrections,
-        optimizer=_optimizer(groups["optimizer"]) if hardware.synchronous else {},
+        workspace_bytes=workspace_bytes,
+        optimizer=hosts(steps) if hardware.synchronous else {},
+        clip=hosts(groups["clipping"]) if hardware.synchronous else {},
+        updates=queued,
     )
-    return DeviceProfile(
+    fitted = DeviceProfile(
         **{
             **dict(prior),
             "name": f"{conditions.device}, measured {conditions.date[:10]}",
@@ -84,9 +99,14 @@ def fit_profile(
             "memory_bytes": hardware.memory_bytes,
             "measured": measured,
             "conditions": conditions,
-            "notes": (*prior.notes, *_gain(groups["compiled"])),
+            "notes": prior.notes,
         }
     )
+    held = _sustained(fitted, groups["sustained"])
+    if held:
+        fitted = fitted.with_sustained(**held)
+    beside = _beside(fitted, groups["transfers"])
+    return fitted if beside is None else fitted.model_copy(update={"measured": measured.model_copy(update={"beside": beside})})
 
 
 def _text(sample: Sample, name: str) -> str:
@@ -119,8 +139,15 @@ def _products(
                 corrections[f"{dtype}/{layout}"] = made
                 missed += made.left_out()
         if missed:
-            errors[f"gemm/{dtype}"] = _summary(missed)
+            errors[f"gemm/{dtype}"] = summary(missed)
     return curves, corrections
+
+
+def _by_layout(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    found: dict[str, list[Sample]] = defaultdict(list)
+    for s in samples:
+        found[f"{s.case['dtype']}/convolution/{s.case['layout']}"].append(s)
+    return found
 
 
 def _law(prior: DeviceProfile, dtype: str, curve: GemmCurve) -> Any:
@@ -157,79 +184,7 @@ def _gemm(prior: DeviceProfile, dtype: str, samples: Sequence[Sample]) -> GemmCu
         return np.log([law(s) for s in samples]) - seen
 
     bound = np.full(6, 2.5)
-    return curve(soft_l1_fit(residual, np.zeros(6), -bound, bound, scale=_SCALE, prior=0.5))
-
-
-# -- attention -----------------------------------------------------------------------------------------------------------------------------------
-
-
-def _attention(
-    prior: DeviceProfile, gemm: dict[str, GemmCurve], samples: Sequence[Sample], errors: dict[str, dict[str, float]]
-) -> tuple[dict[str, AttentionCurve], dict[str, Correction]]:
-    curves: dict[str, AttentionCurve] = dict(prior.attention)
-    corrections: dict[str, Correction] = {}
-    name = prior.attention_kernel
-    main = next((d for d in ("bf16", "fp16", "fp32") if any(s.case["dtype"] == d for s in samples)), None)
-    if main is None:
-        return curves, corrections
-    base = curves[name]
-
-    def curve(x: FloatArray) -> AttentionCurve:
-        f = [float(v) for v in np.exp(x)]
-        return base.model_copy(
-            update={
-                "efficiency": base.efficiency * f[0],
-                "backward_efficiency": base.backward_efficiency * f[1],
-                "launch_s": base.launch_s * f[2],
-                "tile_s": base.tile_s * f[3],
-                "head_exponent": base.head_exponent * f[4],
-            }
-        )
-
-    def law(x: FloatArray, dtype: str) -> Any:
-        size = 4.0 if dtype == "fp32" else 2.0
-        bound = Attention(curve(x), prior.peak_flops[dtype], prior.memory_bandwidth, prior.sm_count, size)
-
-        def seconds(s: Sample) -> float:
-            b, h, t, d = (_number(s, key) for key in ("batch", "heads", "length", "head_dim"))
-            return float(bound.seconds(b, h, h, t, t, d, bool(s.case["causal"]), bool(s.case["backward"]), None))
-
-        return seconds
-
-    own = [s for s in samples if s.case["dtype"] == main]
-    if len(own) < LEAST_CASES:
-        return curves, corrections
-    seen = np.log([s.seconds for s in own])
-
-    def residual(x: FloatArray) -> FloatArray:
-        predict = law(x, main)
-        return np.log([predict(s) for s in own]) - seen
-
-    bound = np.full(5, 3.0)
-    found = soft_l1_fit(residual, np.zeros(5), -bound, bound, scale=_SCALE, prior=0.5)
-    curves[name] = curve(found)
-    missed: list[float] = []
-    for dtype in sorted({_text(s, "dtype") for s in samples} & set(gemm)):
-        predict = law(found, dtype)
-        for causal in (0.0, 1.0):
-            for backward in (0.0, 1.0):
-                part = [
-                    s
-                    for s in samples
-                    if (s.case["dtype"], s.case["causal"], s.case["backward"]) == (dtype, causal, backward)
-                ]
-                if len(part) >= LEAST_CASES:
-                    sizes = tuple(
-                        (_number(s, "batch") * _number(s, "heads"), _number(s, "length"), _number(s, "length"), _number(s, "head_dim"))
-                        for s in part
-                    )
-                    made = Correction(sizes=sizes, residuals=tuple(math.log(s.seconds / predict(s)) for s in part))
-                    key = f"{dtype}/{'causal' if causal else 'full'}/{'backward' if backward else 'forward'}"
-                    corrections[key] = made
-                    missed += made.left_out()
-    if missed:
-        errors["attention"] = _summary(missed)
-    return curves, corrections
+    return curve(soft_l1_fit(residual, np.zeros(6), -bound, bound, scale=SCALE, prior=0.5))
 
 
 def _correction(samples: Sequence[Sample], law: Any, sizes: tuple[str, ...]) -> Correction:
@@ -237,15 +192,6 @@ def _correction(samples: Sequence[Sample], law: Any, sizes: tuple[str, ...]) -> 
         sizes=tuple(tuple(_number(s, name) for name in sizes) for s in samples),
         residuals=tuple(math.log(s.seconds / law(s)) for s in samples),
     )
-
-
-def _summary(missed: list[float]) -> dict[str, float]:
-    """Median and 90th percentile of |ln(measured / predicted)|, each case predicted from the others."""
-    return {
-        "cases": float(len(missed)),
-        "median": round(statistics.median(missed), 4),
-        "p90": round(float(np.quantile(missed, 0.9)), 4),
-    }
 
 
 # -- memory-bound operators, dispatch, optimizer ---------------------------------------------------------------------------------------------------
@@ -270,8 +216,6 @@ def _tables(samples: Sequence[Sample]) -> dict[str, Table]:
     return tables
 
 
-FOREACH_PASSES: Final = 20.0
-"""Passes over data of the size of a parameter in one step of AdamW (`planner.workload.optimizers.adamw`)."""
 KINDS: Final = {
     "elementwise": ("mul", "residual", "scale", "relu", "contiguous", "cast"),
     "reduction": ("softmax", "log_softmax", "layer_norm", "mean"),
@@ -285,9 +229,11 @@ def _table(times: dict[float, float]) -> Table:
 
 
 def _dequantize(samples: Sequence[Sample]) -> dict[str, Table]:
-    """Times of nf4, which the graph's kernels of that kind read by the bytes they move."""
-    times = {_number(s, "moved"): s.seconds for s in samples if s.case["format"] == "nf4"}
-    return {f"dequantize/{dtype}/{run}": _table(times) for dtype in ("bf16", "fp16", "nf4") for run in ("forward", "backward") if times}
+    """Times by format, which the graph's kernels of that kind read by the bytes they move."""
+    times: dict[str, dict[float, float]] = defaultdict(dict)
+    for s in samples:
+        times[_text(s, "format")][_number(s, "moved")] = s.seconds
+    return {name: _table(points) for name, points in times.items()}
 
 
 def _host_link(samples: Sequence[Sample]) -> float | None:
@@ -300,9 +246,28 @@ def _host_link(samples: Sequence[Sample]) -> float | None:
     return min(rates.values()) if len(rates) == 2 else None
 
 
-def _gain(samples: Sequence[Sample]) -> tuple[str, ...]:
-    times = {float(s.case["compiled"]): s.seconds for s in samples}
-    return (f"torch.compile runs a block of memory-bound operators {times[0.0] / times[1.0]:.2f} times as fast",) if len(times) == 2 else ()
+def _sustained(profile: DeviceProfile, samples: Sequence[Sample]) -> dict[str, float]:
+    """Rate of products held for seconds over that of a burst, of the formats that draw most power; operators between them keep their time."""
+    each = {_number(s, "rounds"): s.seconds / _number(s, "rounds") for s in samples}
+    if len(each) < 2:
+        return {}
+    burst, steady = each[min(each)], each[max(each)]
+    product = min(burst, float(profile.matmul_seconds(*PRODUCT, "bf16")))
+    held = max(_LEAST_HELD, product / (product + max(0.0, steady - burst)))
+    return {dtype: held for dtype in ("bf16", "fp16", "fp8", "tf32") if profile.supports(dtype)}
+
+
+def _beside(profile: DeviceProfile, samples: Sequence[Sample]) -> float | None:
+    """What of the shorter a pinned copy and a product hide of each other: (product + copy - both at once) / shorter; the middle of all copies."""
+    alone = {(s.case["bytes"], s.case["direction"]): s.seconds for s in samples if s.case["pinned"] and not s.case["beside"]}
+    m, n, k = BESIDE
+    product = float(profile.matmul_seconds(m, n, k, "bf16")) if profile.supports("bf16") else 0.0
+    found = []
+    for s in samples:
+        copy = alone.get((s.case["bytes"], s.case["direction"]))
+        if s.case["beside"] and copy is not None and product:
+            found.append(min(1.0, max(0.0, (product + copy - s.seconds) / min(product, copy))))
+    return statistics.median(found) if found else None
 
 
 def _stream(prior: DeviceProfile, tables: dict[str, Table], copies: Sequence[Sample]) -> StreamCurve:
@@ -323,14 +288,6 @@ def _stream(prior: DeviceProfile, tables: dict[str, Table], copies: Sequence[Sam
     smallest = [t.seconds[0] for key, t in tables.items() if key.startswith("elementwise/")]
     launch = min([curve.launch_s, *smallest]) if smallest else curve.launch_s
     return curve.model_copy(update={"fractions": fractions, "launch_s": launch})
-
-
-def _updates(prior: DeviceProfile, curve: StreamCurve, samples: Sequence[Sample]) -> StreamCurve:
-    """Fraction of the bandwidth that foreach updates reach at their largest, by the bytes that the planner's AdamW moves."""
-    moved = [FOREACH_PASSES * BYTES[_text(s, "dtype")] * _number(s, "numel") * _number(s, "count") for s in samples]
-    largest = max(moved)
-    rates = [m / s.seconds / prior.memory_bandwidth for m, s in zip(moved, samples, strict=True) if m > largest / 8]
-    return curve.model_copy(update={"fractions": curve.fractions | {"optimizer": statistics.median(rates)}})
 
 
 def _dispatch(
@@ -354,17 +311,3 @@ def _dispatch(
     if forward is None:
         return prior.dispatch_seconds, None
     return max(forward, 1e-7), found.get(True)
-
-
-def _optimizer(samples: Sequence[Sample]) -> dict[str, Host]:
-    """Fixed time of one tensor from the smallest, the rest by the bytes that the planner's AdamW moves."""
-    found: dict[str, Host] = {}
-    for dtype in sorted({_text(s, "dtype") for s in samples}):
-        own = [s for s in samples if s.case["dtype"] == dtype]
-        each = sorted((_number(s, "numel"), s.seconds / _number(s, "count")) for s in own)
-        if len(each) < 2:
-            continue
-        fixed = each[0][1]
-        points = {FOREACH_PASSES * BYTES[dtype] * numel: max(seconds - fixed, 1e-9) for numel, seconds in each[1:]}
-        found[dtype] = Host(tensor_s=fixed, table=_table(points))
-    return found

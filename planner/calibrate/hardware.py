@@ -22,6 +22,17 @@ _SHORTEST = 2e-4
 """A processor's clock is read around at least this long [s]; shorter work is repeated inside one reading."""
 
 
+@dataclass(frozen=True)
+class Staged:
+    """Work that needs something fresh each time: `before` runs outside of the clock."""
+
+    before: Callable[[], Any]
+    work: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        return self.work()
+
+
 @dataclass
 class Hardware:
     """One device.
@@ -54,7 +65,13 @@ class Hardware:
             torch.accelerator.synchronize(self.device)
 
     def time(self, work: Callable[[], Any], inner: int) -> float:
-        """Seconds of one `work()`, measured around `inner` of them: events on the device where it has them, else the clock [s]."""
+        """Seconds of one `work()`, measured around `inner` of them: events on the device where it has them, else the clock [s].
+
+        `Staged` work is measured once.
+        """
+        if isinstance(work, Staged):
+            work.before()
+            inner = 1
         if self.device.type == "cuda":
             event: Any = torch.cuda.Event
             start, end = event(enable_timing=True), event(enable_timing=True)
@@ -132,15 +149,28 @@ def default_device() -> str:
     return "cpu" if found is None else f"{found.type}:0"
 
 
+def no_accelerator() -> str:
+    """Why torch sees no accelerator here, in a sentence; empty where it sees one."""
+    if torch.accelerator.current_accelerator() is not None:
+        return ""
+    if torch.version.cuda or torch.version.hip:
+        driver = os.path.exists("/proc/driver/nvidia/version") or os.path.exists("/dev/kfd")
+        if driver:
+            return "A driver is installed, but torch sees no GPU: look at its version, at CUDA_VISIBLE_DEVICES and at the container's access to the device."
+        return "No GPU and no driver is visible here. Planning works on; measure this processor, or run `planner calibrate` on the machine with the GPU."
+    return "This torch was built for processors alone. With a GPU here, install torch's CUDA or ROCm build; planning works on."
+
+
 def listed() -> list[dict[str, str]]:
-    """What could be measured here: torch's name and a name to read, accelerators first."""
+    """What could be measured here: torch's name and a name to read, accelerators first; `note` says why there is none."""
     found = []
     current = torch.accelerator.current_accelerator()
     for index in range(torch.accelerator.device_count() if current is not None else 0):
         assert current is not None
         name = torch.cuda.get_device_properties(index).name if current.type == "cuda" else f"{current.type} device"
         found.append({"device": f"{current.type}:{index}", "name": name})
-    return [*found, {"device": "cpu", "name": _processor_name()}]
+    note = no_accelerator()
+    return [*found, {"device": "cpu", "name": _processor_name()} | ({"note": note} if note else {})]
 
 
 def open_hardware(name: str) -> Hardware:

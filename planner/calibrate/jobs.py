@@ -57,7 +57,11 @@ class Request(BaseModel):
 
 
 class Status(BaseModel):
-    """How far it is. share: of the budget · seconds: since the start · reading: the driver's figures where it has any."""
+    """How far it is.
+
+    share: of the budget · seconds: since the start · reading: the driver's figures where it has any, and history: their last minutes ·
+    benchmarks: (label, cases measured, cases there are) in the order of their names.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -70,6 +74,8 @@ class Status(BaseModel):
     heartbeat: float = 0.0
     message: str = ""
     reading: dict[str, float | None] = Field(default_factory=dict)
+    history: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    benchmarks: tuple[tuple[str, int, int], ...] = ()
     warnings: tuple[str, ...] = ()
 
 

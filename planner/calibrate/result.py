@@ -27,6 +27,7 @@ class Sample(BaseModel):
     iqr: float = Field(ge=0)
     raw: tuple[float, ...] = Field(min_length=1)
     throttled: int = Field(default=0, ge=0, description="repetitions that were thrown away because the clock was held down")
+    disturbed: int = Field(default=0, ge=0, description="repetitions that were thrown away because another program ran meanwhile")
 
 
 class Calibration(BaseModel):

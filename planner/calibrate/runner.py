@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 
+from planner.calibrate import processor_figures
 from planner.calibrate.benchmarks import Benchmark, Case, benchmarks
 from planner.calibrate.budget import parse_budget
 from planner.calibrate.distributed import corrections
@@ -22,7 +25,7 @@ from planner.catalog import default_network, identify
 from planner.device.collectives import Topology
 from planner.device.conditions import Conditions
 from planner.device.measured import Correction
-from planner.errors import PlanError
+from planner.errors import PlanError, shorten
 
 _LONGEST_CASE: Final = 3.0
 """No case takes longer than this [s]: repeating on shrinks an interval that other cases need more."""
@@ -30,6 +33,15 @@ _FEW: Final = 20
 """A benchmark of fewer cases has them all early."""
 _UNSTEADY: Final = 0.2
 """Interquartile range over the median of the typical case at which the machine counts as busy."""
+
+_SHARED: Final = 0.3
+"""Share of repetitions that other programs disturbed at which it does, too."""
+
+_FAULTS: Final = (RuntimeError, ValueError, TypeError, AttributeError, ImportError, AssertionError, OSError)
+"""What a kernel, a compiler or a library may end with."""
+_MOST_FAULTS: Final = 20
+"""So many cases in a row that do not run mean that the device itself does not."""
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 """Called with the label of a benchmark and the share of the budget that is spent."""
@@ -46,6 +58,8 @@ def calibrate(
     cancelled: Callable[[], bool] = lambda: False,
     keep: Callable[[Sample], None] | None = None,
     watch: Callable[[dict[str, float | None]], None] | None = None,
+    planned: Callable[[dict[str, int]], None] | None = None,
+    warned: Callable[[tuple[str, ...]], None] | None = None,
 ) -> Calibration:
     """Measure a device and fit its profile.
 
@@ -57,7 +71,9 @@ def calibrate(
     finished: samples of an earlier, interrupted measurement of the same device; their cases are not repeated.
     collectives: samples between several of these devices, from `planner.calibrate.distributed`.
     progress, cancelled, keep: told how far it is; asked between cases whether to stop; handed every sample as soon as it exists.
-    watch: handed the driver's figures between cases, where there are any.
+    watch: handed the driver's figures between cases, or the system's of a processor.
+    warned: told the names of all warnings so far, between cases.
+    planned: told how many cases each benchmark has, by its name, those of `finished` included.
 
     Errors: PlanError for a device that is not there, a budget that is no time, or a measurement without a single sample.
     """
@@ -67,7 +83,10 @@ def calibrate(
     samples = list(finished)
     done = {_key(s.benchmark, s.case) for s in samples}
     begin = time.monotonic()
-    queue = _queue(hardware, first, done)
+    workspace, faults = _workspace(hardware), 0
+    queue = [item for item in _queue(hardware, first, done) if item[2].least_budget <= seconds]
+    if planned is not None:
+        planned(dict(Counter([s.benchmark for s in samples] + [item[0] for item in queue])))
     try:
         for position, (name, label, case, share) in enumerate(queue):
             spent = time.monotonic() - begin
@@ -77,15 +96,20 @@ def calibrate(
                 break
             if progress is not None:
                 progress(label, spent / seconds)
+            if warned is not None:
+                warned(tuple(telemetry.warnings))
             if watch is not None:
-                watch(telemetry.figures())
+                watch(processor_figures.figures() if hardware.synchronous else telemetry.figures())
             left = sum(item[3] for item in queue[position:])
             allowed = min(_LONGEST_CASE, (seconds - spent) * share / left)
             sample = _one(hardware, telemetry, name, case, allowed)
+            faults = faults + 1 if sample is None else 0
             if sample is not None:
                 samples.append(sample)
                 if keep is not None:
                     keep(sample)
+            if faults >= _MOST_FAULTS:
+                break
     finally:
         outside = _outside(hardware, telemetry)
         now = telemetry.read()
@@ -111,7 +135,7 @@ def calibrate(
         seconds=round(time.monotonic() - begin, 1),
         warnings=tuple(telemetry.warnings),
     )
-    profile = fit_profile(hardware, samples, conditions, context_bytes=outside, collectives=_wired(hardware, collectives))
+    profile = fit_profile(hardware, samples, conditions, context_bytes=outside, workspace_bytes=workspace, collectives=_wired(hardware, collectives))
     return Calibration(profile=profile, conditions=conditions, samples=(*samples, *collectives))
 
 
@@ -134,6 +158,21 @@ def _outside(hardware: Hardware, telemetry: Telemetry) -> float | None:
     if seen.memory_used_bytes is None or seen.others or seen.others is None:
         return None
     return max(0.0, float(seen.memory_used_bytes) - float(torch.cuda.memory_reserved(hardware.device)))
+
+
+def _workspace(hardware: Hardware) -> float | None:
+    """What the first product takes of the allocator beside its result, for the library's workspace [bytes]; None where nothing counts."""
+    if hardware.device.type != "cuda":
+        return None
+    x = hardware.random(256, 256, dtype="bf16")
+    release: Any = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+    if release is None:
+        return None
+    release()
+    before = torch.cuda.memory_allocated(hardware.device)
+    y = x @ x
+    hardware.synchronize()
+    return max(0.0, float(torch.cuda.memory_allocated(hardware.device) - before - y.untyped_storage().nbytes()))
 
 
 def _queue(
@@ -167,20 +206,24 @@ def _key(name: str, shape: dict[str, float | str]) -> tuple[object, ...]:
 
 
 def _one(hardware: Hardware, telemetry: Telemetry, name: str, case: Case, seconds: float) -> Sample | None:
-    """One case; None when it does not fit into memory or the device does not have the operation."""
+    """One case; None when it does not fit into memory, the device does not have the operation, or it does not run here."""
     try:
         work = case.prepare()
-        return measure(hardware, name, case.shape, work, seconds, telemetry.held)
+        return measure(hardware, name, case.shape, work, seconds, telemetry.held if case.unthrottled else lambda: False)
     except torch.OutOfMemoryError:
         telemetry.warn("out_of_memory")
     except NotImplementedError:
         return None  # an operator that this kind of device does not have says nothing about its speed
+    except _FAULTS as error:  # one kernel that this software or device refuses must not end the measurement
+        _log.warning("%s %s does not run here: %s: %s", name, case.shape, type(error).__name__, shorten(error, 200))
+        telemetry.warn("not_run")
     return None
 
 
 def _judge(samples: list[Sample], telemetry: Telemetry) -> None:
     spreads = sorted(s.iqr / s.seconds for s in samples)
-    if spreads[len(spreads) // 2] > _UNSTEADY:
+    shared = sum(s.disturbed for s in samples) > _SHARED * sum(s.disturbed + len(s.raw) for s in samples)
+    if spreads[len(spreads) // 2] > _UNSTEADY or shared:
         telemetry.warn("busy_processor")
     if all(s.throttled >= len(s.raw) for s in samples):
         telemetry.warn("always_throttled")

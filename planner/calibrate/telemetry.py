@@ -10,6 +10,7 @@ import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from planner.errors import PlanError
@@ -26,6 +27,7 @@ WARNINGS: Final[dict[str, str]] = {
     "lost": "The GPU stopped answering. Look at the driver's log (dmesg), reset the GPU or the machine, and calibrate again: finished samples are kept.",
     "busy_processor": "Other work keeps this machine's processor busy. Stop it and calibrate again: times vary more than 20 %.",
     "out_of_memory": "Some cases did not fit into the free memory and were left out.",
+    "not_run": "Some cases do not run on this device or with this software and were left out; the log says which and why.",
     "short": "The time ran out before every case was measured. Give a larger budget for a narrower interval.",
 }
 """Every warning of a calibration, and what to do about it."""
@@ -55,10 +57,14 @@ class Reading:
 
 @dataclass
 class Telemetry:
-    """Reads one GPU; without a library or a driver every reading is empty. warnings: names from `WARNINGS`, each once."""
+    """Reads one GPU; without a library or a driver every reading is empty.
+
+    in_container: processes have other numbers here than the driver gives them · warnings: names from `WARNINGS`, each once.
+    """
 
     library: Any = None
     handle: Any = None
+    in_container: bool = False
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, name: str) -> None:
@@ -76,6 +82,8 @@ class Telemetry:
         processes = self._ask(lambda: lib.nvmlDeviceGetComputeRunningProcesses(h))
         own = os.getpid()
         others = None if processes is None else sum(1 for p in processes if p.pid != own)
+        if others and others == len(processes or ()) and self.in_container:
+            others -= 1  # the driver counts in the host's numbers: one of them is this process
         if others:
             self.warn("other_processes")
         memory = self._ask(lambda: lib.nvmlDeviceGetMemoryInfo(h))
@@ -141,6 +149,18 @@ class Telemetry:
             return None
 
 
+def contained(root: Path = Path("/")) -> bool:
+    """Whether this process runs in a container, as far as its files tell."""
+    marks = (root / ".dockerenv", root / "run/.containerenv", root / "var/run/secrets/kubernetes.io")
+    if any(mark.exists() for mark in marks):
+        return True
+    try:
+        first = (root / "proc/1/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return False
+    return first not in ("systemd", "init", "launchd", "openrc-init", "runit")
+
+
 def open_telemetry(kind: str, uuid: str | None = None, index: int = 0, library: Any = None) -> Telemetry:
     """Telemetry of a CUDA device, by identifier where torch knows it (order and visibility may differ from the driver's), else by index.
 
@@ -148,7 +168,7 @@ def open_telemetry(kind: str, uuid: str | None = None, index: int = 0, library: 
     """
     if kind != "cuda":
         return Telemetry()
-    found = Telemetry()
+    found = Telemetry(in_container=contained())
     if library is None:
         try:
             library = importlib.import_module("pynvml")

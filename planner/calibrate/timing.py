@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from planner.calibrate.hardware import Hardware
+from planner.calibrate.preemption import Preemption
 from planner.calibrate.result import Sample
 
 GOAL: Final = 0.02
@@ -43,15 +44,27 @@ def measure(
 
     throttled: asked after each repetition; one that ran with its clock held down does not count, and the device rests before the next.
         Only when the time is up and nothing else was measured does it count, marked as such.
+
+    On a processor a repetition during which the system let another program run does not count either. Where that befell all of them, the
+    quickest quarter counts.
     """
+    interrupted = Preemption()
+    disturbed: list[float] = []
     for _ in range(_WARM_UP):
-        work()
+        hardware.time(work, 1)
     inner = hardware.inner(hardware.time(work, 1))
     values: list[float] = []
     dropped, begin = 0, time.perf_counter()
     while len(values) < MOST:
+        interrupted.begin()
         value = hardware.time(work, inner)
+        lost = hardware.synchronous and interrupted.happened()
         held, spent = throttled(), time.perf_counter() - begin
+        if lost:
+            disturbed.append(value)
+            if spent > seconds or len(disturbed) >= MOST:
+                break
+            continue
         dropped += held
         if held and spent < seconds:
             time.sleep(min(_PAUSE, seconds - spent))
@@ -62,6 +75,8 @@ def measure(
             break
         if median_error(values) < GOAL:
             break
+    if not values:
+        values = sorted(disturbed)[: max(1, len(disturbed) // 4)]
     quartiles = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
     return Sample(
         benchmark=benchmark,
@@ -70,4 +85,5 @@ def measure(
         iqr=max(0.0, quartiles[2] - quartiles[0]),
         raw=tuple(float(f"{v:.5g}") for v in values),
         throttled=dropped,
+        disturbed=len(disturbed),
     )

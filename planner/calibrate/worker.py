@@ -7,11 +7,15 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from planner.calibrate.jobs import HEARTBEAT_S, Job, Status
 from planner.errors import PlanError
+
+MOST_LOOKS = 120
+"""Looks at the device that a status keeps, one a heartbeat."""
 
 
 @dataclass
@@ -25,19 +29,33 @@ class Reporter:
     share: float = 0.0
     cases: int = 0
     reading: dict[str, float | None] = field(default_factory=dict)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    planned: dict[str, int] = field(default_factory=dict)
+    measured: Counter[str] = field(default_factory=Counter)
+    warnings: tuple[str, ...] = ()
     ended: threading.Event = field(default_factory=threading.Event)
 
     def status(self, **changes: object) -> Status:
         told = {
             "state": "running", "label": self.label, "share": min(1.0, self.share), "seconds": time.time() - self.begun,
-            "cases": self.cases, "pid": self.pid, "heartbeat": time.time(), "reading": self.reading,
+            "cases": self.cases, "pid": self.pid, "heartbeat": time.time(), "reading": self.reading, "warnings": self.warnings,
+            "history": {name: tuple(values) for name, values in self.history.items()},
+            "benchmarks": tuple((self.labels.get(n, n), self.measured[n], self.planned[n]) for n in sorted(self.planned)),
         }  # fmt: skip
         return Status.model_validate(told | changes)
 
     def beat(self) -> None:
         """Until the end: write, wait."""
         while not self.ended.wait(HEARTBEAT_S):
+            for name, value in list(self.reading.items()):
+                if value is not None:
+                    self.history[name] = [*self.history.get(name, []), value][-MOST_LOOKS:]
             self.job.write(self.status())
+
+    def warn(self, names: tuple[str, ...]) -> None:
+        """Called by the runner between cases."""
+        self.warnings = names
 
     def progress(self, label: str, share: float) -> None:
         """Called by the runner before each case."""
@@ -81,6 +99,7 @@ def work(job: Job) -> int:
 
 
 def _measure(job: Job, reporter: Reporter) -> tuple[str, ...]:
+    from planner.calibrate.benchmarks import benchmarks
     from planner.calibrate.focus import cases_of
     from planner.calibrate.partial import Partial
     from planner.calibrate.result import Sample
@@ -101,11 +120,15 @@ def _measure(job: Job, reporter: Reporter) -> tuple[str, ...]:
         def keep(sample: Sample) -> None:
             write(sample)
             reporter.cases += 1
+            reporter.measured[sample.benchmark] += 1
 
         reporter.cases = len(finished)
+        reporter.measured.update(sample.benchmark for sample in finished)
+        reporter.labels = {b.name: b.label for b in benchmarks()}
         calibration = calibrate(
             request.device, request.budget, first=first, finished=finished, progress=reporter.progress,
             cancelled=lambda: job.cancelled, keep=keep, watch=lambda reading: reporter.reading.update(reading),
+            planned=reporter.planned.update, warned=reporter.warn,
         )  # fmt: skip
     calibration.save(job.profile)
     return calibration.conditions.warnings

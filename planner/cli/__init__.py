@@ -1,6 +1,6 @@
 """The command line: the same engine as the pages, from a shell. One command a file.
 
-Exit codes: 0 done, 2 bad input (one line on stderr that names the field and the fix), 1 a fault of ours.
+Exit codes: 0 done, 2 bad input (one line on stderr that names the field and the fix), 1 a fault of ours; `check` adds 3: the plan does not hold.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from typing import NoReturn
 from planner import __version__
 from planner.cli import (
     ask,
+    audit,
     calibrate,
     catalog,
+    check,
     compare,
     doctor,
     estimate,
     launch,
     lengths,
+    lock,
     prices,
     probe,
     profile,
@@ -35,7 +38,7 @@ from planner.cli.output import printable
 from planner.errors import PlanError, shorten
 
 COMMANDS = (
-    estimate, compare, search, ask, lengths, serve, report, launch, validate, calibrate, profile, probe, prove, saved,
+    estimate, compare, search, ask, lengths, serve, report, launch, lock, check, validate, calibrate, profile, probe, audit, prove, saved,
     catalog.models_command, catalog.gpus_command, prices, doctor,
 )  # fmt: skip
 
@@ -73,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reconfigure(errors="replace")  # a terminal that cannot show a character still shows the rest
     options = parser().parse_args(arguments)
     try:
-        options.execute(options)
+        code: int | None = options.execute(options)
         sys.stdout.flush()
     except PlanError as error:
         print(f"planner: {printable(shorten(error, 2000))}", file=sys.stderr)
@@ -95,4 +98,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    return 0
+    return code or 0

@@ -13,6 +13,7 @@ from planner.cli.output import bold, emit_json, table
 from planner.errors import PlanError
 
 if TYPE_CHECKING:
+    from planner.calibrate import Calibration
     from planner.calibrate.benchmarks import Case
 
 NAME = "calibrate"
@@ -29,6 +30,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--budget", default="standard", metavar="TIME", help="quick (30 s), standard (2 min), full (10 min) or seconds")
     command.add_argument("--run", default=None, metavar="RUN", help="a run file whose own operations are measured first")
     command.add_argument("--collectives", default=None, metavar="FILE", help="what `torchrun -m planner.calibrate.distributed` wrote")
+    command.add_argument("--recorded", default=None, metavar="FILE", help="fit kernels that were recorded elsewhere (JSON lines), and measure nothing")
     command.add_argument("--resume", action="store_true", help="keep the samples beside --out of an interrupted measurement")
     command.add_argument("--out", "-o", default="profile.json", metavar="FILE", help="where the profile goes (default: profile.json)")
     command.add_argument("--launch", choices=("slurm", "skypilot"), default=None, help="print a launch file for several machines instead of measuring")
@@ -52,20 +54,28 @@ def execute(options: argparse.Namespace) -> None:
         else:
             print(text, end="")
         return
+    parse_budget(options.budget)
     if find_spec("torch") is None:
         raise PlanError("device", options.device or "", "cannot be measured without torch", "Install torch (pip install torch).")
+    out = Path(options.out)
+    if not out.parent.is_dir():
+        raise PlanError("out", options.out, "is in a folder that does not exist", "Name a file in a folder that exists.")
+    if options.recorded is not None:
+        from planner.calibrate.recorded import calibration_of
+
+        _report(options, calibration_of(options.recorded), out)
+        return
+    _measure(options, out)
+
+
+def _measure(options: argparse.Namespace, out: Path) -> None:
     from planner.calibrate import calibrate
     from planner.calibrate.distributed import read as read_collectives
     from planner.calibrate.hardware import default_device, open_hardware
     from planner.calibrate.partial import Partial
-    from planner.calibrate.telemetry import remedy
 
     device = options.device or default_device()
     open_hardware(device)
-    parse_budget(options.budget)
-    out = Path(options.out)
-    if not out.parent.is_dir():
-        raise PlanError("out", options.out, "is in a folder that does not exist", "Name a file in a folder that exists.")
     partial = Partial(out.with_name(f"{out.stem}.partial.jsonl"))
     first = _first(options.run, device)
     between = read_collectives(options.collectives) if options.collectives else ()
@@ -79,8 +89,15 @@ def execute(options: argparse.Namespace) -> None:
         calibration = calibrate(device, options.budget, first=first, finished=finished, collectives=between, progress=show, keep=keep)
     if sys.stderr.isatty():
         print("\r" + " " * 48 + "\r", end="", file=sys.stderr)
-    profile, samples = calibration.save(out)
+    _report(options, calibration, out)
     partial.remove()
+
+
+def _report(options: argparse.Namespace, calibration: Calibration, out: Path) -> None:
+    """Write the profile with its samples, and say how good the fit is."""
+    from planner.calibrate.telemetry import remedy
+
+    profile, samples = calibration.save(out)
     if options.json:
         document = {
             "profile": str(profile),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from planner import units
-from planner.cli.inputs import add_json, add_profile, read_profile, read_run
+from planner.cli.inputs import add_json, add_profile, names_of, read_profile, read_run
 from planner.cli.output import bold, emit_json, printable, table, wrapped
 from planner.errors import PlanError
+from planner.report.comparing import change_text
 from planner.search.constraints import OBJECTIVES
 from planner.summary import degrees
 
@@ -19,7 +19,7 @@ DESCRIPTION = "Estimates several runs and ranks them; the first is the baseline.
 
 def arguments(command: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
-    command.add_argument("runs", metavar="RUN", nargs="+", help="run files, YAML or JSON; the first is the baseline")
+    command.add_argument("runs", metavar="RUN", nargs="+", help="run files, plan.lock or JSON reports; the first is the baseline")
     add_profile(command)
     command.add_argument("--objective", choices=OBJECTIVES, default="time", help="what ranks them; time when left out")
     add_json(command)
@@ -31,9 +31,7 @@ def execute(options: argparse.Namespace) -> None:
     from planner.search.compare import compare
 
     profile = read_profile(options.profile)
-    names = [Path(path).stem if path != "-" else "standard input" for path in options.runs]
-    if len(set(names)) < len(names):
-        names = [str(path) for path in options.runs]
+    names = names_of(options.runs)
     estimates = []
     for path, name in zip(options.runs, names, strict=True):
         try:
@@ -54,9 +52,9 @@ def execute(options: argparse.Namespace) -> None:
                 "·" if row.rank is None else f"{row.rank}{'*' if row.efficient else ''}",
                 row.name,
                 units.format_seconds(row.time),
-                _change(row.time, row.deltas["time"], row.name == names[0]),
+                change_text(row, "time", row.name == names[0]),
                 units.format_usd(row.cost),
-                _change(row.cost, row.deltas["cost"], row.name == names[0]),
+                change_text(row, "cost", row.name == names[0]),
                 units.format_bytes(row.reserved),
                 fits,
                 f"{one.run.hardware.gpus} × {printable(one.details['accelerator'] or one.run.hardware.gpu)}, {degrees(one)}",
@@ -70,11 +68,3 @@ def execute(options: argparse.Namespace) -> None:
     print(bold(f"{len(rows)} runs by {options.objective}"))
     print(table(shown, right=(2, 3, 4, 5, 6), header=True))
     print("\n" + "\n".join(wrapped(note, bullet="- ") for note in notes))
-
-
-def _change(value: float | None, delta: float | None, baseline: bool) -> str:
-    """A difference in percent of the baseline."""
-    if baseline or value is None or delta is None or value == delta:
-        return "" if baseline else "–"
-    share = delta / (value - delta)
-    return "same" if abs(share) < 0.005 else f"{'+' if share > 0 else '−'}{units.format_percent(abs(share), 2)}"

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from planner.cli.output import printable
 from planner.errors import PlanError, shorten
+from planner.lock import Lock, lock_in, pinned
 from planner.run import MAX_RUN_FILE_BYTES, Run, load_run, parse_run, plain_loader
+
+MAX_REPORT_BYTES = 32 * 2**20
 
 if TYPE_CHECKING:
     from planner.device.profile import DeviceProfile
@@ -16,7 +23,7 @@ if TYPE_CHECKING:
 
 def add_run(command: argparse.ArgumentParser) -> None:
     """Arguments RUN and --profile."""
-    command.add_argument("run", metavar="RUN", help="run file, YAML or JSON; - reads standard input")
+    command.add_argument("run", metavar="RUN", help="run file (YAML or JSON), plan.lock or JSON report; - reads standard input")
     add_profile(command)
 
 
@@ -54,8 +61,38 @@ def add_json(command: argparse.ArgumentParser) -> None:
 
 
 def read_run(path: str) -> Run:
-    """The run of a file, or of standard input for "-". Raises `PlanError`."""
-    return load_run(path) if path != "-" else _from_stdin()
+    """The run of a run file, a plan.lock or a JSON report, or of standard input for "-". Raises `PlanError`.
+
+    Of a lock or a report, defaults that have moved since are pinned to what they were; what has changed is said on standard error.
+    """
+    if path == "-":
+        return _from_stdin()
+    if (locked := read_lock(path)) is None:
+        return load_run(path)
+    run, moved = pinned(locked)
+    for one in moved:
+        print(f"planner: {printable(one.text)}", file=sys.stderr)
+    return run
+
+
+def read_lock(path: str) -> Lock | None:
+    """The lock of a plan.lock or of a JSON report; None where the file is neither, but perhaps a run. Raises `PlanError` for one that cannot be used."""
+    try:
+        if path == "-" or Path(path).stat().st_size > MAX_REPORT_BYTES:
+            return None
+        text = Path(path).read_text(encoding="utf-8-sig")
+        if not text.lstrip().startswith("{"):
+            return None
+        document = json.loads(text)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return lock_in(document)
+
+
+def names_of(paths: Sequence[str]) -> list[str]:
+    """What to call several runs: their files' names, or their paths where two names are the same."""
+    names = [Path(path).stem if path != "-" else "standard input" for path in paths]
+    return names if len(set(names)) == len(names) else [f"{path} ({i})" if paths.count(path) > 1 else str(path) for i, path in enumerate(paths, start=1)]
 
 
 def read_profile(path: str | None) -> DeviceProfile | None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from planner.cli.inputs import add_device, add_json, add_profile, need_training, read_profile
 from planner.cli.output import bold, emit_json, table
 from planner.errors import PlanError
+from planner.files import write_whole
+
+if TYPE_CHECKING:
+    from planner.device.profile import DeviceProfile
 
 NAME = "prove"
 HELP = "measure a matrix of real training runs and compare with the plan"
@@ -30,6 +37,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--only", default=None, metavar="TEXT", help="only runs whose name holds this text")
     command.add_argument("--rounds", type=int, default=None, metavar="N", help="measurements of every run, interleaved (default: 2 on a processor, else 1)")
     command.add_argument("--budget", type=float, default=None, metavar="S", help="start no run after so many seconds (default: 450 on a GPU)")
+    command.add_argument("--recorded", default=None, metavar="FILE", help="judge steps that were recorded elsewhere (JSON lines), and measure nothing")
     command.add_argument("--out", "-o", default="proof.json", metavar="FILE", help="where everything goes (default: proof.json)")
     add_json(command)
 
@@ -37,15 +45,19 @@ def arguments(command: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> None:
     """Measure what is missing, predict, compare."""
     profile = read_profile(options.profile)
+    if options.recorded is not None:
+        _recorded(options, profile)
+        return
     device = need_training(options.device)
     from planner.probe.matrix import matrix
     from planner.probe.prove import prove
-    from planner.probe.table import lines, words
 
     rounds = options.rounds if options.rounds is not None else (2 if device == "cpu" else 1)
     if rounds < 1:
         raise PlanError("rounds", rounds, "measures nothing", "Use 1 or more.")
     cases = [case for case in matrix(device) if (case.quick or not options.quick) and (options.only or "") in case.name]
+    if not device.startswith("cpu"):  # the most telling first: a budget may end before all are measured
+        cases.sort(key=lambda case: not case.quick)
     if not cases:
         raise PlanError("only", options.only, "is in the name of no run", "Leave it out to see all names.")
 
@@ -60,10 +72,29 @@ def execute(options: argparse.Namespace) -> None:
     )
     if sys.stderr.isatty():
         print("\r" + " " * 66 + "\r", end="", file=sys.stderr)
+    _show(options, document, len(cases))
+
+
+def _recorded(options: argparse.Namespace, profile: DeviceProfile | None) -> None:
+    """Predicted beside what somebody else measured."""
+    if find_spec("torch") is None:
+        raise PlanError("recorded", options.recorded, "cannot be judged without torch", "Install torch (pip install torch).")
+    if not Path(options.out).parent.is_dir():
+        raise PlanError("out", options.out, "is in a folder that does not exist", "Name a file in a folder that exists.")
+    from planner.probe.recorded import judge
+
+    document = judge(options.recorded, profile)
+    write_whole(Path(options.out), json.dumps(document, allow_nan=False))
+    _show(options, document, len(document["rows"]))
+
+
+def _show(options: argparse.Namespace, document: dict[str, Any], count: int) -> None:
+    from planner.probe.table import lines, words
+
     if options.json:
         emit_json({key: value for key, value in document.items() if key != "rows"})
         return
-    print(bold(f"{document['device']}: {document['summary']['cases']} of {len(cases)} runs"))
+    print(bold(f"{document['device']}: {document['summary']['cases']} of {count} runs"))
     print(table(lines(document), right=(1, 2, 3, 4, 5, 6), header=True))
     for name, row in document["rows"].items():
         if "problem" in row:

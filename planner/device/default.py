@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from planner.catalog import Accelerator, find_accelerator
 from planner.device.attention import AttentionCurve
-from planner.device.gemm import Gemm, GemmCurve
+from planner.device.gemm import Gemm, GemmCurve, Tile
 from planner.device.profile import Basis, DeviceProfile
 from planner.device.stream import StreamCurve
 from planner.errors import PlanError
@@ -76,8 +76,15 @@ _REACH: Final[dict[str, tuple[float, str]]] = {
     "Gaudi3": (0.74, "1243 of 1677 TFLOP/s (ml-engineering @ 744d01e1)"),
     "TPU7x Ironwood": (0.83, "956 of 1153 TFLOP/s a device (tpu-recipes @ c8cfe2f6)"),
 }
-_VECTOR_REACH: Final = 0.93
-"""Share of the peak of fp32 products (assumed): they run on the vector units, where the power limit does not bind."""
+_VECTOR_TILES: Final = ((128, 128, 1.0), (128, 64, 0.97), (64, 64, 0.75))
+"""Tiles [rows, columns] of fp32 products on vector units and their rates over that of the largest (assumed): with a sixteenth of the work of matrix units
+for the same loads, small tiles starve less."""
+_VECTOR_REACH: Final = dict.fromkeys(("Volta", "Turing", "Pascal", "Ampere 8.0"), 0.84)
+"""Share of the peak that large fp32 products hold where each processor has 64 fp32 lanes (assumed: 93 % of cuBLAS' sgemm_128x128 at 90 % of the
+boost clock that 300 W allow)."""
+_VECTOR_REACH_DOUBLE: Final = 0.60
+"""The same with 128 lanes, half of which integers share and which the register file cannot feed: cuBLAS 23.2 of 38.7 TFLOP/s on an RTX A6000 at 4096
+(Boehm 2022, siboehm.com/articles/22/CUDA-MMM)."""
 _REACH_UNKNOWN: Final = (0.70, "assumed: no published rate of this architecture")
 """Largest share of the peak at the reference product outside NVIDIA, and its source."""
 
@@ -164,12 +171,29 @@ def _formats(part: Accelerator, donor: _Fitted) -> dict[str, GemmCurve]:
         "bf16": half,
         "fp16": half,
         "tf32": half.model_copy(update={"element_bytes": 4.0, "output_bytes": 4.0}),
-        "fp32": half.model_copy(update={"element_bytes": 4.0, "output_bytes": 4.0, "misaligned": 1.0}),
+        "fp32": _vector_curve(part, half),
         "fp8": byte,
         "int8": byte.model_copy(update={"output_bytes": 4.0}),
         "fp4": donor.gemm.get("fp4", byte.model_copy(update={"element_bytes": 0.5625})),
     }
     return {dtype: curve for dtype, curve in curves.items() if dtype in part.peak_flops}
+
+
+def _on_vector_units(part: Accelerator) -> bool:
+    """Whether fp32 products run beside the matrix units, as on all of NVIDIA's parts."""
+    return part.vendor == "NVIDIA"
+
+
+def _vector_curve(part: Accelerator, half: GemmCurve) -> GemmCurve:
+    """Curve of fp32 products. On vector units the pipeline fills in the same time as on the matrix units, which is less depth at their slower rate."""
+    wide = half.model_copy(update={"element_bytes": 4.0, "output_bytes": 4.0, "misaligned": 1.0})
+    low = part.peak_flops.get("bf16") or part.peak_flops.get("fp16")
+    if not _on_vector_units(part) or low is None or "fp32" not in part.peak_flops:
+        return wide
+    slower = part.peak_flops["fp32"] / low
+    reach = _VECTOR_REACH.get(part.arch, _VECTOR_REACH.get(f"{part.arch} {part.compute_capability}", _VECTOR_REACH_DOUBLE))
+    tiles = tuple(Tile(rows=rows, columns=columns, efficiency=reach * share) for rows, columns, share in _VECTOR_TILES)
+    return wide.model_copy(update={"tiles": tiles, "prologue_k": wide.prologue_k * slower, "drift": 0.0})
 
 
 def _stream(part: Accelerator, launch_s: float) -> StreamCurve:
@@ -272,7 +296,7 @@ def _carry_factors(
         # The tables are short runs and may lie above what the family holds: never carry a donor past the ceiling because of that.
         factors = {dtype: min(factor, max(1.0, ceiling / rate(curve, dtype))) for dtype, curve in gemm.items()}
         if "fp32" in factors:
-            factors["fp32"] = _VECTOR_REACH / rate(gemm["fp32"], "fp32")
+            factors["fp32"] = 1.0  # its tiles are its own
         return factors, f"the family holds {share:.0%} of the peak here against {donor_held[0]:.0%}; {source}"
     if donor.part.vendor == part.vendor:
         return dict.fromkeys(gemm, 1.0), "same vendor, no rule for the power limit"

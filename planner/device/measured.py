@@ -100,12 +100,27 @@ def _kernel(a: Any, b: Any) -> Any:
 
 
 class Host(BaseModel):
-    """What one optimizer step costs on a device that runs a loop over tensors."""
+    """What a step over all tensors (an update, clipping) costs on a device that runs a loop over them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    step_s: float = Field(default=0.0, ge=0, description="fixed time of a step [s]")
     tensor_s: float = Field(ge=0, description="fixed time of one tensor [s]")
     table: Table = Field(description="time of one tensor beyond that, by the bytes that its step moves")
+
+    def tensor(self, moved: float) -> float:
+        """Time of one tensor whose step moves `moved` [bytes]; below the smallest that was measured it falls with the bytes [s]."""
+        return self.tensor_s + self.table.at(moved) * min(1.0, moved / self.table.moved[0])
+
+
+class Update(BaseModel):
+    """What a step over all tensors costs on a device behind a queue: the longer of issuing it and of moving its bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    rate: float = Field(gt=0, description="bytes of a large step over its time [B/s]")
+    step_s: float = Field(default=0.0, ge=0, description="fixed time of a step [s]")
+    tensor_s: float = Field(default=0.0, ge=0, description="time that issuing takes for one tensor [s]")
 
 
 class Measured(BaseModel):
@@ -128,16 +143,40 @@ class Measured(BaseModel):
         default_factory=dict, description="by kind; sizes: payload [bytes], ranks"
     )
     host_link: float | None = Field(default=None, gt=0, description="pinned copies between host and device [B/s]")
+    beside: float | None = Field(
+        default=None, ge=0, le=1, description="part of the shorter that a copy and products hide of each other"
+    )
+    dequantize: dict[str, Table] = Field(
+        default_factory=dict, description="by format: nf4, int8, and nf4-torchao of torchao's tensors"
+    )
+    workspace_bytes: float | None = Field(
+        default=None, ge=0, description="what the first product takes for its library's workspace [bytes]"
+    )
     context_bytes: float | None = Field(
         default=None, ge=0, description="what driver and libraries take on the device outside of the allocator [bytes]"
     )
-    optimizer: dict[str, Host] = Field(default_factory=dict, description="AdamW's loop over tensors, by format of the weights")
+    optimizer: dict[str, Host] = Field(
+        default_factory=dict, description="AdamW's loop over tensors, by format of the weights; of others by name/format"
+    )
+    clip: dict[str, Host] = Field(default_factory=dict, description="clipping by norm as a loop, by format of the gradients")
+    updates: dict[str, Update] = Field(
+        default_factory=dict, description="steps of optimizers by name, and clipping (clip), behind a queue"
+    )
 
-    def operator(self, name: str, dtype: str, backward: bool, moved: float, kind: str) -> float | None:
-        """Time of an operation that moves `moved` [bytes], from its own table or that of its kind; None without either [s]."""
+    def operator(self, name: str, dtype: str, backward: bool, moved: float, kind: str, fused: bool = False) -> float | None:
+        """Time of an operation that moves `moved` [bytes], from its own table or that of its kind; None without either [s].
+
+        fused: the stack compiles or fuses chains, of which the table under "compiled:" tells more.
+        """
         run = "backward" if backward else "forward"
-        for key in (name, EQUIVALENT.get(name, name), kind):
+        known = (name, EQUIVALENT.get(name, name), kind)
+        for key in (f"compiled:{name}", *known) if fused else known:
             table = self.operators.get(f"{key}/{dtype}/{run}")
             if table is not None:
                 return table.at(moved)
         return None
+
+    def unpacking(self, format: str, library: str = "") -> Table | None:
+        """Times of dequantizing weights of a format by the bytes that it moves: of that library, else of another; None without any."""
+        own = f"{format}-{library}" if library else format
+        return next((self.dequantize[key] for key in (own, format, f"{format}-torchao") if key in self.dequantize), None)

@@ -133,19 +133,25 @@ class DeviceProfile(BaseModel):
         """A copy whose long-run factors are replaced, by number format: `profile.with_sustained(bf16=0.9)`."""
         return DeviceProfile.model_validate({**dict(self), "sustained": {**self.sustained, **factors}})
 
-    def matmul_seconds(self, m: Any, n: Any, k: Any, dtype: str, *, batch: Any = 1, layout: Layout = "forward") -> Any:
+    def matmul_seconds(
+        self, m: Any, n: Any, k: Any, dtype: str, *, batch: Any = 1, layout: Layout = "forward", kind: str = ""
+    ) -> Any:
         """Time of one kernel with `batch` products [m, k] x [k, n], memory traffic and launch included [s].
 
         `layout` says which operands are contiguous along which dimension; it decides which dimensions must be multiples of 16 bytes. The
-        caller swaps the sizes of backward products itself. Products of fp8 and fp4 operands do not include quantising them.
+        caller swaps the sizes of backward products itself. `kind` "convolution" takes what was measured of
+        convolutions. Products of fp8 and fp4 operands do not include quantising them.
         """
         try:
             kernel = self._gemm[dtype]
         except KeyError:
             raise self._unsupported(dtype) from None
         seconds = kernel.seconds(m, n, k, batch, layout)
-        if self.measured is not None and (known := self.measured.products.get(f"{dtype}/{layout}")) is not None:
-            seconds *= known.factor(m, n, k, batch)
+        if self.measured is not None:
+            products = self.measured.products
+            known = (products.get(f"{dtype}/{kind}/{layout}") if kind else None) or products.get(f"{dtype}/{layout}")
+            if known is not None:
+                seconds *= known.factor(m, n, k, batch)
         return seconds
 
     def quantize_seconds(self, m: Any, k: Any, dtype: str) -> Any:
@@ -187,7 +193,8 @@ class DeviceProfile(BaseModel):
             raise self._unsupported(dtype) from None
         seconds = bound.seconds(batch, heads, kv_heads, q_len, kv_len, head_dim, causal, backward, window)
         if self.measured is not None:
-            name = f"{dtype}/{'causal' if causal else 'full'}/{'backward' if backward else 'forward'}"
+            other = "" if kernel is None or kernel == self.attention_kernel else f"{kernel}/"
+            name = f"{other}{dtype}/{'causal' if causal else 'full'}/{'backward' if backward else 'forward'}"
             if (missed := self.measured.attention.get(name)) is not None:
                 seconds *= missed.factor(batch * heads, q_len, kv_len, head_dim)
         return seconds

@@ -63,7 +63,7 @@ def assemble(
     low, high = seconds * time_range.low_ratio, seconds * time_range.high_ratio
     time_note = time_range.note
     if observed is not None:
-        low, high, time_note = observed.low, observed.high, f"this very run, {observed.source}"
+        low, high, time_note = observed.low, observed.high, observed.note(time_range.note)
     memory_interval = (reserved * memory_range.low_ratio, reserved * memory_range.high_ratio)
     fits, reason = verdict_of(reserved, memory_interval, usable)
     alone = w is worst.workload
@@ -111,7 +111,7 @@ def assemble(
         cost_usd=cost,
         energy_kwh=energy,
         co2e_kg=None if energy is None else energy * watts.intensity,
-        basis=r.profile.basis if observed is None else "measured",
+        basis="measured" if observed is not None and observed.exact else r.profile.basis,
         terms=tuple(terms),
         warnings=host_warnings(r, host)
         + whole_run_terms.course_warnings(r, course, tokens / seconds)

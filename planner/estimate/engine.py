@@ -24,7 +24,7 @@ def estimate(run: Run, profile: DeviceProfile | None = None, observed: Observed 
     """What a run takes: does it fit, how long, how much memory, money and energy.
 
     run: what to do · profile: measured curves of the device; left out, those of the catalog · observed: steps of this very run that were
-    measured on that device (`planner.evidence.own.find`).
+    measured on that device (`planner.evidence.kin.stands_on`).
     Raises `PlanError` for input that cannot be planned; not fitting is an answer.
     """
     if run.hardware.groups:

@@ -15,12 +15,10 @@ from typing import NamedTuple
 
 from planner.estimate.arrays import most
 from planner.workload.graph import BATCH, BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
-from planner.workload.precision import STORED_BYTES
+from planner.workload.precision import wire_bytes
 from planner.workload.trace import Stretch, Workload
 
 ROUNDING = 512
-_PACKED = {"int4": STORED_BYTES["int4"], "nf4-dq": BYTES["nf4"]}
-"""Bytes of a gathered element of packed weights that no operation computes in: GPTQ with its scales, NF4 without its constants."""
 COMPONENTS = ("weights", "gradients", "optimizer", "activations", "logits", "workspace", "communication")
 _INDEX = {name: i for i, name in enumerate(COMPONENTS)}
 WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE, COMMUNICATION = range(len(COMPONENTS))
@@ -103,6 +101,8 @@ class Walk:
     offloaded: float = 0.0
     """Saved tensors that went to the host [bytes]."""
     _walked: float = 0.0
+    _attributes: list[tuple[Storage, int, bool]] = field(default_factory=list)
+    """What autograd nodes refer to, of how many equal parts, and whether recomputation makes it again."""
 
     def run(self) -> list[Moment]:
         """Moments of forward and backward, in order."""
@@ -127,6 +127,7 @@ class Walk:
             self.live[ACTIVATIONS] += rounded(loss.bytes)
         for stretch in reversed(stretches):
             self._repeat(stretch, "backward", self._backward)
+        self._forget()
         for stretch in stretches:
             for tensor in stretch.lasting:
                 if tensor.storage.name != BATCH:  # the training loop keeps it beyond the optimizer step
@@ -141,6 +142,32 @@ class Walk:
         for stretch in self.workload.stretches:
             if stretch.tower == tower and stretch.name != "head":
                 self._let_go(stretch, stretch.local)
+
+    def _attached(self, stretch: Stretch) -> list[Storage]:
+        """What the nodes of a stretch's graph refer to as attributes, each storage once."""
+        found = {id(t.storage): t.storage for o in stretch.operations if o.grads for t in o.attached if t.parameter is None}
+        return list(found.values())
+
+    def _remember(self, stretch: Stretch, attached: Sequence[Storage]) -> None:
+        """After the forward of a part whose graph stays: its nodes refer to these until the loss, and with it the whole graph, is gone.
+
+        The recomputation of a checkpointed block makes them a second time; its input is there once.
+        """
+        source = stretch.source.storage if stretch.source is not None and stretch.checkpointed else None
+        for storage in attached:
+            again = stretch.checkpointed and storage is not source
+            if again:
+                self._storages.pop(id(storage), None)
+                self._saved.pop(id(storage), None)
+            self._attributes.append((storage, stretch.count, again))
+
+    def _forget(self) -> None:
+        for storage, count, again in self._attributes:
+            if again:
+                self.live[_INDEX[storage.category]] -= rounded(storage.bytes) * count
+            else:
+                self._drop_saved(storage)
+                self.live[_INDEX[storage.category]] -= rounded(storage.bytes) * (count - 1)
 
     def _end_of_forward(self) -> None:
         """Variables of the model's forward and autocast's weight copies are gone."""
@@ -181,7 +208,7 @@ class Walk:
 
     def _held_bytes(self, stretch: Stretch) -> float:
         """Activations of a block that variables of the forward hold on the device, saved copies of them elsewhere or not [bytes]."""
-        storages = {id(t.storage): t.storage for t in (*stretch.held, *stretch.local)}
+        storages = {id(t.storage): t.storage for t in (*stretch.held, *stretch.local)} | {id(s): s for s in self._attached(stretch)}
         return sum(rounded(s.bytes) for key, s in storages.items() if key in self._storages and s.category == "activations")
 
     def _place(self, start: int, count: int) -> None:
@@ -228,6 +255,10 @@ class Walk:
 
     def _forward(self, stretch: Stretch) -> None:
         self._gather(stretch, +1)
+        recomputed = stretch.checkpointed and stretch.needs_backward and stretch.source is not None
+        attached = [] if recomputed and not self.workload.setting.stack.early_stop else self._attached(stretch)
+        for storage in attached:
+            self._hold_saved(storage)
         if stretch.checkpointed and stretch.needs_backward and stretch.source is not None:
             self._hold_saved(stretch.source.storage)
             for operation in stretch.retained:
@@ -236,6 +267,7 @@ class Walk:
             self._operations(stretch, "forward", keep=False, stop=len(stretch.operations), keeps_output=True)
         else:
             self._operations(stretch, "forward", keep=True, stop=len(stretch.operations), keeps_output=True)
+        self._remember(stretch, attached)
         self._gather(stretch, -1)
 
     def _operations(self, stretch: Stretch, phase: str, *, keep: bool, stop: int, keeps_output: bool) -> None:
@@ -315,14 +347,24 @@ class Walk:
         self._gather(stretch, +1)
         self._prefetch(stretch, +1)
         before = dict.fromkeys(self._accumulated)
+        attached: list[Storage] = []
         waiting = [operation for operation in reversed(stretch.operations) if operation.grads]
         if stretch.checkpointed and stretch.source is not None:
             while waiting and not waiting[0].saved:  # only a saved tensor makes the checkpoint recompute
                 self._differentiate(waiting.pop(0))
             stop = len(stretch.operations) - stretch.skipped
+            attached = self._attached(stretch)
+            for storage in attached:
+                self._hold_saved(storage)
             self._operations(stretch, "recompute", keep=True, stop=stop, keeps_output=False)
+            if self.workload.setting.stack.early_stop:  # the graph of this forward goes with it, only saved tensors are taken from it
+                for storage in attached:
+                    self._drop_saved(storage)
+                attached = []
         for operation in waiting:
             self._differentiate(operation)
+        for storage in attached:
+            self._drop_saved(storage)
         if stretch.checkpointed and stretch.source is not None:
             self._drop_saved(stretch.source.storage)
             for operation in stretch.retained:
@@ -441,7 +483,7 @@ class Walk:
         element = self.persistent.gathered
         assert element is not None
         return rounded(
-            sum(p.numel * min(_PACKED.get(p.dtype) or BYTES.get(p.dtype, element), element) for p in stretch.parameters if not p.buffer)
+            sum(p.numel * min(wire_bytes(p.dtype, element), element) for p in stretch.parameters if not p.buffer)
         )
 
     def _gather_root(self, sign: int) -> None:

@@ -9,12 +9,20 @@ from planner.estimate.time import StepTime
 
 @dataclass(frozen=True)
 class Observed:
-    """Steps of one run on one device. seconds: median · low, high: the 90 % interval of a step [s] · source: where and when, in words."""
+    """Steps of one run on one device. seconds: median · low, high: the 90 % interval of a step [s] · source: where and when, in words.
+
+    exact: of this very run; else its plan, corrected by what runs like it took.
+    """
 
     seconds: float
     low: float
     high: float
     source: str
+    exact: bool = True
+
+    def note(self, planned: str) -> str:
+        """What the interval stands on. planned: what that of the plan does."""
+        return f"this very run, {self.source}" if self.exact else f"{planned}, {self.source}"
 
 
 def scale(timing: StepTime, seen: Observed) -> str:
@@ -23,4 +31,5 @@ def scale(timing: StepTime, seen: Observed) -> str:
     for ledger in (timing.seconds, timing.collectives, timing.spans, timing.ends, timing.late):
         for key in ledger:
             ledger[key] *= factor  # type: ignore[index]
-    return f"Every part of the step is the planned one times {factor:.3f}, so that they sum to what was measured ({seen.source})"
+    what = "what was measured" if seen.exact else "what runs like it took"
+    return f"Every part of the step is the planned one times {factor:.3f}, so that they sum to {what} ({seen.source})"

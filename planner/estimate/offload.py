@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from planner.catalog import Accelerator, default_network
 from planner.errors import PlanError
@@ -169,15 +170,21 @@ def add_time(
     forward = sum(v for (phase, _), v in timing.seconds.items() if phase == "forward")
     backward = sum(v for (phase, _), v in timing.seconds.items() if phase in ("backward", "recompute"))
     exposed = 0.0
+    hides = 1.0 if r.profile.measured is None or r.profile.measured.beside is None else r.profile.measured.beside
+
+    def shown(copied: Any, compute: Any) -> Any:
+        """What of copies is seen beside compute: what outlasts it, and what the two slow each other down."""
+        return copied - hides * least(copied, compute)
+
     if offload.params:
         fetch = share * weight_bytes(r, w) / offload.link * accumulation
-        exposed += most(0.0, fetch - forward) + most(0.0, fetch - backward)
+        exposed += shown(fetch, forward) + shown(fetch, backward)
     if offload.activations:
         moved = activations / offload.link * accumulation
-        exposed += most(0.0, moved - forward) + most(0.0, moved - backward)
+        exposed += shown(moved, forward) + shown(moved, backward)
     if offload.optimizer:
         gradients = share * sum(p.numel * BYTES[p.dtype] * n for p, n, _ in trained) / offload.link
-        exposed += most(0.0, gradients - backward / accumulation)
+        exposed += shown(gradients, backward / accumulation)
         if not offload.params:
             exposed += gradients  # updated weights come back: nothing to hide behind
         count = share * sum(p.numel * n for p, n, _ in trained)

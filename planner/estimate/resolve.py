@@ -19,6 +19,7 @@ from planner.workload import Architecture, read_config
 from planner.workload.methods import Adaptation, adapt
 from planner.workload.optimizers import Optimizer, find_optimizer
 from planner.workload.precision import QUANTIZED, Formats, formats, scaled_products
+from planner.workload.quantized import notes as base_notes
 from planner.workload.scaled import Scaled
 from planner.workload.stacks import Stack, find_stack
 
@@ -92,7 +93,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     run = run.model_copy(update={"parallel": parallel_of(run, arch)})
     precision = _precision(run, adaptation, profile, notes)
     sharding = run.parallel.sharding or ("none" if run.dp * run.parallel.cp == 1 else "ddp")
-    sharded = sharding in ("zero3", "hsdp") and run.dp > 1
+    sharded = sharding in ("zero3", "hsdp") and run.dp * run.parallel.cp > 1
     notes.extend(adaptation.notes)
     if precision.weights in QUANTIZED and precision.weights not in adaptation.bases:
         raise PlanError(
@@ -111,6 +112,9 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     if master != precision.master_weights:
         precision = precision.model_copy(update={"master_weights": master})
         notes.append(f"{stack.label} keeps an fp32 master copy of {precision.weights} weights.")
+    if sharded and stack.upcasts_trained and precision.autocast and precision.weights in ("bf16", "fp16") and run.method.name == "full":
+        notes.append(f"accelerate stores the {precision.weights} weights in fp32, since they are fully sharded under mixed precision.")
+        precision = precision.model_copy(update={"weights": "fp32"})
     if stack.name == "deepspeed" and "optimizer" in run.offload and precision.weights == "fp32":
         low = precision.compute if precision.compute in ("bf16", "fp16") else None
         if low is not None:
@@ -133,6 +137,14 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     if sharded and kinds.base in ("nf4", "nf4-dq") and stack.requires_input_grad and arch.model_type not in KEEPS_LOW_STREAM:
         # prepare_model_for_kbit_training leaves norms and embeddings in fp32; FSDP's mixed precision then keeps the residual stream there
         kinds = replace(kinds, graph="fp32", autocast=kinds.compute)
+    notes.extend(
+        base_notes(
+            kinds.base,
+            keeps_dequantized=stack.keeps_dequantized,
+            checkpointed=run.activation_checkpointing == "full",
+            early_stop=stack.early_stop,
+        )
+    )
     _check_dtype(kinds.compute, profile)
     if check_sparsity(run, arch, precision, accelerator):
         kinds = replace(kinds, sparse=True)
@@ -142,11 +154,13 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
         notes.append(
             f"{precision.compute} products ({scaled.recipe.label}) by {_LIBRARIES[scaled.library]}; head, embeddings and attention stay in bf16."
         )
+    if sharded and run.parallel.pp > 1 and stack.pipelines_gathered:
+        notes.append("Fully sharded pipelines keep their weights gathered and their gradients whole from the first micro batch to the last.")
     optimizer = find_optimizer(
         _FUSED.get(run.optimizer, run.optimizer) if stack.optimizer == "fused" else run.optimizer
     )
     _check_options(run, optimizer)
-    attention = _attention(run, arch, accelerator, kinds, notes)
+    attention = _attention(run, arch, accelerator, kinds, notes, own=stack.own_modules)
     fused = _fused_mixers(arch, attention, accelerator, notes)
     head = run.head or arch.default_head
     if head not in arch.offered:
@@ -301,7 +315,8 @@ def _sustained_profile(accelerator: Accelerator) -> DeviceProfile:
 def _derated(accelerator: Accelerator) -> DeviceProfile:
     profile = default_profile(accelerator)
     rate = sustained(accelerator.arch, accelerator.compute_capability)
-    return profile.with_sustained(**{dtype: rate * profile.sustained.get(dtype, 1.0) for dtype in profile.gemm})
+    held = {dtype: 1.0 if dtype == "fp32" and accelerator.vendor == "NVIDIA" else rate for dtype in profile.gemm}  # matrix units throttle
+    return profile.with_sustained(**{dtype: held[dtype] * profile.sustained.get(dtype, 1.0) for dtype in profile.gemm})
 
 
 def _gibibytes(value: Any, name: str) -> int:
@@ -385,10 +400,21 @@ def _check_scaled(
         )
 
 
-def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, kinds: Formats, notes: list[str]) -> str:
+def _separate(arch: Architecture) -> bool:
+    """Whether attention is separate operators in every stack: no kernel computes scores such as DeBERTa's."""
+    return any(getattr(kind.mixer, "separate", False) for kind in arch.kinds)
+
+
+def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, kinds: Formats, notes: list[str], own: bool = False) -> str:
+    """Kernel of the attention core. own: the stack's model code calls torch's fused attention for every model but those that cap their scores."""
+    if run.attention == "sdpa" and not arch.sdpa and own:
+        if not arch.attention_softcap:
+            return "flash"
+        notes.append(f"Attention of {arch.model_type} is planned as separate operators: no fused kernel caps its scores.")
+        return "eager"
     if run.attention is None:
         chosen = "sdpa" if run.stack.startswith("hf") else "flash"
-        if not arch.sdpa and chosen == "sdpa":
+        if (not arch.sdpa and chosen == "sdpa") or _separate(arch):
             notes.append(
                 f"Attention of {arch.model_type} is planned as separate operators: "
                 "transformers has no fused kernel for it, or which one runs is not known."
@@ -397,7 +423,11 @@ def _attention(run: Run, arch: Architecture, accelerator: Accelerator | None, ki
         return chosen
     if run.attention == "sdpa" and not arch.sdpa:
         raise PlanError(
-            "attention", "sdpa", f"is not planned for {arch.model_type}", "Use eager or flash."
+            "attention", "sdpa", f"is not planned for {arch.model_type}", "Use eager or flash." if arch.flash else "Use eager."
+        )
+    if run.attention == "flash" and not arch.flash and (run.stack.startswith("hf") or _separate(arch)):
+        raise PlanError(
+            "attention", "flash", f"is not offered by transformers for {arch.model_type}", f"Use {'sdpa' if arch.sdpa else 'eager'}."
         )
     if run.attention == "eager" and not arch.eager:
         raise PlanError("attention", "eager", f"is not offered for {arch.model_type}", "Use sdpa or flash.")

@@ -20,6 +20,7 @@ from planner.workload import Workload
 from planner.workload.graph import BYTES, Parameter
 from planner.workload.optimizers import Step, Trained
 from planner.workload.precision import QUANTIZED, STORED_BYTES
+from planner.workload.quantized import pieces
 from planner.workload.scaled import cached_weights
 from planner.workload.sparse24 import SUFFIX
 
@@ -39,10 +40,12 @@ def replicas(r: Resolved) -> int:
 
 
 def stored_bytes(r: Resolved, p: Parameter) -> float:
-    """Persistent bytes of one element: quantized and adapter weights as they are, others in the stored type."""
-    if p.adapter or p.pinned or p.dtype in QUANTIZED or p.dtype.endswith(SUFFIX):
-        return STORED_BYTES[p.dtype]
-    return STORED_BYTES[r.formats.stored]
+    """Persistent bytes of a parameter: quantized (values and scales, each a tensor) and adapter weights as they are, others in the stored type."""
+    if p.dtype in QUANTIZED:
+        return sum(rounded(size) for size in pieces(p.dtype, p.numel, p.shape[-1]))
+    if p.adapter or p.pinned or p.dtype.endswith(SUFFIX):
+        return p.numel * STORED_BYTES[p.dtype]
+    return p.numel * STORED_BYTES[r.formats.stored]
 
 
 def gradient_bytes_of(r: Resolved, p: Parameter) -> float:
@@ -84,7 +87,7 @@ class Holdings:
                 for p in stretch.parameters:
                     kind = ledger.group_of(stretch, p.adapter)
                     part = 1.0 if p.buffer else self._spread(p, share)
-                    size = rounded(p.numel * stored_bytes(self._r, p) * part) * stretch.count
+                    size = rounded(stored_bytes(self._r, p) * part) * stretch.count
                     found[kind] = found.get(kind, 0.0) + size
             return found
 
@@ -96,7 +99,7 @@ class Holdings:
         parts = [(q, s.count) for s in self._w.stretches for q in s.parameters if not q.buffer]
         if not any(q.trainable for q, _ in parts):
             return 0.0
-        return float(sum(q.numel * stored_bytes(self._r, q) * n for q, n in parts if not q.trainable))
+        return float(sum(stored_bytes(self._r, q) * n for q, n in parts if not q.trainable))
 
     def working_copy(self) -> float:
         """Weights in the type that the graph computes in [bytes]."""
@@ -151,6 +154,12 @@ def replicated(r: Resolved) -> bool:
     return bool(np.all(np.asarray(replicas(r)) > 1))
 
 
+def kept_whole(r: Resolved) -> bool:
+    """Whether a fully sharded pipeline stage gathers its weights once a step and reduces its gradients once (torch.distributed.pipelining:
+    `PipelineStage.backward_maybe_with_nosync` asks FSDP neither to reshard nor to reduce before the last micro batch)."""
+    return gathers(r) and r.run.parallel.pp > 1 and r.stack.pipelines_gathered
+
+
 def present(r: Resolved, offload: Offload) -> bool:
     """Whether gradients are there before a micro step: accumulated ones, or a stack's own buffer of them."""
     several = bool(np.all(np.asarray(r.run.batch.accumulation) > 1))
@@ -176,7 +185,7 @@ def books_of(r: Resolved, held: Holdings, step: Step, shares: Shares, offload: O
     if r.formats.master and not offload.optimizer:
         put("optimizer/master_weights", held.masters(shares.optimizer))
     if present(r, offload):
-        put("gradients/accumulated", held.gradients(shares.gradients))
+        put("gradients/accumulated", held.gradients(1.0 if kept_whole(r) else shares.gradients))
     if r.stack.low_gradients and r.formats.gradient == "fp32":
         put("gradients/in_the_weights_type", held.fresh_gradients())
     sharding = r.run.parallel.sharding
@@ -185,27 +194,29 @@ def books_of(r: Resolved, held: Holdings, step: Step, shares: Shares, offload: O
         put("communication/buckets", held.fresh_gradients())
     elif sharding in ("zero1", "zero2"):
         put("communication/buckets", 2 * min(r.stack.bucket_bytes, held.fresh_gradients()))
+    if kept_whole(r):
+        put("communication/gathered_weights", held.working_copy())
     if r.stack.keeps_gathered and gathers(r):
         put("communication/frozen_weights", held.frozen_beside_trained())
     capability = (r.accelerator.compute_capability if r.accelerator is not None else None) or 0.0
     if _on_gpu(r):
-        put(
-            "workspace/cublas",
-            2 * constant("cublas_workspace_bytes_hopper" if capability >= 9.0 else "cublas_workspace_bytes"),
-        )
+        known = r.profile.measured.workspace_bytes if r.profile.measured is not None else None
+        usual = constant("cublas_workspace_bytes_hopper" if capability >= 9.0 else "cublas_workspace_bytes")
+        put("workspace/cublas", 2 * (usual if known is None else known))
     return fine
 
 
 def persistent_of(r: Resolved, fine: dict[str, float], shares: Shares, offload: Offload) -> Persistent:
     """The books at the start of the step, and how gradients and gathered weights are kept."""
     books = [sum(v for k, v in fine.items() if k.split("/")[0] == component) for component in COMPONENTS]
+    passing = not kept_whole(r)
     return Persistent(
         tuple(books),
         gradient_bytes=BYTES[r.formats.gradient],
         present=present(r, offload),
-        gathered=BYTES[r.formats.compute] if gathers(r) or offload.params else None,
+        gathered=BYTES[r.formats.compute] if (gathers(r) and passing) or offload.params else None,
         gradient_share=0.0 if offload.frees_gradients else shares.gradients,
-        sharded_gradients=(r.run.parallel.sharding in ("zero2", "zero3", "hsdp") and replicated(r))
+        sharded_gradients=(r.run.parallel.sharding in ("zero2", "zero3", "hsdp") and replicated(r) and passing)
         or offload.frees_gradients,
         offloaded=offload.activations,
     )

@@ -42,7 +42,7 @@ def time_of(r: Resolved, classes: Sequence[RankClass], worst: RankClass, length:
 
 def clock_of(r: Resolved) -> Clock:
     """Times of kernels on the run's device."""
-    return Clock(r.profile, r.stack, _scaled_rate(r))
+    return Clock(r.profile, r.stack, _scaled_rate(r), attention=str(r.attention))
 
 
 def ranks_of(r: Resolved, length: int) -> Ranks:

@@ -19,9 +19,10 @@ from planner.estimate.arrays import least, most, some
 from planner.estimate.constants import by_stack, constant
 from planner.estimate.pipeline import Passes, Timeline, play
 from planner.estimate.stages import Stage
-from planner.estimate.update import product_seconds, trained_parameters
-from planner.workload.graph import BYTES, Kernel, Operation
+from planner.estimate.update import clip_seconds, product_seconds, trained_parameters, update_seconds
+from planner.workload.graph import Kernel, Operation
 from planner.workload.optimizers import Step
+from planner.workload.precision import wire_bytes
 from planner.workload.stacks import Stack
 from planner.workload.trace import Stretch, Workload
 
@@ -90,20 +91,23 @@ class Ranks:
 class Clock:
     """Times kernels on one device; equal kernels are looked up once.
 
-    scaled_rate: rate of fp8 products over those of the profile, which were measured with a scale per row.
+    scaled_rate: rate of fp8 products over those of the profile, which were measured with a scale per row ·
+    attention: what the run asks for; `flash` takes that kernel where a calibration measured it by name.
     """
 
-    def __init__(self, profile: DeviceProfile, stack: Stack, scaled_rate: float = 1.0) -> None:
+    def __init__(self, profile: DeviceProfile, stack: Stack, scaled_rate: float = 1.0, attention: str = "") -> None:
         self.profile, self.stack = profile, stack
         self.scaled_rate = scaled_rate
         self._known: dict[tuple[object, ...], float] = {}
         self.dispatch = profile.dispatch_seconds * by_stack("dispatch", stack.name)
-        self.attention_kernel = next((k for k in stack.attention_kernels if k in profile.attention), None)
+        wanted = (*stack.attention_kernels, "flash") if attention == "flash" else stack.attention_kernels
+        self.attention_kernel = next((k for k in wanted if k in profile.attention), None)
         self.tensor_overlap = by_stack("tensor_overlap", stack.name)
         self.issue = by_stack("collective_dispatch_seconds", stack.name)
         self.unit = by_stack("sharded_unit_seconds", stack.name)
         self.attention_rate = by_stack("attention_rate", stack.name)
         self.product_rate = by_stack("product_rate", stack.name)
+        self.grouped_rate = by_stack("grouped_rate", stack.name)
         measured = profile.measured
         self.operators = measured if measured is not None and measured.operators else None
         self.synchronous = profile.synchronous
@@ -119,16 +123,17 @@ class Clock:
         moved = sum(k.moved * k.times for k in kernels)
         if not tensors or not moved:
             return None
-        return self.operators.operator(operation.name, tensors[0].dtype, backward, moved, kernels[0].kind)
+        fused = self.stack.fusion != "eager"
+        return self.operators.operator(operation.name, tensors[0].dtype, backward, moved, kernels[0].kind, fused)
 
     def seconds(self, kernel: Kernel) -> float:
         """Duration of one kernel on the device [s]."""
         if kernel.kind == "matmul":
-            key: tuple[object, ...] = (kernel.m, kernel.n, kernel.k, kernel.batch, kernel.dtype, kernel.layout)
+            key: tuple[object, ...] = (kernel.m, kernel.n, kernel.k, kernel.batch, kernel.dtype, kernel.layout, kernel.extra)
         elif kernel.kind == "attention":
             key = ("attention", kernel.layout, kernel.dtype, *kernel.extra.values())
         else:
-            key = (kernel.kind, kernel.moved)
+            key = (kernel.kind, kernel.moved, kernel.dtype)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._evaluate(kernel)
@@ -139,7 +144,8 @@ class Clock:
         if kernel.kind == "matmul":
             seconds = float(
                 profile.matmul_seconds(
-                    kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=cast(Layout, kernel.layout)
+                    kernel.m, kernel.n, kernel.k, kernel.dtype, batch=kernel.batch, layout=cast(Layout, kernel.layout),
+                    kind=kernel.extra or "",
                 )
             )
             return seconds / (self.product_rate * (self.scaled_rate if kernel.dtype == "fp8" else 1.0))
@@ -157,6 +163,10 @@ class Clock:
             )
         if kernel.kind == "solve":
             return constant("solve_seconds")
+        if kernel.kind == "dequantize" and profile.measured is not None:
+            library = "torchao" if self.stack.name == "torchtune" else ""
+            if (table := profile.measured.unpacking(kernel.dtype.removesuffix("-dq"), library)) is not None:
+                return table.at(kernel.moved)
         kind = "elementwise" if kernel.kind == "dequantize" else kernel.kind
         return float(profile.stream_seconds(kernel.moved, kind if kind in profile.stream.fractions else "elementwise"))
 
@@ -174,6 +184,8 @@ class _Part:
     waits: int = 0
     weights: float = 0.0
     """GPU seconds of gradients of weights."""
+    awaited: tuple[float, float, int, int] | None = None
+    """Where the processor waits for the device to count the tokens of each expert: GPU seconds, kernels, collectives and ranks waited for until then."""
 
     def add(
         self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks, backward: bool = False
@@ -198,6 +210,8 @@ class _Part:
                 continue
             kind = "dequantize" if kernel.kind == "dequantize" else operation.kind
             seconds = clock.seconds(kernel) * kernel.times
+            if operation.name == "grouped_linear":
+                seconds /= clock.grouped_rate
             self.kinds[kind] += seconds
             if kernel.layout == "wgrad":
                 self.weights += seconds
@@ -208,6 +222,27 @@ class _Part:
     @property
     def gpu(self) -> float:
         return sum(self.kinds.values()) + sum(self.exchanged.values())
+
+    def wait_here(self) -> None:
+        """The processor issues nothing until the device has done all this."""
+        self.awaited = (self.gpu, self.kernels, self.issued, self.waits)
+
+    def waiting(self, clock: Clock, dispatch: float, rank_wait: float, units: float) -> float:
+        """How long the device waits for the processor. units: what sharding adds to issuing [s].
+
+        Where the processor has to wait for the device in between, it starts anew without a lead.
+        """
+
+        def issue(kernels: float, issued: int, waits: int) -> float:
+            return kernels * dispatch + issued * clock.issue + waits * rank_wait
+
+        whole, busy = issue(self.kernels, self.issued, self.waits) + units, self.gpu
+        if clock.synchronous:
+            return whole
+        if self.awaited is None:
+            return max(0.0, whole - busy)
+        before, first = self.awaited[0], issue(*self.awaited[1:]) + units
+        return max(0.0, first - before) + max(0.0, whole - first - (busy - before))
 
 
 def step_time(
@@ -245,6 +280,8 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
     forward, backward, recompute = _Part(), _Part(), _Part()
     for operation in stretch.operations:
         forward.add(clock, operation, operation.forward, ranks)
+        if operation.name == "sort" and clock.stack.counts_on_host:
+            forward.wait_here()
         if operation.grads and stretch.needs_backward:
             backward.add(clock, operation, operation.backward, ranks, backward=True)
     phases = [("forward", forward, clock.dispatch), ("backward", backward, clock.backward_dispatch)]
@@ -253,6 +290,8 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         for operation in stretch.operations[: len(stretch.operations) - stretch.skipped]:
             if id(operation) not in retained:
                 recompute.add(clock, operation, operation.forward, ranks)
+                if operation.name == "sort" and clock.stack.counts_on_host:
+                    recompute.wait_here()
         phases.insert(1, ("recompute", recompute, clock.dispatch))
     gathers = ranks.sharding in ("zero3", "hsdp") and ranks.several
     slowdown = constant("overlap_slowdown")
@@ -260,8 +299,6 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         if not part.kernels and not part.exchanged:
             continue
         busy = part.gpu
-        issue = part.kernels * dispatch + part.issued * clock.issue + part.waits * ranks.rank_wait
-        issue += clock.unit * _units(stretch) if gathers else 0.0
         wire = _stretch_collectives(result, stretch, ranks, phase, times) if gathers and phase != "recompute" else 0.0
         for kind, seconds in part.kinds.items():
             result.seconds[phase, kind] += seconds * times
@@ -273,7 +310,7 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         if part.beside:
             wire += part.beside
             result.collectives["overlapped"] += part.beside * times
-        waiting = issue if clock.synchronous else max(0.0, issue - busy)
+        waiting = part.waiting(clock, dispatch, ranks.rank_wait, clock.unit * _units(stretch, clock.stack) if gathers else 0.0)
         result.seconds[phase, "launch"] += waiting * times
         span = busy + waiting
         if some(wire):
@@ -379,10 +416,13 @@ def _held_up(passes: tuple[Chunks, ...], hand_over: float) -> tuple[Chunks, ...]
     return tuple(tuple(p + hand_over * ((i > 0) + (i < last)) for p in stage) for i, stage in enumerate(passes))
 
 
-def _units(stretch: Stretch) -> float:
-    """Fully sharded units of a block: the block, and under peft's wrapping policy each adapter apart."""
+def _units(stretch: Stretch, stack: Stack) -> float:
+    """Fully sharded units of a block: the block, and under peft's wrapping policy each adapter apart. DeepSpeed wraps nothing: what it fetches by module
+    is in its time for a unit."""
     if stretch.name != "block":
         return 0.0
+    if stack.name.startswith("deepspeed"):
+        return 1.0
     return 1.0 + sum(1 for p in stretch.parameters if p.adapter) / 2
 
 
@@ -392,7 +432,7 @@ def _stretch_collectives(result: StepTime, stretch: Stretch, ranks: Ranks, phase
     group = (
         ranks.dp if ranks.sharding == "zero3" else least(ranks.dp, max(1, ranks.topology.gpus_per_node // ranks.stride))
     )
-    weights = sum(p.numel * BYTES.get(p.dtype, ranks.weight_bytes) for p in stretch.parameters)
+    weights = sum(p.numel * wire_bytes(p.dtype, ranks.weight_bytes) for p in stretch.parameters)
     gradients = sum(p.numel * ranks.gradient_bytes for p in stretch.parameters if p.trainable)
     wire = collective_seconds("all_gather", weights, group, ranks.topology, stride=ranks.stride)
     result.collectives["all_gather"] += wire * times
@@ -454,17 +494,7 @@ def _optimizer(
     if not some(trained_bytes):
         return
     profile = clock.profile
-    passes = max(1.0, step.kernels)
-    hosts = profile.measured.optimizer if profile.measured is not None else {}
-    if hosts and (trained := trained_parameters(workload)):
-        per_element = step.moved / sum(t.parameter.numel * t.times for t in trained)
-        for parameter, times, _ in trained:
-            host = hosts.get(parameter.dtype) or next(iter(hosts.values()))
-            each = host.tensor_s + host.table.at(parameter.numel * per_element)
-            result.seconds["optimizer", "update"] += times * each
-    else:
-        busy = passes * profile.stream_seconds(step.moved / passes, "optimizer")
-        result.seconds["optimizer", "update"] += most(busy, step.kernels * clock.dispatch)
+    result.seconds["optimizer", "update"] += update_seconds(profile, step, trained_parameters(workload), clock.dispatch)
     if step.products or step.decompositions:
         seconds, flops = product_seconds(profile, step)
         result.seconds["optimizer", "product"] += seconds
@@ -477,7 +507,4 @@ def _optimizer(
         work = sum(v for (phase, _), v in result.flops.items() if phase in passes_of_model)
         result.flops["optimizer", "curvature"] += share * work
     if clock.stack.clips:
-        clip = profile.stream_seconds(trained_bytes, "reduction") + profile.stream_seconds(
-            2 * trained_bytes, "elementwise"
-        )
-        result.seconds["optimizer", "clip"] += clip
+        result.seconds["optimizer", "clip"] += clip_seconds(profile, trained_parameters(workload), trained_bytes)

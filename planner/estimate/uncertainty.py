@@ -25,13 +25,21 @@ UNSEEN: Final[dict[Kind, tuple[float, float]]] = {"time": (0.5, 2.0), "memory": 
 """measured / predicted where no measured run is alike: a stated judgement, wider than any fitted class, not a fit."""
 SAME_STACK: Final = {
     "hf-4": "hf",
+    "hf-scattermoe": "hf",
+    "hf-4-gptq": "hf",
     "hf-kernels": "hf",
     "hf-liger": "hf",
+    "litgpt-compile": "litgpt",
+    "tensorflow": "hf-compile",
+    "deepspeed-kernels": "deepspeed",
     "nanotron-blocking": "nanotron",
+    "torchtitan-2024": "torchtitan",
     "torchtitan-eager": "torchtitan",
     "torchtitan-async-tp": "torchtitan",
 }
 """Variants of one stack share its classes: what differs between them is modelled."""
+APART: Final = frozenset({"nanotron-blocking", "hf-scattermoe", "deepspeed-kernels", "tensorflow"})
+"""Variants whose errors are of another kind than those of their family: their classes are their own."""
 LONG_STEP: Final = 1500
 """Tokens of a micro step from which kernels, not their launches, take the time: below it the error is two to three times larger."""
 CURVES: Final = {"measured": "fitted", "calibrated": "fitted", "fitted": "fitted", "datasheet": "datasheet"}
@@ -62,7 +70,9 @@ def class_names(kind: Kind, facts: Mapping[str, Any]) -> tuple[str, ...]:
         nor padded to one, so that the longest batch is unknown and the allocator's cache breaks up. Missing facts widen the class.
     """
     curves = CURVES.get(str(facts.get("basis")), "datasheet")
-    stack = SAME_STACK.get(str(facts.get("stack")), facts.get("stack"))
+    stack = facts.get("stack")
+    if stack not in APART:
+        stack = SAME_STACK.get(str(stack), stack)
     gpus, nodes, tokens = int(facts.get("gpus") or 1), int(facts.get("nodes") or 1), facts.get("tokens")
     scale = "one GPU" if gpus == 1 else "one node" if nodes == 1 else "several nodes"
     model = " · mixtures" if facts.get("mixture") else " · encoders" if facts.get("encoder") else ""

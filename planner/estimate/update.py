@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from planner.device import DeviceProfile
+from planner.device.measured import Host, Update
+from planner.estimate.arrays import most
 from planner.estimate.resolve import Resolved
 from planner.workload import Workload
 from planner.workload.graph import Kernel
@@ -39,8 +43,58 @@ def update_step(r: Resolved, trained: Iterable[Trained], share: float) -> Step:
         rank=r.run.optimizer_options.rank,
         every=r.run.optimizer_options.every,
         single=r.profile.synchronous,
+        operators=r.stack.optimizer == "operators",
     )
-    return r.adaptation.stepped(r.optimizer, task).share(share)
+    name = "adamw-fused" if task.fused and r.optimizer.name == "adamw" else r.optimizer.name
+    return replace(r.adaptation.stepped(r.optimizer, task), name=name).share(share)
+
+
+def update_seconds(profile: DeviceProfile, step: Step, trained: Sequence[Trained], dispatch: float) -> Any:
+    """Time of the update without its products: measured of this optimizer where that was done, else its bytes at the rate of updates [s].
+
+    dispatch: processor time of one operator [s].
+    """
+    passes = max(1.0, step.kernels)
+    measured = profile.measured
+    if measured is not None and measured.optimizer and trained:
+        per_element = step.moved / sum(t.parameter.numel * t.times for t in trained)
+        seconds = 0.0
+        for parameter, times, _ in trained:
+            host = _host(measured.optimizer, step.name, parameter.dtype)
+            seconds += times * host.tensor(parameter.numel * per_element)
+        return seconds + host.step_s
+    if measured is not None and (known := measured.updates.get(step.name)) is not None:
+        return _queued(known, step.moved, trained)
+    busy = passes * profile.stream_seconds(step.moved / passes, "optimizer")
+    return most(busy, step.kernels * dispatch)
+
+
+def _queued(known: Update, moved: Any, trained: Sequence[Trained]) -> Any:
+    """The longer of issuing a step over all tensors and of moving its bytes [s]."""
+    return most(known.step_s + known.tensor_s * sum(t.times for t in trained), moved / known.rate)
+
+
+def _host(known: dict[str, Host], name: str, dtype: str) -> Host:
+    """The loop of this optimizer over tensors of this type, or the nearest that was measured: AdamW's, of any type."""
+    return known.get(f"{name}/{dtype}") or known.get(dtype) or next(iter(known.values()))
+
+
+def clip_seconds(profile: DeviceProfile, trained: Sequence[Trained], gradient_bytes: Any) -> Any:
+    """Time of clipping by global norm: one pass for the norms, one to read and write [s].
+
+    gradient_bytes: of this rank [bytes].
+    """
+    measured = profile.measured
+    if measured is not None and measured.clip and trained:
+        elements = sum(t.parameter.numel * t.times for t in trained)
+        seconds = 0.0
+        for parameter, times, _ in trained:
+            host = _host(measured.clip, "clip", parameter.dtype)
+            seconds += times * host.tensor(3 * gradient_bytes * parameter.numel / elements)
+        return seconds + host.step_s
+    if measured is not None and (known := measured.updates.get("clip")) is not None:
+        return _queued(known, 3 * gradient_bytes, trained)
+    return profile.stream_seconds(gradient_bytes, "reduction") + profile.stream_seconds(2 * gradient_bytes, "elementwise")
 
 
 def product_seconds(profile: DeviceProfile, step: Step) -> tuple[float, float]:

@@ -2,11 +2,13 @@
 
 A model that the catalogue has is taken from there, with the vocabulary and the tying of the row (software pads one and unties
 the other). Any other becomes a configuration of the plainest family with the same matrices: gated MLP and RMS norm as Llama,
-two-matrix MLP and layer norm as GPT-2, an encoder as BERT. Families are chosen by the columns, never by a model's name.
+two-matrix MLP and layer norm as GPT-2, an encoder as BERT. Families are chosen by the columns, never by a model's name;
+the name only tells a vocabulary that a source leaves out (`ASSUMED_VOCABULARY`).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -96,7 +98,15 @@ def _same_sizes(config: dict[str, Any], row: Row) -> bool:
     return True
 
 
+ASSUMED_VOCABULARY: Final = (("GPT-3", 51200), ("openbuddy", 32000))
+"""Vocabularies that sources leave out, by the beginning of the model's name: GPT-2's tokens padded for tensor parallelism (Megatron), and the base
+model's (Mistral 7B; the tokens that OpenBuddy added are 1 % of the parameters)."""
+
+
 def _generic(row: Row) -> dict[str, Any]:
+    if not row.vocab:
+        known = (size for name, size in ASSUMED_VOCABULARY if (row.model or "").startswith(name))
+        row = replace(row, vocab=next(known, None))
     missing = [name for name in ("layers", "hidden", "heads", "vocab") if not getattr(row, name)]
     if missing:
         what = (

@@ -16,9 +16,9 @@ TITLES: Final = {
 }
 _QUANTITIES: Final = {"tokens": "Tokens per second and accelerator", "memory": "Peak memory"}
 _MEMORY_NOTE: Final = (
-    "No fold leaves anything out here: the allocator's shares (slack by stack, fragmentation) are medians over these rows, and which model code "
-    "and software keeps which copy was read off some of them. The errors of memory are therefore in sample in both columns; only the intervals are "
-    "judged on other folds. Expect rows of new sources to be predicted worse."
+    "*Held out* means here that no row of the same source, model, accelerator and method took part in fitting what the allocator holds beyond live tensors "
+    "(slack by stack, fragmentation; `python -m planner.evidence.fit_memory`). Which model code and software keeps which copy was read off some of "
+    "these rows and is in sample in both columns: expect rows of new sources to be predicted worse."
 )
 _LEAST: Final = 3
 """Classes with fewer rows stand in the CSV only: a percentile of two is none."""

@@ -26,6 +26,7 @@ from planner.errors import PlanError
 from planner.estimate import constants as engine_constants
 from planner.estimate import resolve, uncertainty
 from planner.evidence import intervals
+from planner.evidence.fit_memory import fold_shares, memory_constants
 from planner.evidence.folds import FOLDS, fold_of, group_of
 from planner.evidence.mapping import stack_of
 from planner.evidence.predict import Predictor
@@ -103,6 +104,8 @@ PRIORS: Final = {
             "the sustained rate is shared by all stacks; Megatron adds weight gradients up inside the product and pretrains on well-cooled machines",
         ),
         Prior("dispatch", "deepspeed", 2.5, 0.40, "engine hooks on every module"),
+        Prior("dispatch", "nemo", 4.0, 0.50, "modules of Megatron-Core and Transformer Engine, of which only mixtures wait for the processor"),
+        Prior("grouped_rate", "hf-scattermoe", 0.5, 0.30, "a Triton product that gathers its rows, against the libraries' grouped products"),
         Prior(
             "attention_rate",
             "composer",
@@ -248,6 +251,8 @@ def moves(prior: Prior, row: Row) -> bool:
             return False
         return prior.key in (part.arch, f"{part.arch} {part.compute_capability}")
     stack = stack_of(row)
+    if prior.name == "grouped_rate":
+        return stack == prior.key
     return stack is not None and uncertainty.SAME_STACK.get(stack, stack) == uncertainty.SAME_STACK.get(
         prior.key, prior.key
     )
@@ -291,10 +296,10 @@ def cross_validate(
 def held_out(
     table: Sequence[Row], by_fold: Sequence[Mapping[str, float]], beliefs: Mapping[str, Prior] = PRIORS
 ) -> list[Scored]:
-    """Every row predicted with the constants that its own fold had no part in."""
+    """Every row predicted with the constants that its own fold had no part in, those of memory too."""
     found: dict[str, Scored] = {}
-    for fold, values in enumerate(by_fold):
-        with constants(values, beliefs):
+    for fold, (values, shares) in enumerate(zip(by_fold, fold_shares(), strict=True)):
+        with constants(values, beliefs), memory_constants(shares):
             found |= {s.row.id: s for s in _scored([row for row in table if fold_of(row) == fold])}
     return [found[row.id] for row in table]
 

@@ -2,7 +2,7 @@
 
 A class's range is the 5 % and 95 % quantile of log(measured / predicted). Small classes are drawn towards the wider class above them in
 proportion to the rows that they lack. The distance of the quantiles from the median is then stretched or shortened, by one factor for
-each kind of model, until the intervals hold 90 % of the rows of folds that did not make them.
+each kind of model and one for each training stack with enough rows in it, until the intervals hold 90 % of the rows of folds that did not make them.
 """
 
 from __future__ import annotations
@@ -56,8 +56,12 @@ def residuals(scored: Sequence[Scored], kind: Kind) -> list[Residual]:
     return found
 
 
-def class_ranges(members: Sequence[Residual], stretch: float) -> dict[str, tuple[float, float, int, float]]:
-    """Per class: low and high of log(measured / predicted) at a stretch, number of rows, median absolute percentage error."""
+Ranges = dict[str, tuple[float, float, int, float]]
+"""Per class: low and high of log(measured / predicted), number of rows, median absolute percentage error."""
+
+
+def class_ranges(members: Sequence[Residual], stretch: float, known: Mapping[str, tuple[float, float, int, float]] | None = None) -> Ranges:
+    """Ranges of all classes of the rows at a stretch; those that are known stay as they are."""
     by_class: dict[str, list[float]] = {}
     parents: dict[str, str | None] = {}
     for residual in members:
@@ -65,8 +69,10 @@ def class_ranges(members: Sequence[Residual], stretch: float) -> dict[str, tuple
             by_class.setdefault(name, []).append(residual.value)
             parents[name] = parent
     tail = (1 - NOMINAL) / 2
-    ranges: dict[str, tuple[float, float, int, float]] = {}
+    ranges: Ranges = dict(known or {})
     for name in sorted(by_class, key=lambda n: _depth(n, parents)):
+        if known and name in known:
+            continue
         values = np.array(by_class[name])
         low, middle, high = (float(q) for q in np.quantile(values, (tail, 0.5, 1 - tail)))
         low, high = middle - stretch * (middle - low), middle + stretch * (high - middle)
@@ -115,27 +121,68 @@ def part_of(classes: Sequence[str]) -> str:
     return next((part for part in PARTS if part in classes[-1]), "")
 
 
+def family_of(classes: Sequence[str]) -> str:
+    """Training stack, or its family, that the most specific class names; "" where it names none."""
+    first = classes[0].split(" · ")[0]
+    return first if len(classes) > 1 and not any(first in name.split(" · ") for name in classes[-1:]) else ""
+
+
+def _families(members: Sequence[Residual]) -> dict[str, list[Residual]]:
+    """Rows of each stack that has enough of them to be judged apart."""
+    found: dict[str, list[Residual]] = {}
+    for r in members:
+        found.setdefault(family_of(r.classes), []).append(r)
+    return {family: rows for family, rows in sorted(found.items()) if family and len(rows) >= 2 * MIN_ROWS}
+
+
 def stretches(members: Sequence[Residual]) -> dict[str, float]:
-    """Stretch of each part."""
-    parts = {part_of(r.classes) for r in members}
-    return {part: calibrate([r for r in members if part_of(r.classes) == part])[0] for part in sorted(parts)}
+    """Stretch of each part, and of each stack with enough rows in it, as "part|stack"."""
+    at: dict[str, float] = {}
+    for part in sorted({part_of(r.classes) for r in members}):
+        inside = [r for r in members if part_of(r.classes) == part]
+        at[part] = calibrate(inside)[0]
+        others = [class_ranges([r for r in inside if r.fold != fold], at[part]) for fold in range(FOLDS)]
+        for family, rows in _families(inside).items():
+            at[f"{part}|{family}"] = min(
+                (abs(_family_coverage(rows, family, float(s), others) - NOMINAL), abs(float(s) - at[part]), float(s)) for s in _STRETCHES
+            )[2]
+    return at
 
 
-def all_ranges(members: Sequence[Residual], at: Mapping[str, float]) -> dict[str, tuple[float, float, int, float]]:
-    """Ranges of all classes, each part at its stretch."""
-    ranges: dict[str, tuple[float, float, int, float]] = {}
-    for part, stretch in at.items():
-        ranges |= class_ranges([r for r in members if part_of(r.classes) == part], stretch)
+def _family_coverage(rows: Sequence[Residual], family: str, stretch: float, others: Sequence[Ranges]) -> float:
+    """Share of a stack's rows inside the intervals that the other folds make; others: for each fold, ranges of all classes."""
+    inside = 0
+    for fold, known in enumerate(others):
+        ranges = class_ranges([r for r in rows if r.fold != fold], stretch, _without(known, family))
+        held = ((choose(ranges, r.classes), r.value) for r in rows if r.fold == fold)
+        inside += sum(chosen is not None and chosen[0] <= value <= chosen[1] for chosen, value in held)
+    return inside / len(rows)
+
+
+def _without(ranges: Ranges, family: str) -> Ranges:
+    return {name: span for name, span in ranges.items() if name.split(" · ")[0] != family}
+
+
+def all_ranges(members: Sequence[Residual], at: Mapping[str, float]) -> Ranges:
+    """Ranges of all classes, each part at its stretch, and stacks at theirs."""
+    ranges: Ranges = {}
+    for part in {key.split("|")[0] for key in at}:
+        inside = [r for r in members if part_of(r.classes) == part]
+        whole = class_ranges(inside, at[part])
+        for family in (key.split("|")[1] for key in at if key.startswith(f"{part}|")):
+            rows = [r for r in inside if family_of(r.classes) == family]
+            whole = class_ranges(rows, at[f"{part}|{family}"], _without(whole, family))
+        ranges |= whole
     return ranges
 
 
 def held_out_coverage(members: Sequence[Residual], at: Mapping[str, float]) -> float:
     """Share of rows inside the intervals that other folds make for them."""
-    inside = [
-        held
-        for part, stretch in at.items()
-        for held in coverage([r for r in members if part_of(r.classes) == part], stretch)
-    ]
+    inside: list[bool] = []
+    for fold in range(FOLDS):
+        ranges = all_ranges([r for r in members if r.fold != fold], at)
+        held = ((choose(ranges, r.classes), r.value) for r in members if r.fold == fold)
+        inside += [chosen[0] <= value <= chosen[1] for chosen, value in held if chosen is not None]
     return sum(inside) / len(inside) if inside else float("nan")
 
 
@@ -153,5 +200,5 @@ def table(members: Sequence[Residual]) -> dict[str, Any]:
         if n >= MIN_ROWS
     }
     share = round(held_out_coverage(members, at), 4)
-    shown = {part or "decoders": round(stretch, 4) for part, stretch in at.items()}
+    shown = {key.replace("|", " · ").removeprefix(" · ") or "decoders": round(stretch, 4) for key, stretch in at.items()}
     return {"classes": classes, "stretches": shown, "held_out_coverage": share, "rows": len(members)}

@@ -9,7 +9,7 @@ from planner.catalog import default_network
 from planner.catalog.accelerators import find_accelerator
 from planner.errors import PlanError
 from planner.evidence.architecture import Skip, model_of, module_names
-from planner.evidence.lengths import memory_length
+from planner.evidence.lengths import memory_length, walked_share
 from planner.evidence.network import network_gbps, network_kind, nvidia_machine_gbps
 from planner.evidence.rows import Row
 from planner.run import DtypeName, Method, WeightDtype
@@ -30,7 +30,7 @@ STACKS: Final = {
     "fsdp-qlora": "hf-4",
     "pytorch": "hf-4",
     "paddle": "hf-4",
-    "tensorflow": "hf-compile",
+    "tensorflow": "tensorflow",
     "tensorflow2": "hf-compile",
     "composer": "composer",
     "torchtitan": "torchtitan",
@@ -103,7 +103,7 @@ def to_run(row: Row, purpose: Purpose = "time") -> dict[str, Any]:
         run["attention"] = attention
     if row.arch == "encoder":
         run["head"] = "masked-lm" if run["task"] == "pretrain" else "sequence-classification"
-        if row.variant and "on the predicted positions" in row.variant:
+        if "on the predicted positions" in (row.variant or "") or (row.framework == "deepspeed" and run["task"] == "pretrain"):
             run["head"] = "none"  # 15 % of the positions: nearer to no head than to a head on all of them
     return run
 
@@ -145,18 +145,42 @@ def _stack(row: Row) -> str:
     if stack == "nanotron" and _blocks(row):
         return "nanotron-blocking"
     told = "compile=0 assumed" not in (row.quality_reason or "") or row.compute_dtype not in SCALED  # float8 is not run uncompiled
+    if stack == "litgpt" and row.compile:
+        return "litgpt-compile"
     if stack == "torchtitan" and row.compile is False and told:
         return "torchtitan-eager"
+    if stack == "torchtitan" and _of_2024(row):
+        return "torchtitan-2024"
     if stack == "torchtitan" and "async TP" in (row.variant or ""):
         return "torchtitan-async-tp"
+    if stack == "deepspeed" and row.arch == "encoder" and row.attention == "flash":
+        return "deepspeed-kernels"
+    if stack == "hf-4" and row.source_group == "qwen" and row.sharding == "zero3":
+        return "deepspeed"  # as its scripts for several GPUs
     if stack == "hf-4" and "scattermoe" in (row.variant or ""):
-        return "hf"  # one product over all experts, as transformers 5 has
+        return "hf-scattermoe"
     if stack == "hf-4":
         fused = [name for word, name in _KERNELS if word in (row.variant or "")]
         if fused and fused[0] == "hf-liger" and "foak" in (row.variant or "") and (row.model or "").startswith("Mistral"):
             return "hf-kernels"  # the plugin of fms patches the head of Llama and Granite only
+        if not fused and row.weights_dtype == "gptq-int4" and "autogptq" not in (row.variant or ""):
+            return "hf-4-gptq"  # the plugin of fms runs Triton kernels instead
         return fused[0] if fused else "hf-compile" if row.compile else stack
     return stack
+
+
+_LOSS_COMPILED: Final = 1000
+"""Number of torchtitan's pull requests (spring of 2025) from which on the loss is compiled too and segments of memory expand."""
+_PULL_REQUEST = re.compile(r"\(#(\d+)")
+
+
+def _of_2024(row: Row) -> bool:
+    """Whether torchtitan was older than its compiled loss: by pull request, or by what the source says of its date."""
+    if row.source_group == "fms-fsdp":  # its own FSDP loop of 2024
+        return True
+    text = row.source or ""
+    found = _PULL_REQUEST.search(text)
+    return int(found[1]) < _LOSS_COMPILED if found else "2024" in text or "performance.md" in text
 
 
 def _capability(row: Row) -> float:
@@ -204,6 +228,8 @@ def _method(row: Row, model: str | dict[str, Any]) -> dict[str, Any]:
         method["adapter_dtype"] = (
             row.weights_dtype
         )  # fp32 adapters would run fp32 products here, which no such row's speed shows
+    if method["name"] == "trainable_tokens" and row.trainable_params and row.hidden:
+        method["token_indices"] = list(range(round(row.trainable_params / row.hidden)))  # which ones they are changes nothing
     if row.variant and "embedding and output layer trained in full" in row.variant:
         method["modules_to_save"] = ["embed_tokens", module_names(model).get("lm_head", "lm_head")]
     kind = METHODS.get(method["name"])
@@ -298,22 +324,36 @@ def _in_rack(row: Row) -> bool:
         return False
 
 
+def _divides_sequences(row: Row) -> bool:
+    """Sequence parallelism that is not told: NeMo's performance recipes switch it on with tensor parallelism, and Megatron-Core trains experts under
+    tensor parallelism in no other way; they then spread over the tensor-parallel ranks too."""
+    return (row.tp or 1) > 1 and (row.framework == "nemo" or (row.framework == "megatron" and bool(row.experts)))
+
+
 def _parallel(row: Row) -> dict[str, Any]:
+    divided = _divides_sequences(row) if row.sequence_parallel is None else row.sequence_parallel
     parallel: dict[str, Any] = {
         "tp": row.tp or 1,
         "pp": row.pp or 1,
         "cp": row.cp or 1,
         "ep": row.ep or 1,
-        "virtual_pp": row.virtual_pp or 1,
-        "sequence_parallel": bool(row.sequence_parallel),
+        "virtual_pp": _chunks(row),
+        "sequence_parallel": divided,
     }
-    if row.sharding and _replicas(row) > 1:
-        parallel["sharding"] = row.sharding
+    if row.sharding and _replicas(row) * (row.cp or 1) > 1:
+        parallel["sharding"] = "ddp" if row.sharding == "none" else row.sharding
     return parallel
 
 
+def _chunks(row: Row) -> int:
+    """Model chunks of a pipeline stage. NeMo's recipes for dense models interleave layer by layer wherever a page tells it; where none does, that is taken."""
+    stages, layers = row.pp or 1, row.layers or 0
+    untold = "virtual_pp=1 assumed" in (row.quality_reason or "") and row.framework == "nemo" and not row.experts
+    return layers // stages if untold and stages > 1 and layers and layers % stages == 0 else row.virtual_pp or 1
+
+
 def _batch(row: Row, purpose: Purpose) -> dict[str, Any]:
-    length = memory_length(row) if purpose == "memory" else round(row.seq_len or 0)
+    length = memory_length(row) if purpose == "memory" else round((row.seq_len or 0) * walked_share(row))
     replicas = _replicas(row)
     micro, accumulation, total = row.micro_batch, row.grad_accum, row.global_batch
     if micro is None and total:

@@ -1,8 +1,9 @@
 """Runs that were measured here: kept in the user's data folder, and found again when the very run is planned.
 
-One JSON line a probe in DATA/measured.jsonl. `keep` and `rows` are all that knows of the file. A measurement stands for a plan when what
-decides a step is equal (model, method, precision, optimizer, batch, checkpoints, attention, software) and so is the device; data, price and
-the number of steps may differ.
+One JSON line a probe, or a log that was audited, in DATA/measured.jsonl. `keep` and `rows` are all that knows of the file. A measurement stands for
+a plan when what decides a step is equal (model, method, precision, optimizer, batch, checkpoints, attention, software, and of several
+accelerators how the work is divided and what connects them) and so is the device; data, price and the number of steps may differ. A probe goes
+before a log: its steps are timed one by one on a device that does nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,10 +37,16 @@ STEP: Final = (
     "attention", "offload", "compression",
 )  # fmt: skip
 """Fields of a resolved run that decide what one step does, beside the model's configuration."""
+CONNECTED: Final = ("gpus_per_node", "network", "network_gbps", "oversubscription", "machines_per_leaf")
+"""Fields of the hardware that decide it where there are several accelerators."""
 
 
 class Own(BaseModel):
-    """One measured run. key: what was run · steps: every timed step [s] · row: the same as a row of the table of measured runs."""
+    """One measured run. key: what was run · steps: every timed step [s] · row: the same as a row of the table of measured runs.
+
+    origin: a probe, or a log of a run · least: least half width of the step's interval over its median · log: SHA-256 of the log ·
+    family: what its kin have in common (`kin.py`) · run: as it was planned.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -54,11 +61,31 @@ class Own(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)
     date: str
     row: dict[str, str] = Field(default_factory=dict)
+    origin: Literal["probe", "log"] = "probe"
+    least: float = Field(REPEATABLE, ge=0, le=1)
+    log: str = ""
+    family: str = ""
+    run: dict[str, Any] | None = None
 
 
-def key_of(resolved: Resolved, attention: str | None = None) -> str:
-    """What tells one measured run from another. attention: the kernel that ran in place of the planned one."""
-    told: dict[str, Any] = resolved.run.model_dump(mode="json", include=set(STEP))
+def family_of(resolved: Resolved, attention: str | None = None) -> str:
+    """What runs have in common that differ in their batch alone."""
+    return key_of(resolved, attention, without="batch")
+
+
+def same_device(row: Own, resolved: Resolved, profile: DeviceProfile | None) -> bool:
+    """Whether a run was measured on the device that another is planned for."""
+    measured_on = profile.conditions.device if profile is not None and profile.conditions is not None else None
+    name = None if resolved.accelerator is None else resolved.accelerator.name
+    return row.device == measured_on if measured_on else name is not None and row.accelerator == name
+
+
+def key_of(resolved: Resolved, attention: str | None = None, without: str = "") -> str:
+    """What tells one measured run from another. attention: the kernel that ran in place of the planned one · without: a field that does not."""
+    told: dict[str, Any] = resolved.run.model_dump(mode="json", include=set(STEP) - {without})
+    if (gpus := resolved.run.hardware.gpus) > 1:
+        told |= {"parallel": resolved.run.parallel.model_dump(mode="json"), "gpus": gpus}
+        told |= resolved.run.hardware.model_dump(mode="json", include=set(CONNECTED))
     told |= {"head": resolved.head, "attention": attention or str(resolved.attention), "model": model_config(resolved.run.model)[1]}
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
@@ -110,15 +137,14 @@ def find(run: Run, profile: DeviceProfile | None = None, folder: Path | None = N
         return None
     resolved = resolve(run, profile)
     full = resolved.run
-    if full.hardware.gpus != 1:
-        return None
+    if full.hardware.gpus != 1 and all(row.origin == "probe" for row in kept):
+        return None  # a probe has one device
     text = full.batch.seq_len or 0
     if not shape_of(full, text, resolved.arch.sample_tokens(full.batch) - text).packed:
         return None  # a probe's samples are all of one length
     key = key_of(resolved)
-    measured_on = profile.conditions.device if profile is not None and profile.conditions is not None else None
-    name = None if resolved.accelerator is None else resolved.accelerator.name
-    own = [row for row in kept if row.key == key and (row.device == measured_on if measured_on else name is not None and row.accelerator == name)]
+    own = [row for row in kept if row.key == key and same_device(row, resolved, profile)]
+    own = [row for row in own if row.origin == "probe"] or own
     own = [row for row in own if row.versions.get("torch") == own[-1].versions.get("torch")][-NEWEST:]
     if not own:
         return None
@@ -128,6 +154,8 @@ def find(run: Run, profile: DeviceProfile | None = None, folder: Path | None = N
 def _observed(own: list[Own]) -> Observed:
     steps = np.array([seconds for row in own for seconds in row.steps])
     low, median, high = (float(q) for q in np.quantile(steps, (0.05, 0.5, 0.95)))
-    times = f", {len(own)} probes" if len(own) > 1 else ""
-    source = f"{steps.size} steps measured on {own[-1].device}, {own[-1].date[:10]}{times}"
-    return Observed(median, min(low, median * (1 - REPEATABLE)), max(high, median * (1 + REPEATABLE)), source)
+    least, probed = max(row.least for row in own), own[-1].origin == "probe"
+    times = f", {len(own)} {'probes' if probed else 'logs'}" if len(own) > 1 else ""
+    how = f"{steps.size} steps measured on" if probed else f"{steps.size} entries of a log of a run on"
+    source = f"{how} {own[-1].device}, {own[-1].date[:10]}{times}"
+    return Observed(median, min(low, median * (1 - least)), max(high, median * (1 + least)), source)

@@ -11,7 +11,7 @@ from planner.device.profile import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate import uncertainty
 from planner.estimate.result import Estimate
-from planner.evidence.lengths import cache_is_cleared, has_mean_length, longest_is_known
+from planner.evidence.lengths import cache_is_cleared, has_mean_length, longest_is_known, walked_share
 from planner.evidence.mapping import Skip, to_run
 from planner.evidence.rows import Row
 from planner.run import Run, parse_run
@@ -94,6 +94,8 @@ class Predictor:
         compared = _compared(row, memory)
         low, high = _memory_ratios(row, memory)
         tokens, span = time.tokens_per_s_gpu, _time_ratios(row, time)
+        if tokens:
+            tokens /= walked_share(row)  # as the source counts
         return Prediction(
             stack=time.stack,
             basis=time.basis,

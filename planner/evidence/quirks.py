@@ -41,8 +41,8 @@ QUIRKS: Final = (
         contradicts=True,
     ),
     Quirk(
-        "fms", "memory", lambda r: r.method == "full" and _several(r) and r.weights_dtype == "bf16" and r.mlp == "swiglu" and not r.experts,
-        "two files of the source differ by a factor of two on the same configuration: in one, two GPUs hold the states that one holds",
+        "fms", "memory", lambda r: r.id.startswith("fmsH-ff14d4f") and r.method == "full" and _several(r) and not r.experts,
+        "20 bytes a parameter are measured, those of fp32 weights, which accelerate makes of bf16 ones under mixed precision; the columns say bf16 throughout",
         contradicts=True,
     ),
     Quirk(
@@ -60,11 +60,6 @@ QUIRKS: Final = (
     Quirk(
         "litgpt", "memory", lambda r: _several(r) and r.method == "full",
         "the peak is that of writing the checkpoint, when the whole model is gathered",
-        contradicts=True,
-    ),
-    Quirk(
-        "encoders", "tokens", lambda r: r.seq_len == 512 and r.gpu == "A100 SXM4 80GB" and r.task == "pretrain" and r.framework in ("pytorch", "paddle"),
-        "padding is removed before the layers and counted in the rate",
         contradicts=True,
     ),
     Quirk(

@@ -21,6 +21,7 @@ from planner.estimate.uncertainty import KINDS, Kind
 from planner.evidence import fit, intervals
 from planner.evidence.accuracy import ACCURACY, NUMBERS, SCORED, measurements_digest
 from planner.evidence.document import render
+from planner.evidence.fit_memory import SHARES, fold_shares
 from planner.evidence.folds import FOLDS, fold_of
 from planner.evidence.gate import BASELINE, baseline
 from planner.evidence.quirks import QUIRKS, Quantity, reason_of
@@ -122,6 +123,10 @@ def fitted_constants() -> dict[str, dict[str, Any]]:
             "high": max(values),
             "from": prior.source,
         }
+    kept = fold_shares()
+    for path, share in SHARES.items():
+        values = [fold[path] for fold in kept]
+        found[path] = {"value": share.value_of(table), "prior": share.prior, "low": min(values), "high": max(values), "from": share.source}
     return found
 
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from planner.estimate.chance import LEVEL
 from planner.evidence.predict import Prediction
 from planner.evidence.rows import Row
 
-NOMINAL: Final = 0.90
+NOMINAL: Final = LEVEL
 """Share of rows that an interval should hold."""
 
 

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import NormalDist
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
+from planner.estimate.chance import chance_of_fit
 from planner.evidence.predict import Prediction
-from planner.evidence.score import NOMINAL, Scored
-
-_Z: Final = NormalDist().inv_cdf((1 + NOMINAL) / 2)
-
-
-def fit_probability(reserved: float, usable: float, low_ratio: float, high_ratio: float) -> float:
-    """Probability that the peak stays within the usable memory.
-
-    measured / predicted is log-normal with its 5 % and 95 % quantiles at the ends of the 90 % interval:
-    P = Φ((ln(usable / reserved) − μ) / σ), μ = (ln high + ln low) / 2, σ = (ln high − ln low) / (2 · 1.645).
-
-    Arguments
-    ---------
-    reserved: predicted peak of what the allocator holds [bytes]. usable: memory that the process may take [bytes].
-    low_ratio, high_ratio: ends of the 90 % interval of measured / predicted [1].
-    """
-    low, high = math.log(low_ratio), math.log(high_ratio)
-    spread = max((high - low) / (2 * _Z), 1e-6)
-    return NormalDist((high + low) / 2, spread).cdf(math.log(usable / reserved))
+from planner.evidence.score import Scored
 
 
 def probability_of(prediction: Prediction) -> float | None:
-    """The same for a predicted row; None where the device's memory is not known."""
+    """Probability that a predicted row fits; None where the device's memory is not known."""
     p = prediction
     if not p.usable_gib or not p.reserved_gib or not p.memory_gib or not p.memory_low_gib or not p.memory_high_gib:
         return None
-    return fit_probability(p.reserved_gib, p.usable_gib, p.memory_low_gib / p.memory_gib, p.memory_high_gib / p.memory_gib)
+    return float(chance_of_fit(p.reserved_gib, p.usable_gib, p.memory_low_gib / p.memory_gib, p.memory_high_gib / p.memory_gib))
 
 
 def area_under_curve(positive: Sequence[float], negative: Sequence[float]) -> float | None:

@@ -77,7 +77,7 @@ def accelerate(plan: Plan) -> Draft:
     "deepspeed",
     label="DeepSpeed",
     position=40,
-    reference="DeepSpeed configuration JSON (not parsed by DeepSpeed itself)",
+    reference="DeepSpeed 0.19.8 runtime/config.py, DeepSpeedConfig",
 )
 def deepspeed(plan: Plan) -> Draft:
     """`ds_config.json` beside `train.py`."""

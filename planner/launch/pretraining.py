@@ -93,7 +93,7 @@ def torchtitan(plan: Plan) -> Draft:
         },
         "checkpoint": {"enable": run.task == "sft", "initial_load_in_hf": run.task == "sft"},
         "activation_checkpoint": {"mode": run.activation_checkpointing, "selective_ac_option": "op"},
-        "compile": {"enable": run.stack == "torchtitan"},
+        "compile": {"enable": run.stack in ("torchtitan", "torchtitan-2024")},
     }
     if run.checkpoints.every == 1 and not run.checkpoints.keep:
         says.add("checkpointing")

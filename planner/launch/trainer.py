@@ -143,8 +143,11 @@ def write(plan: Plan) -> Draft:
     return Draft({"train.py": text}, says, "python train.py", notes)
 
 
-def script(plan: Plan) -> tuple[str, frozenset[str], tuple[str, ...]]:
-    """(text of `train.py`, aspects that it says, remarks). Raises `PlanError` for what would train something else than planned."""
+def script(plan: Plan, template: str = _SCRIPT) -> tuple[str, frozenset[str], tuple[str, ...]]:
+    """(text of `train.py`, aspects that it says, remarks). Raises `PlanError` for what would train something else than planned.
+
+    template: text with the places that `_SCRIPT` has; every one of its settings is written the same way.
+    """
     run, precision, says = plan.run, plan.run.precision, set(_SAID)
     head = run.head or "causal-lm"
     if head not in _AUTO or plan.config.get("is_encoder_decoder"):
@@ -202,7 +205,7 @@ def script(plan: Plan) -> tuple[str, frozenset[str], tuple[str, ...]]:
     if run.offload == "params" and fsdp:
         says.add("offload")
     own = None if plan.model else {key: value for key, value in plan.config.items() if not key.startswith("_")}
-    text = _SCRIPT.lstrip("\n").format(
+    text = template.lstrip("\n").format(
         auto=_AUTO[head],
         model=repr(plan.model or None),
         config=repr(json.loads(json.dumps(own))),

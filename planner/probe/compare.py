@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field
 
+from planner.evidence.agreement import Verdict, agreement, unsteady
 from planner.probe.measure import Measured
 from planner.probe.predict import Predicted
-
-Verdict = Literal["agrees", "faster", "slower", "ambiguous", "unknown"]
-UNSTEADY = 0.5
-"""Quartiles that lie further apart than this share of the median say nothing about a difference."""
 
 
 class Comparison(BaseModel):
@@ -31,11 +26,7 @@ class Comparison(BaseModel):
 
 
 def compare(predicted: Predicted | None, measured: Measured) -> Comparison:
-    """The verdict on one probe.
-
-    agrees: the measured median lies in the estimate's interval. faster, slower: all of the middle half of the measured steps lies below or
-    above it. ambiguous: the median lies outside and part of the middle half inside, or the steps vary too much to tell.
-    """
+    """The verdict on one probe, as `agreement` gives it."""
     if predicted is None:
         return Comparison(verdict="unknown", why="Nothing is known of this device: calibrate it and give its profile.")
     hit = None if predicted.fits is None else predicted.fits == (measured.outcome == "ok")
@@ -55,17 +46,10 @@ def compare(predicted: Predicted | None, measured: Measured) -> Comparison:
         return Comparison(verdict="unknown", why="There is no step time to compare.", **common)
     parts = {name: predicted.phases[name] - spread.median for name, spread in measured.phases.items() if name in predicted.phases}
     error = predicted.step_time_s / times.median - 1
-    low, high = interval if interval is not None else (predicted.step_time_s, predicted.step_time_s)
-    unsteady = times.high - times.low > UNSTEADY * times.median
-    verdict: Verdict
-    if low <= times.median <= high:
-        verdict = "agrees"
-    elif unsteady or (times.low <= high and times.high >= low):
-        verdict = "ambiguous"
-    else:
-        verdict = "faster" if times.median < low else "slower"
+    vary = unsteady(times.low, times.median, times.high)
+    verdict = agreement(times.low, times.median, times.high, interval or (predicted.step_time_s, predicted.step_time_s))
     return Comparison(
-        verdict=verdict, why=_why(verdict, error, parts, memory, unsteady), time_error=error, phase_errors_s=parts, **common
+        verdict=verdict, why=_why(verdict, error, parts, memory, vary), time_error=error, phase_errors_s=parts, **common
     )
 
 
@@ -73,11 +57,11 @@ def _error(predicted: float | None, measured: float | None) -> float | None:
     return predicted / measured - 1 if predicted is not None and measured else None
 
 
-def _why(verdict: Verdict, error: float, parts: dict[str, float], memory: float | None, unsteady: bool) -> str:
+def _why(verdict: Verdict, error: float, parts: dict[str, float], memory: float | None, vary: bool) -> str:
     """What explains the difference, in words."""
     words = {
         "agrees": "The measured step lies in the estimate's interval",
-        "ambiguous": "The measured steps vary too much to tell" if unsteady else "The measured steps straddle the edge of the estimate's interval",
+        "ambiguous": "The measured steps vary too much to tell" if vary else "The measured steps straddle the edge of the estimate's interval",
         "faster": "Every typical step was faster than the estimate's interval",
         "slower": "Every typical step was slower than the estimate's interval",
         "unknown": "",

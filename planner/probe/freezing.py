@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import nn
 
-LAYER = re.compile(r"^(?!.*\b(?:backbone|bbox_predictor)\.).*?(?:(encoder|decoder)\.)?\b(?:block|layers|layer|h)\.(\d+)\.")
+LAYER = re.compile(r"^(?!.*\b(?:backbone|bbox_predictor)\.).*?(?:(encoder|decoder)\.)?\b(?:blocks|block|layers|layer|h)\.(\d+)\.")
 """A layer of a transformer; those of a convolutional backbone before it, and of the head that gives boxes, are none."""
-EMBEDDING = re.compile(r"embed(?!ding_norm)|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b|\bbackbone\b|\binput_projection\b")
+EMBEDDING = re.compile(r"embed(?!ding_norm)|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b|\bpatch_conv\b|\bln_pre\b|\bbackbone\b|\binput_projection\b")
 CLASSIFIER = re.compile(r"^(score|classifier)\.")
 """A classification head starts from random values and is always trained."""
+TOWER = re.compile(r"^model\.vis")
+"""Parameters of the tower of a vision-language model, whose layers come before those of the language model."""
 NAMES = ("freeze", "bitfit", "lisa")
 
 
@@ -34,10 +36,15 @@ def freeze(model: nn.Module, method: Mapping[str, Any]) -> nn.Module:
     return model
 
 
+def _stack(name: str, found: re.Match[str]) -> str:
+    """The stack of a layer: a tower, an encoder or a decoder where there are several."""
+    return "tower" if TOWER.match(name) else found.group(1) or ""
+
+
 def _layer_order(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Layers as (stack, number), an encoder's before the decoder's."""
-    found = {(m.group(1) or "", int(m.group(2))) for name in names if (m := LAYER.search(name))}
-    return sorted(found, key=lambda layer: (layer[0] == "decoder", layer))
+    """Layers as (stack, number), a tower's and an encoder's before the others."""
+    found = {(_stack(name, m), int(m.group(2))) for name in names if (m := LAYER.search(name))}
+    return sorted(found, key=lambda layer: (layer[0] != "tower", layer[0] == "decoder", layer))
 
 
 def _is_trained(name: str, method: Mapping[str, Any], order: list[tuple[str, int]]) -> bool:
@@ -47,7 +54,7 @@ def _is_trained(name: str, method: Mapping[str, Any], order: list[tuple[str, int
         given = method["trainable"]
         return any(re.search(pattern, name) for pattern in ([given] if isinstance(given, str) else given))
     found = LAYER.search(name)
-    layer = order.index((found.group(1) or "", int(found.group(2)))) if found else None
+    layer = order.index((_stack(name, found), int(found.group(2)))) if found else None
     if "first" in method:
         return not EMBEDDING.search(name) if layer is None else layer >= method["first"]
     return layer >= len(order) - method["last"] if layer is not None else bool(CLASSIFIER.match(name))

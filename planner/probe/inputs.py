@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from planner.probe.picture_inputs import picture_data
 from planner.probe.vision_inputs import pixel_data
 
 Data = dict[str, torch.Tensor]
@@ -70,6 +71,7 @@ INPUTS: dict[str, Callable[..., Data]] = {
     "input_features": mel_data,
     "input_values": wave_data,
     "pixel_values": pixel_data,
+    "images_and_text": picture_data,
 }
 
 
@@ -80,5 +82,6 @@ def make(
     base: Any = getattr(model, "get_base_model", None)
     inner: Any = base() if callable(base) else model
     with torch.device(device):
-        kind = "pixel_values" if head == "contrastive" else getattr(inner, "batch_kind", inner.main_input_name)
+        usual = "images_and_text" if head == "causal-lm" and hasattr(inner.config, "vision_config") else inner.main_input_name
+        kind = "pixel_values" if head == "contrastive" else getattr(inner, "batch_kind", usual)
         return INPUTS[kind](inner, batch=batch, head=head or "causal-lm", **sizes)

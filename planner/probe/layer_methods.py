@@ -103,4 +103,7 @@ def apply(model: nn.Module, method: Mapping[str, Any], head: str | None) -> nn.M
     for i in range(1, method.get("adapters", 1)):
         adapted.add_adapter(f"other{i}", config())
     made: nn.Module = adapted
+    if method["name"] == "lora_fa":  # as peft.optimizers.create_lorafa_optimizer does
+        for name, parameter in made.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and ".lora_A." not in name)
     return newer_methods.with_tasks(made) if method["name"] == "poly" else made

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from planner.probe import layer_methods, sequence_methods, vision_inputs
+from planner.probe import layer_methods, reft, sequence_methods, vision_inputs
 from planner.probe.freezing import freeze
 
 HEADS = {
@@ -22,6 +22,8 @@ HEADS = {
     "object-detection": "AutoModelForObjectDetection",
     "contrastive": "AutoModel",
 }
+HEAD_ONLY = (r"^score\.", r"^classifier\.", r"^lm_head\.", r"^embed_out\.", r"^proj_out\.")
+"""Parameters of output heads that are layers of their own."""
 DECODERS = {"input_ids": "AutoModelForSeq2SeqLM", "input_features": "AutoModelForSpeechSeq2Seq"}
 """The language model over a decoder with cross-attention, by what the encoder takes; its head is `causal-lm` too."""
 
@@ -71,11 +73,13 @@ def apply_method(model: nn.Module, method: Mapping[str, Any] | None, head: str |
     name = "full" if method is None else method["name"]
     if method is None or name in ("full", "galore"):  # GaLore's optimizer does everything
         return model
+    if name == "reft":
+        return reft.apply(model, method)
     if name in sequence_methods.NAMES:
         return sequence_methods.apply(model, method, head)
     if name in layer_methods.NAMES:
         return layer_methods.apply(model, method, head)
-    return freeze(model, method)
+    return freeze(model, {"name": "freeze", "trainable": HEAD_ONLY} if name == "head" else method)
 
 
 def checkpoint(model: nn.Module, every: int = 1) -> None:

@@ -33,7 +33,7 @@ FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "tinylora": ("TinyLoraConfig", {"rank": "r", "vector_length": "u", "tying": "weight_tying"}),
     "unilora": ("UniLoraConfig", {"rank": "r", "vector_length": "theta_d_length", "dropout": "unilora_dropout"}),
     "poly": ("PolyConfig", {"rank": "r", "tasks": "n_tasks", "skills": "n_skills", "splits": "n_splits"}),
-    **dict.fromkeys(("pissa", "qlora", "loftq"), ("LoraConfig", {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"})),
+    **dict.fromkeys(("pissa", "qlora", "loftq", "loraplus", "lora_fa"), ("LoraConfig", {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"})),
     "bone": ("MissConfig", {"rank": "r"}),
 }
 CONSTANTS: dict[str, dict[str, Any]] = {"pissa": {"init_lora_weights": "pissa"}, "bone": {"init_weights": "bat"}}

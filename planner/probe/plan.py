@@ -14,8 +14,10 @@ from planner.run import Run
 if TYPE_CHECKING:
     from planner.device.profile import DeviceProfile
 
-SIZES = ("target_len", "audio_seconds", "image_size")
-HEADS = ("causal-lm", "masked-lm", "sequence-classification", "image-classification", "contrastive", "ctc", "audio-classification")
+SIZES = ("target_len", "audio_seconds", "image_size", "images")
+HEADS = (
+    "causal-lm", "masked-lm", "sequence-classification", "image-classification", "object-detection", "contrastive", "ctc", "audio-classification",
+)  # fmt: skip
 _PEFT_ONLY = ("loftq", "pissa")
 """Starting values of LoRA, which cost nothing in a step: they are built as LoRA."""
 
@@ -58,8 +60,6 @@ def plan(run: Run, device: str, profile: DeviceProfile | None = None) -> Plan:
     _, config = model_config(run.model)
     if resolved.head not in HEADS:
         raise PlanError("head", resolved.head, "has no loss that the probe trains on", f"Use {', '.join(HEADS)}.")
-    if "vision_config" in config and resolved.head == "causal-lm":
-        raise PlanError("model", resolved.model_name, "takes images beside text, which the probe does not build", "Probe its language model.")
     if "_class_name" in config:
         raise PlanError("model", resolved.model_name, "is a diffusers model, which the probe does not build", "Use a transformers model.")
     attention = str(resolved.attention)
@@ -69,6 +69,8 @@ def plan(run: Run, device: str, profile: DeviceProfile | None = None) -> Plan:
         else:
             attention = "sdpa"
             notes.append("flash-attn is not installed here: torch's own fused attention (sdpa) ran in its place.")
+    if resolved.head == "object-detection":
+        notes.append("Boxes were not matched: the mean of logits and boxes stands for the loss, as in the plan.")
     if full.method.name in _PEFT_ONLY:
         notes.append(f"{full.method.name} differs from lora in its first values alone: lora was built.")
     if device == "cpu" and full.precision is not None and full.precision.weights in ("nf4", "nf4-dq", "int8"):

@@ -105,6 +105,8 @@ def _own(made: Plan, measured: Measured, place: Device, cells: dict[str, str]) -
         versions=measured.versions,
         date=measured.date,
         row=cells,
+        family=own.family_of(made.resolved, made.attention if substituted else None),
+        run=made.run.model_dump(mode="json", exclude_unset=True),
     )
 
 

@@ -1,22 +1,21 @@
-"""What a report says, in which order, free of any markup: Markdown and HTML write the same document."""
+"""What a report says, in which order, free of any markup: every format writes the same document."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-from planner import __version__, units
+from planner import units
 from planner.advise import FITS_WORDS, delta_texts, in_need
-from planner.catalog import snapshot_date
 from planner.estimate.result import Term
-from planner.report import pipeline, serving
+from planner.lock.pins import leaves
+from planner.report import grounds, pipeline, ranks, serving
+from planner.report.blocks import Block, Bullets, Chart, Document, Paragraph, Section, Table
+from planner.report.grounds import run_file as run_file
 from planner.report.registry import Subject
+from planner.report.values import number_text, shown
+from planner.report.values import value_text as value_text
 from planner.summary import (
-    Figure,
-    State,
     bill_parts,
     course_facts,
     course_parts,
@@ -30,125 +29,44 @@ from planner.summary import (
     verdict,
 )
 
-LEVEL: Final = 0.9
-_LONGEST_VALUE = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Paragraph:
-    """A line of text."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Bullets:
-    """A list of sentences."""
-
-    items: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of text. `numeric` holds the columns that are aligned to the right."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """Text to be copied as it is."""
-
-    text: str
-    language: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A place for a chart: memory, curve, time, timeline or stages. Formats without pictures leave it out: a table says the same."""
-
-    name: str
-
-
-Block = Paragraph | Bullets | Table | Code | Chart
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A titled part; a folded one is closed where the format can fold."""
-
-    name: str
-    title: str
-    blocks: tuple[Block, ...]
-    folded: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A whole report."""
-
-    state: State
-    verdict: str
-    headline: tuple[str, ...]
-    figures: tuple[Figure, ...]
-    sections: tuple[Section, ...]
+FIRST_PAGE: Final = ("limits", "help", "warnings")
+"""Sections on the first page, under the verdict and the four figures."""
+FOLDED: Final = ("serving", "terms")
+"""Sections that are closed where a format can fold: they are beside the plan, or the ledger behind it."""
 
 
 def build(subject: Subject) -> Document:
-    """The document of a report, first what matters and then its details."""
+    """The document of a report: a first page that answers, then its details, in one order for every format."""
     estimate = subject.estimate
     state, sentence = verdict(estimate)
-    makers: tuple[tuple[str, str, Callable[[Subject], list[Block]], bool], ...] = (
-        ("limits", "What limits it", _limits, False),
-        ("help", "What would help", _help, False),
-        ("facts", "In numbers", _facts, False),
-        ("configuration", "Configuration", _configuration, False),
-        ("memory", "Memory per GPU" if estimate.run.hardware.gpus > 1 else "Memory", _memory, False),
-        ("time", "Step time", _time, False),
-        ("pipeline", "Pipeline", _pipeline, False),
-        ("whole", "The whole run", _whole, False),
-        ("serving", "Beside training: serving it on the same card", _serving, True),
-        ("assumptions", "Assumptions and what is left out", _assumptions, False),
-        ("warnings", "Warnings", _warnings, False),
-        ("sources", "Sources", _sources, False),
-        ("reproduce", "Reproduce it", _reproduce, False),
-        ("terms", "The arithmetic", _terms, True),
+    several = estimate.run.hardware.gpus > 1
+    makers: tuple[tuple[str, str, Callable[[Subject], list[Block]]], ...] = (
+        ("limits", "What limits it", _limits),
+        ("help", "What would help", _help),
+        ("warnings", "Warnings", _warnings),
+        ("configuration", "Configuration", _configuration),
+        ("facts", "In numbers", _facts),
+        ("memory", "Memory per GPU" if several else "Memory", _memory),
+        ("time", "Step time", _time),
+        ("pipeline", "Pipeline", _pipeline),
+        ("whole", "The whole run", _whole),
+        ("energy", "Energy", grounds.energy),
+        ("ranks", "Rank by rank", ranks.blocks),
+        ("alternatives", "Alternatives, and why not", grounds.alternatives),
+        ("assumptions", "Assumptions", grounds.assumptions),
+        ("overrides", "Overrides", grounds.overrides),
+        ("exclusions", "What is left out", grounds.exclusions),
+        ("calibration", "Calibration", grounds.calibration),
+        ("evidence", "Nearest measured runs", grounds.evidence),
+        ("sources", "Sources", grounds.sources),
+        ("reproduce", "Reproduce it", grounds.reproduce),
+        ("serving", "Beside training: serving it on the same card", _serving),
+        ("terms", "The arithmetic", _terms),
     )
     sections = tuple(
-        Section(name, title, tuple(blocks), folded) for name, title, make, folded in makers if (blocks := make(subject))
+        Section(name, title, tuple(blocks), name in FOLDED, name in FIRST_PAGE) for name, title, make in makers if (blocks := make(subject))
     )
     return Document(state, sentence, headline(estimate), key_figures(estimate), sections)
-
-
-def run_file(subject: Subject) -> str:
-    """The run as YAML: as its author wrote it, else the resolved run."""
-    import yaml
-
-    run = subject.run
-    if run is not None:
-        mapping = run.model_dump(mode="json", exclude_unset=True)
-    else:
-        mapping = _without_nothing(subject.estimate.run.model_dump(mode="json", exclude_none=True))
-    return str(yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=110))
-
-
-def value_text(value: float, unit: str) -> str:
-    """A term's value as people read it."""
-    formatters: dict[str, Callable[[float], str]] = {
-        "B": units.format_bytes,
-        "FLOP": units.format_flops,
-        "FLOP/s": lambda v: units.format_flops(v, per_second=True),
-        "s": units.format_seconds,
-        "1": units.format_count,
-        "USD": units.format_usd,
-        "kWh": units.format_energy,
-        "kg": units.format_mass,
-        "B/s": units.format_bandwidth,
-        "token/s": units.format_rate,
-    }
-    return formatters[unit](value)
 
 
 def _limits(subject: Subject) -> list[Block]:
@@ -175,11 +93,11 @@ def _facts(subject: Subject) -> list[Block]:
 
 def _configuration(subject: Subject) -> list[Block]:
     """What was given as a table, and every default in a line; all in one table when it is not known what was given."""
-    fields = [(path, _shown(path, value)) for path, value in _leaves(subject.estimate.run.model_dump()) if value is not None]
+    fields = [(path, shown(path, value)) for path, value in leaves(subject.estimate.run.model_dump()) if value is not None]
     header = ("Field", "Value")
     if subject.run is None:
         return [Table(header, tuple(fields))]
-    given = set(dict(_leaves(subject.run.model_dump(exclude_unset=True))))
+    given = set(dict(leaves(subject.run.model_dump(exclude_unset=True))))
     stated = tuple(row for row in fields if _is_given(row[0], given))
     defaults = [f"{path} {text}" for path, text in fields if not _is_given(path, given)]
     return [Table(header, stated), Paragraph(f"By default: {', '.join(defaults)}.")] if defaults else [Table(header, stated)]
@@ -250,37 +168,8 @@ def _serving(subject: Subject) -> list[Block]:
     return [Paragraph(serving.sentence(found)), Table(("Figure", "Value"), serving.rows(found), frozenset({1})), Bullets(found.notes)]
 
 
-def _assumptions(subject: Subject) -> list[Block]:
-    return [Bullets(subject.estimate.assumptions)] if subject.estimate.assumptions else []
-
-
 def _warnings(subject: Subject) -> list[Block]:
     return [Bullets(subject.estimate.warnings)] if subject.estimate.warnings else []
-
-
-def _sources(subject: Subject) -> list[Block]:
-    estimate = subject.estimate
-    counts = Counter(term.source for term in estimate.terms if term.source)
-    items = [f"{source} ({count} {'term' if count == 1 else 'terms'})" for source, count in counts.most_common()]
-    price = estimate.details.get("price")
-    if isinstance(price, Mapping) and price.get("source"):
-        when = ", ".join(str(price[key]) for key in ("provider", "date") if price.get(key))
-        items.append(f"Price: {price['source']}" + (f" ({when})" if when else ""))
-    blocks: list[Block] = (
-        [Paragraph(f"Intervals hold {units.format_percent(LEVEL)}. {estimate.interval_note}")]
-        if estimate.interval_note
-        else []
-    )
-    return [*blocks, Bullets(tuple(items))] if items else blocks
-
-
-def _reproduce(subject: Subject) -> list[Block]:
-    calibrated = " --profile PROFILE.json" if subject.estimate.basis in ("calibrated", "measured") else ""
-    return [
-        Code(f"python -m planner estimate run.yaml{calibrated}", "sh"),
-        Paragraph(f"run.yaml, for Plumbline {__version__} with the price snapshot of {snapshot_date().isoformat()}:"),
-        Code(run_file(subject), "yaml"),
-    ]
 
 
 def _terms(subject: Subject) -> list[Block]:
@@ -289,43 +178,9 @@ def _terms(subject: Subject) -> list[Block]:
 
 
 def _with_numbers(term: Term) -> str:
-    inputs = ", ".join(f"{symbol} = {_number(value)}" for symbol, value in term.inputs.items())
+    inputs = ", ".join(f"{symbol} = {number_text(value)}" for symbol, value in term.inputs.items())
     return f"{term.formula} with {inputs}" if inputs else term.formula
-
-
-def _number(value: float | int | str) -> str:
-    if isinstance(value, float):
-        return units.significant(value, 4) if 1e-3 <= abs(value) < 1e12 or value == 0 else f"{value:.4g}"
-    return units.format_integer(value) if isinstance(value, int) else value
-
-
-def _leaves(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted path and value of every field; a model or GPU that is itself a mapping counts as one value."""
-    for name, value in mapping.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping) and path not in ("model", "hardware.gpu"):
-            yield from _leaves(value, path + ".")
-        else:
-            yield path, value
 
 
 def _is_given(path: str, given: set[str]) -> bool:
     return path in given or (path.startswith("precision.") and any(name.startswith("precision.") for name in given))
-
-
-def _shown(path: str, value: Any) -> str:
-    if path == "model" and isinstance(value, Mapping):
-        return f"configuration of {len(value)} fields ({value.get('model_type', value.get('_class_name', 'unknown type'))})"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return units.format_integer(value)
-    if isinstance(value, float):
-        return f"{value:.12g}"
-    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
-
-
-def _without_nothing(mapping: dict[str, Any]) -> dict[str, Any]:
-    """Without empty parts, which would only lengthen the run file."""
-    return {name: value for name, value in mapping.items() if value not in ({}, None)}

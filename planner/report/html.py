@@ -9,8 +9,9 @@ from html import escape
 from typing import Final
 
 from planner import __version__
-from planner.report import pipeline, svg
-from planner.report.content import Block, Bullets, Chart, Code, Document, Paragraph, Section, Table, build
+from planner.report import comparing, pipeline, svg
+from planner.report.blocks import Block, Bullets, Chart, Code, Document, Paragraph, Section, Table
+from planner.report.content import build
 from planner.report.registry import Subject, register
 from planner.report.style import STYLE
 from planner.summary import Figure, kind_parts, memory_parts
@@ -19,12 +20,19 @@ POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _MARKS: Final = {"fits": "✓", "does-not-fit": "✕", "close": "≈", "unknown": "?"}
 
 
-@register("html", label="HTML, prints to A4", ending="html", mime="text/html", position=10)
+@register(
+    "html", label="HTML, prints to A4", ending="html", mime="text/html", position=10,
+    many=lambda comparison: page(comparing.build(comparison), comparing.charts_of(comparison)),
+)  # fmt: skip
 def render(subject: Subject) -> bytes:
     """The report as one self-contained page, UTF-8."""
-    document = build(subject)
-    charts = charts_of(subject)
-    body = "\n".join([_head(document), *(_section(section, charts) for section in document.sections)])
+    return page(build(subject), charts_of(subject))
+
+
+def page(document: Document, charts: dict[str, str]) -> bytes:
+    """A document with its charts as one self-contained page, UTF-8."""
+    rest = next((section.name for section in document.sections if not section.first), "")
+    body = "\n".join([_head(document), *(_section(section, charts, section.name == rest) for section in document.sections)])
     title = escape(f"{document.verdict} · {document.headline[0]}")
     return f"""<!doctype html>
 <html lang="en">
@@ -62,11 +70,12 @@ def charts_of(subject: Subject) -> dict[str, str]:
 def _head(document: Document) -> str:
     model, *rest = document.headline
     figures = "\n".join(_figure(figure) for figure in document.figures)
+    shown = f'<div class="figures">\n{figures}\n</div>\n' if figures else ""
     mark = _MARKS[document.state]
     return (
         f'<header>\n<h1 class="{document.state}"><span aria-hidden="true">{mark}</span> {escape(document.verdict)}</h1>\n'
         f'<p class="run"><strong>{escape(model)}</strong>{"".join(f" · {escape(part)}" for part in rest)}</p>\n'
-        f'<div class="figures">\n{figures}\n</div>\n</header>'
+        f"{shown}</header>"
     )
 
 
@@ -85,12 +94,13 @@ def _figure(figure: Figure) -> str:
     )
 
 
-def _section(section: Section, charts: dict[str, str]) -> str:
+def _section(section: Section, charts: dict[str, str], second_page: bool) -> str:
     blocks = "\n".join(_block(block, charts) for block in section.blocks)
     title = escape(section.title)
+    start = f'<section id="{section.name}"' + (' class="rest">' if second_page else ">")
     if section.folded:
-        return f'<section id="{section.name}">\n<details>\n<summary><h2>{title}</h2></summary>\n{blocks}\n</details>\n</section>'
-    return f'<section id="{section.name}">\n<h2>{title}</h2>\n{blocks}\n</section>'
+        return f'{start}\n<details>\n<summary><h2>{title}</h2></summary>\n{blocks}\n</details>\n</section>'
+    return f'{start}\n<h2>{title}</h2>\n{blocks}\n</section>'
 
 
 def _block(block: Block, charts: dict[str, str]) -> str:
@@ -104,7 +114,8 @@ def _block(block: Block, charts: dict[str, str]) -> str:
         case Code():
             return f"<pre><code>{escape(block.text.rstrip())}</code></pre>"
         case Chart():
-            return f'<div class="chart">{charts[block.name]}</div>' if charts[block.name] else ""
+            caption = f"<p><strong>{escape(block.caption)}</strong></p>" if block.caption else ""
+            return f'<div class="chart">{caption}{drawn}</div>' if (drawn := charts.get(block.name, "")) else ""
 
 
 def _table(table: Table) -> str:
@@ -117,4 +128,5 @@ def _table(table: Table) -> str:
     rows = "\n".join(
         "<tr>" + "".join(cell(i, text, "td") for i, text in enumerate(row)) + "</tr>" for row in table.rows
     )
-    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
+    many = ' class="many"' if len(table.header) > 6 else ""
+    return f'<div class="wide"><table{many}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from planner.report.content import Block, Bullets, Chart, Code, Paragraph, Section, Table, build
+from planner.report import comparing
+from planner.report.blocks import Block, Bullets, Chart, Code, Document, Paragraph, Section, Table
+from planner.report.content import build
 from planner.report.registry import Subject, register
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
@@ -19,15 +21,20 @@ def plain(text: str) -> str:
     return re.sub(r"^(\d+)([.)])(?=\s)", r"\1\\\2", line)
 
 
-@register("md", label="Markdown", ending="md", mime="text/markdown", position=30)
+@register(
+    "md", label="Markdown", ending="md", mime="text/markdown", position=30, many=lambda comparison: text_of(comparing.build(comparison))
+)  # fmt: skip
 def render(subject: Subject) -> bytes:
     """The report as Markdown, UTF-8. The arithmetic is left out: HTML and CSV hold it."""
-    document = build(subject)
-    figures = Table(
-        ("Figure", "Value", "90 % interval", "", "Basis"),
-        tuple((f.label, f.value_text, f.interval_text, f.chip, f.basis_text) for f in document.figures),
-    )
-    parts = [f"# {plain(document.verdict)}", plain(" · ".join(document.headline)), _table(figures)]
+    return text_of(build(subject))
+
+
+def text_of(document: Document) -> bytes:
+    """A document as Markdown, UTF-8."""
+    parts = [f"# {plain(document.verdict)}", plain(" · ".join(document.headline))]
+    if document.figures:
+        rows = tuple((f.label, f.value_text, f.interval_text, f.chip, f.basis_text) for f in document.figures)
+        parts.append(_table(Table(("Figure", "Value", "90 % interval", "", "Basis"), rows)))
     for section in document.sections:
         if section.name not in _LEFT_OUT:
             parts += _section(section)

@@ -26,6 +26,7 @@ table { width: 100%; border-collapse: collapse; font-size: .92rem; font-variant-
 th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--faint); font-weight: 500; }
 td { overflow-wrap: break-word; }
+table.many { font-size: .84rem; }
 .number { text-align: right; white-space: nowrap; }
 pre { margin: .5rem 0; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px; background: var(--ground); font-size: .86rem; line-height: 1.45; }
 details { margin-top: 2rem; }
@@ -39,9 +40,16 @@ footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--lin
   main { max-width: none; padding: 0; }
   h1 { font-size: 17pt; }
   h2 { margin-top: 14pt; break-after: avoid; }
+  .rest { break-before: page; }
+  .rest h2 { margin-top: 0; }
   .figures { grid-template-columns: repeat(4, 1fr); gap: 5pt; }
   .figure { padding: 6pt 8pt; }
   .value { font-size: 12.5pt; }
+  .wide, .chart { overflow: visible; }
+  table.many { font-size: 7pt; }
+  table.many th, table.many td { padding-right: .35rem; }
+  th.number { white-space: normal; }
+  td { overflow-wrap: anywhere; }
   .chart svg { min-width: 0; max-width: 150mm; }
   .chart, .figures, tr, pre { break-inside: avoid; }
   pre { white-space: pre-wrap; }

@@ -136,7 +136,7 @@ def time_bars(parts: Sequence[Part]) -> str:
     if not parts:
         return ""
     longest = max(part.value for part in parts)
-    left, row = min(190.0, 12 + _CHARACTER * max(len(part.label) for part in parts)), 26
+    left, row = min(230.0, 12 + _CHARACTER * max(len(part.label) for part in parts)), 26
     room = WIDTH - left - 78
     out = []
     for i, part in enumerate(parts):

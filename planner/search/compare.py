@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
 from planner.errors import PlanError
+from planner.estimate.chance import chance_of_fit
 from planner.estimate.result import Estimate
 from planner.search.constraints import Objective
-from planner.search.figures import chance_of_fit, figures_of
+from planner.search.figures import figures_of
 from planner.search.pareto import compared, front
 
 FIGURES: Final = ("time", "cost", "energy", "reserved")
@@ -50,11 +49,7 @@ def chance_of(one: Estimate) -> float | None:
         return None
     low, high = one.peak_memory_interval_bytes
     reserved = one.peak_reserved_bytes
-    return float(
-        chance_of_fit(
-            np.array([reserved]), one.usable_memory_bytes, np.array([low / reserved]), np.array([high / reserved])
-        )[0]
-    )
+    return float(chance_of_fit(reserved, one.usable_memory_bytes, low / reserved, high / reserved))
 
 
 def compare(runs: Sequence[tuple[str, Estimate]], objective: Objective = "time") -> tuple[Compared, ...]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.estimate.chance import chance_of_fit
 from planner.estimate.result import Estimate
 from planner.search.pieces import Floats
 from planner.search.space import Cell
-
-QUANTILE: Final = NormalDist().inv_cdf(0.95)
 
 
 @dataclass(frozen=True)
@@ -40,25 +36,11 @@ class Figures:
     def chance(self, where: NDArray[np.bool_]) -> Floats:
         """Probability that the masked configurations fit."""
         low, high = (np.broadcast_to(ratio, where.shape)[where] for ratio in (self.low, self.high))
-        return chance_of_fit(self.reserved[where], self.usable, low, high)
-
-
-def chance_of_fit(reserved: Floats, usable: float | None, low: Floats, high: Floats) -> Floats:
-    """Probability that the true peak is below the usable memory.
-
-    low, high: ratios of measured to predicted peak that hold 90 % of the runs. The logarithm of the ratio is taken as normal with its
-    5 % and 95 % quantiles there and its centre at 1, each side with its own width.
-    """
-    if usable is None:
-        return np.full(np.shape(reserved), np.nan)
-    room = np.log(usable / reserved)
-    width = np.where(room >= 0, np.log(np.maximum(high, 1.0 + 1e-6)), -np.log(np.minimum(low, 1.0 - 1e-6)))
-    return _normal(QUANTILE * room / width)
-
-
-def _normal(z: Floats) -> Floats:
-    """Cumulative normal distribution."""
-    return np.array([0.5 * math.erfc(-value) for value in (z / math.sqrt(2.0)).tolist()])
+        reserved = self.reserved[where]
+        if self.usable is None:
+            return np.full(reserved.shape, np.nan)
+        found: Floats = chance_of_fit(reserved, self.usable, low, high)
+        return found
 
 
 def figures_of(one: Estimate, whole: bool = True) -> dict[str, float | None]:

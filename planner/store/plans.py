@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from planner import units
-from planner.catalog.models import load_config
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
+from planner.lock.pins import standalone
 from planner.run import Run, parse_run
 from planner.store.store import Entry, Revision, Store
 
@@ -41,7 +40,7 @@ def save_plan(store: Store, name: str, run: Run, one: Estimate, *, tags: Iterabl
     """Save a run as it was stated, with the figures of its estimate."""
     figures = figures_of(one)
     words = " ".join(str(figures[key]) for key in ("model", "method", "gpu"))
-    document = {"run": _alone(run)}
+    document = {"run": standalone(run)}
     return store.save("plan", name, document, figures=figures, tags=tags, words=f"{words} {run.task} {run.stack}", entry=entry)
 
 
@@ -67,13 +66,3 @@ def changes(figures: Mapping[str, Any], now: Estimate) -> list[str]:
             continue
         found.append(f"{label}: {text(then if isinstance(then, int | float) else None)} when saved, {text(is_now)} now.")
     return found
-
-
-def _alone(run: Run) -> dict[str, Any]:
-    """A run that needs no other file: a configuration named by its path stands in it."""
-    mapping = run.model_dump(mode="json", exclude_unset=True)
-    if isinstance(run.model, str):
-        path = Path(run.model).expanduser()
-        if path.is_file() or (path / "config.json").is_file():
-            mapping["model"] = load_config(path, "model")
-    return mapping

@@ -15,13 +15,14 @@ from planner import estimate, units
 from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
-from planner.evidence import own
+from planner.evidence.kin import stands_on
+from planner.lock import lock_of
 from planner.run import Run, parse_run
 from planner.summary import gpu_name, precision_name, sample_text
 from planner.ui import changes, charts, inputs, language, measuring, state, texts
 from planner.ui.address import from_address, to_address
 from planner.ui.language import _
-from planner.ui.link import decode, encode
+from planner.ui.link import decode, encode, pin, reopen
 
 _log = logging.getLogger(__name__)
 ICON = (
@@ -38,12 +39,15 @@ PAGES = {
     "compare": ("pages/compare.py", "Compare", ":material/compare_arrows:"),
     "explore": ("pages/explore.py", "Explore", ":material/explore:"),
     "calibrate": ("pages/calibrate.py", "Calibrate", ":material/speed:"),
+    "audit": ("pages/audit.py", "Audit", ":material/fact_check:"),
     "method": ("pages/method.py", "Method", ":material/function:"),
     "accuracy": ("pages/accuracy.py", "Accuracy", ":material/target:"),
     "reports": ("pages/reports.py", "Reports", ":material/description:"),
     "saved": ("pages/saved.py", "Saved", ":material/bookmarks:"),
 }
 """Page by its name in the address: file, title, icon."""
+LINES = 12
+"""Changes since a link was made that are shown."""
 MAX_CONFIG_IN_ADDRESS = 8000
 """Characters: servers and chat programs cut longer addresses."""
 
@@ -134,6 +138,10 @@ def read_link(page: Any) -> None:
         run, remarks = decode(st.query_params["plan"], st.query_params.get("v"))
         address: dict[str, str] = {}
         if run is not None:
+            if "lock" in st.query_params:
+                run, more, changed = reopen(run, st.query_params["lock"])
+                remarks = (*remarks, *more)
+                st.session_state["link_changes"] = changed
             values, config = state.values_of(run)
             address = to_address(values)
             if config is not None:
@@ -162,7 +170,7 @@ def compute(said: inputs.Inputs) -> Current:
         profile = measuring.in_use()
         if profile is not None:
             run = measuring.on_device(run, profile)
-        current = Current(run, estimate(run, profile, own.find(run, profile)), profile=profile)
+        current = Current(run, estimate(run, profile, stands_on(run, profile)), profile=profile)
     except PlanError as error:
         current = _last(error)
     except Exception as fault:
@@ -243,12 +251,17 @@ def texts_stack(run: Run) -> str:
 
 
 def share(current: Current) -> None:
-    """The full link: it pins every value, so that it means the same plan when defaults change."""
+    """The full link: it pins every value and what the plan stands on, so that it means the same plan when defaults and catalogues change."""
     with st.popover(_("Copy full link"), icon=":material/link:", type="tertiary", key="share_popover"):
-        st.caption(_("Pins every value of this plan. The address bar holds the plan too, without the defaults."))
+        st.caption(
+            _(
+                "Pins every value of this plan with its versions and prices; who opens it later is told what has changed. "
+                "The address bar holds the plan too, without the defaults."
+            )
+        )
         base = (st.context.url or "").partition("?")[0]
         st.code(
-            f"{base}?plan={encode(current.run)}&v={state.LINK_VERSION}",
+            f"{base}?plan={encode(current.run)}&v={state.LINK_VERSION}&lock={pin(lock_of(current.run, current.estimate, current.profile))}",
             language=None,
             wrap_lines=True,
             height=120,
@@ -256,12 +269,18 @@ def share(current: Current) -> None:
 
 
 def link_remarks() -> None:
-    """What of a link could not be honoured."""
+    """What of a link could not be honoured, and what has changed since it was made."""
     remarks = st.session_state.get("link_remarks")
     if remarks:
         st.warning(
             "\n".join(f"- {texts.plain(remark)}" for remark in remarks),
             title=_("Not everything in the link could be used"),
+        )
+    if changed := st.session_state.get("link_changes"):
+        st.info(
+            "\n".join(f"- {texts.plain(line)}" for line in changed[:LINES]) + (f"\n- and {len(changed) - LINES} more" if len(changed) > LINES else ""),
+            title=_("Since this link was made, this has changed"),
+            icon=":material/history:",
         )
 
 

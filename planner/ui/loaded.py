@@ -5,13 +5,15 @@ hands out modules that are half made instead ("cannot import name"). Whoever com
 plotly takes it from the loaded modules without asking whether another thread is still loading it.
 """
 
-import pandas  # noqa: F401
+import pandas  # type: ignore[import-untyped]  # noqa: F401
 
 from planner.ui import (  # noqa: F401
     accuracy,
     accuracy_rows,
     address,
     asking,
+    audit_chart,
+    auditing,
     changes,
     charts,
     comparing,
@@ -23,9 +25,11 @@ from planner.ui import (  # noqa: F401
     exploring,
     fields,
     frame,
+    handing,
     inputs,
     language,
     link,
+    login,
     measuring,
     method,
     nearby,

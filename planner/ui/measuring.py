@@ -167,12 +167,41 @@ def remedies(names: tuple[str, ...]) -> list[str]:
     return [WARNINGS[name] for name in names if name in WARNINGS]
 
 
-def readings(status: Status) -> list[tuple[str, str]]:
-    """Clock, power, temperature and memory now, where the driver says them."""
+@dataclass(frozen=True)
+class Figure:
+    """One live figure of the device: its name, its value to read, and its last minutes in the same unit."""
+
+    label: str
+    value: str
+    history: tuple[float, ...] = ()
+
+
+def readings(status: Status) -> list[Figure]:
+    """Clock, power, temperature and memory now and lately, where the driver (or the system) says them."""
     told = (("Clock", "sm_clock_mhz", "MHz"), ("Power", "power_w", "W"), ("Temperature", "temperature_c", "°C"))
-    found = [(label, f"{value:.0f} {unit}") for label, key, unit in told if (value := status.reading.get(key)) is not None]
+    found = [
+        Figure(label, f"{value:.0f} {unit}", tuple(round(v) for v in status.history.get(key, ())))
+        for label, key, unit in told
+        if (value := status.reading.get(key)) is not None
+    ]
     used = status.reading.get("memory_bytes")
-    return [*found, ("Memory in use", units.format_bytes(used))] if used is not None else found
+    if used is not None:
+        lately = tuple(round(v / units.GIB, 3) for v in status.history.get("memory_bytes", ()))
+        found.append(Figure("Memory in use", units.format_bytes(used), lately))
+    return found
+
+
+def per_benchmark(status: Status) -> list[dict[str, Any]]:
+    """How far each benchmark is."""
+    return [
+        {"benchmark": label, "share": done / planned if planned else 1.0, "cases": f"{done} of {planned}"}
+        for label, done, planned in status.benchmarks
+    ]
+
+
+def result_of(job: Job) -> DeviceProfile | None:
+    """The profile that a job left, None where it left none that can be read."""
+    return _read(job.profile, job.profile.stat().st_mtime_ns).profile if job.profile.exists() else None
 
 
 def begin(device: str, budget: float, run: Run, resume: Job | None) -> Job:

@@ -87,6 +87,8 @@ def _gathered(files: tuple[tuple[str, int], ...], _store: int) -> None:
         if (profile := one.profile) is not None:
             store().keep("profile", profile.name, profile.model_dump(mode="json"), words=f"{profile.accelerator_name or ''} {profile.source}")
     for probe in own.rows():
+        if probe.origin == "log":
+            continue  # the audit of it stands there
         row = probe.row
         figures = {"step_time_s": statistics.median(probe.steps), "peak_reserved_bytes": probe.reserved_bytes or probe.allocated_bytes}
         name = f"{texts.short_model(row.get('model') or 'Model')} on {probe.accelerator or probe.device}, {probe.date[:10]}"

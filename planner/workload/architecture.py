@@ -15,7 +15,7 @@ from planner.errors import PlanError
 from planner.run import Batch, HeadName
 
 if TYPE_CHECKING:
-    from planner.workload.components import FeedForward, Front, Layout, Merge, Mixer, Output, Tail
+    from planner.workload.components import Behind, FeedForward, Front, Layout, Merge, Mixer, Output, Tail
     from planner.workload.seq2seq import Cross, RelativeBias
 
 Norm = Literal[
@@ -37,7 +37,8 @@ wide: the scores themselves are computed in fp32 (GPT-J)."""
 @dataclass(frozen=True)
 class Names:
     """Module paths, for target selection as peft and `requires_grad_` users do it. `{i}` is the layer: its number, or
-    what `numbers` calls it where layers are numbered within stages."""
+    what `numbers` calls it where layers are numbered within stages. context_norm, inner_norm: norms before the last weight of
+    attention and of the MLP (BitNet); empty where a family has none, as others are."""
 
     layer: str = "model.layers.{i}"
     numbers: tuple[str, ...] = ()
@@ -54,6 +55,8 @@ class Names:
     down: str = "mlp.down_proj"
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
     sinks: str = "self_attn.sinks"
+    context_norm: str = ""
+    inner_norm: str = ""
     qk_norms: tuple[str, str] = ("self_attn.q_norm", "self_attn.k_norm")
     activation: str = "mlp.act_fn"
     embedding: str = "model.embed_tokens"
@@ -86,13 +89,16 @@ class Experts:
     unstacked: names of gate, up and down projection before they were stacked, where peft adapts the router and the stacked weights by them.
     shared_gate, shared_first, shared_fused: it has a sigmoid gate, runs before the routed ones, or has one
     matrix for gate and up.
-    precise: the router's weight is fp32 whatever the model's type, and so is its input · unmixed: autocast is off there.
+    precise: the router's weight is fp32 whatever the model's type, and so is its input · unmixed: autocast is off there ·
+    upcast: it is cast to fp32 at every use instead (Kolibri) · norm_after: name of a norm of the sum, within the MLP (A.X K1).
     limited: only experts of the best groups are eligible (DeepSeek-AI 2024, arXiv:2412.19437, eq. 16).
     correction: bias on the scores that choose: none, a buffer, or a parameter that is never trained.
     scaled: the weights are multiplied by a constant.
     every: every expert computes every token, scaled by its score, which is 0 for experts not chosen (Llama 4).
     biased: experts and router have biases, and the gate is clamped (gpt-oss).
     router_linear: the router is a linear layer that target selection can name.
+    gated: each expert has a gate, as a shared one does; else two weights (Nemotron 3) · latent: width of the tokens inside the routed
+    experts, between two linear layers, 0 where it is that of the model.
     """
 
     count: int
@@ -111,16 +117,20 @@ class Experts:
     held: int | None = None
     precise: bool = False
     unmixed: bool = False
+    upcast: bool = False
+    norm_after: str = ""
     limited: bool = False
     correction: Literal["none", "buffer", "parameter"] = "none"
     scaled: bool = False
     biased: bool = False
     every: bool = False
     router_linear: bool = False
+    gated: bool = True
+    latent: int = 0
 
     def idle(self, hidden: int) -> int:
         """Parameters of the experts that a token does not choose."""
-        weights = 3 * hidden * self.ffn + (2 * self.ffn + hidden if self.biased else 0)
+        weights = (3 if self.gated else 2) * (self.latent or hidden) * self.ffn + (2 * self.ffn + hidden if self.biased else 0)
         return (self.count - self.active) * weights
 
     @property
@@ -133,7 +143,8 @@ class Experts:
 class Architecture:
     """One transformer. Sizes are counts; dropouts are probabilities.
 
-    key_bias: whether keys have a bias where queries and values do; None is the same.
+    key_bias: whether keys have a bias where queries and values do; None is the same · down_bias: whether the MLP's last weight has one,
+    likewise · token_dropout: embeddings are scaled as if masked tokens had been dropped (ESM).
     stages: how many the layers are divided into, where their paths count these · nested_checkpoints: transformers
     checkpoints a stage and each of its layers.
     masked: the model makes a causal mask for its blocks · wide_residual: the blocks hand on an fp32 sum (Mamba) ·
@@ -164,7 +175,10 @@ class Architecture:
     pooler_saved: peft trains a copy of the pooler too · pools: so does the model without a head, whose loss here does not see it.
     variants: trait changes of the layers, one mapping a layer or a repeating period of them.
     front, mixer, feed_forward, layout, tail: components in place of token embeddings, self-attention, the MLP, the
-    whole block, and (in a tower) the final norm; None is the usual one, described by the other traits.
+    whole block, and (in a tower) the final norm; None is the usual one, described by the other traits · behind: what the stack does
+    between one block and the next.
+    spare: a linear layer that no forward passes: its path and how many it takes and gives · biased_apart: the masked-LM head's bias is
+    added by an operator of its own.
     outputs: heads of its own, beside or in place of the usual ones; when there are any, the model offers just these.
     batched_positions: learned positions are looked up for every sequence of the batch (Whisper).
     cross: attention over a tower's output in every block · position_bias: what self-attention adds to its scores.
@@ -175,6 +189,7 @@ class Architecture:
     merge: what puts a tower's output in the place of some tokens · rotary_batched: every sequence has rotary tables of its
     own · two_way: some tokens see those behind them too, so that every attention gets a mask.
     towers: stacks that run before this one, whose output it takes · tower: this stack's name when it is one of them.
+    sdpa, eager, flash: which kernels of attention transformers offers (or, of sdpa, which are planned).
     imported: read from the modules of a built model, without knowing its code.
     """
 
@@ -201,6 +216,7 @@ class Architecture:
     key_bias: bool | None = None
     out_bias: bool = False
     mlp_bias: bool = False
+    down_bias: bool | None = None
     norm_bias: bool = False
     qk_norm: Literal["none", "head", "heads", "full", "unit"] = "none"
     qk_clipped: bool = False
@@ -220,6 +236,7 @@ class Architecture:
     embedding_width: int = 0
     embedding_factor: int = 0
     embedding_scaled: bool = False
+    token_dropout: bool = False
     residual_scaled: bool = False
     logits_scaled: bool = False
     rotary_bases: int = 1
@@ -283,6 +300,7 @@ class Architecture:
     names: Names = field(default_factory=Names)
     sdpa: bool = True
     eager: bool = True
+    flash: bool = True
     stages: int = 0
     nested_checkpoints: bool = False
     masked: bool = True
@@ -293,7 +311,10 @@ class Architecture:
     mixer: Mixer | None = None
     feed_forward: FeedForward | None = None
     layout: Layout | None = None
+    behind: Behind | None = None
     tail: Tail | None = None
+    spare: tuple[str, int, int] | None = None
+    biased_apart: bool = False
     outputs: tuple[Output, ...] = ()
     merge: Merge | None = None
     towers: tuple[Architecture, ...] = ()
@@ -338,6 +359,11 @@ class Architecture:
     def keys_biased(self) -> bool:
         """Whether key projections have a bias."""
         return self.qkv_bias if self.key_bias is None else self.key_bias
+
+    @property
+    def down_biased(self) -> bool:
+        """Whether the MLP's last weight has a bias."""
+        return self.mlp_bias if self.down_bias is None else self.down_bias
 
     @property
     def offered(self) -> tuple[str, ...]:

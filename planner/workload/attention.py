@@ -29,6 +29,7 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         if arch.kv_repeated_early and kv != heads:
             k, v, kv = g.copy(k, q_shape, name="repeat_kv"), g.copy(v, q_shape, name="repeat_kv"), heads
     else:
+        w.joined = {} if w.s.stack.joined_qkv else None
         q = w.linear(f"{layer}.{n.query}", x, heads * d, bias=arch.qkv_bias)
         if arch.query_scaled:
             q = g.unary("query_scale", q, save="none")
@@ -37,6 +38,10 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         k = w.linear(f"{layer}.{n.key}", x, kv * d, bias=arch.keys_biased)
         k = g.view(qk_norm(w, f"{layer}.{n.qk_norms[1]}", k, kv) if early else k, kv_shape)
         v = g.view(w.linear(f"{layer}.{n.value}", x, kv * d, bias=arch.qkv_bias), kv_shape)
+        w.joined = None
+        if w.s.stack.joined_qkv:
+            q, k, v = parts_of_one(w, q, k, v)
+            kv = heads
     if arch.clipped and not arch.fused_qkv:
         q, k, v = clipped(w, q), clipped(w, k), clipped(w, v)
     if arch.qk_clipped:
@@ -59,10 +64,25 @@ def attention(w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         y = sink_core(w, f"{layer}.{n.sinks}", q, k, v, index)
     else:
         y = core(w, q, k, v, index, bias=bias)
-    y = depart(w, y)
-    out = w.linear(f"{layer}.{n.out}", g.view(y, (b, t, heads * d)), arch.hidden, bias=arch.out_bias)
+    y = g.view(depart(w, y), (b, t, heads * d))
+    if n.context_norm:
+        y = w.norm(f"{layer}.{n.context_norm}", y, heads * d)
+    out = w.linear(f"{layer}.{n.out}", y, arch.hidden, bias=arch.out_bias)
     g.release(x, q, k, v)  # local variables of the module's forward and of its caller
     return w.s.adaptation.after(w, layer, "attention", x, out)
+
+
+def parts_of_one(w: Writer, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values that come from one product (LitGPT's CausalSelfAttention.qkv): views of its output, which the values keep
+    alive as a whole; keys and values of grouped heads are copied for every query head instead."""
+    g = w.graph
+    if k.shape != q.shape:
+        return q, g.copy(k, q.shape, name="repeat_kv"), g.copy(v, q.shape, name="repeat_kv")
+    parts = (q, k, v)
+    whole = g.new((sum(t.numel for t in parts),), q.dtype, any(t.requires_grad for t in parts), "qkv")
+    g.add_operation("join", "elementwise", parts, (whole,), (), (), ())
+    q, k, v = g.split(whole, [t.shape for t in parts])
+    return q, k, v
 
 
 def cross_attention(w: Writer, layer: str, index: int, cross: Cross, x: Tensor) -> Tensor:

@@ -67,6 +67,16 @@ class Layout(Protocol):
         """The block's output [b, t, h]."""
 
 
+class Behind(Protocol):
+    """What a stack does with a block's output before the next one takes it, outside the block's checkpoint. linears: whole paths."""
+
+    @property
+    def linears(self) -> tuple[str, ...]: ...
+
+    def write(self, w: Writer, x: Tensor) -> Tensor:
+        """What the next block takes."""
+
+
 class Tail(Protocol):
     """What ends a tower: norm, pooling, projection. linears: its linear layers, whole paths."""
 

@@ -7,6 +7,7 @@ fused kernel: the position scores [b·a, t, 2s] are looked up by distance.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.writer import Writer
@@ -33,6 +34,8 @@ class Disentangled:
     kernel: int = 0
     groups: int = 1
     conv: str = ""
+    separate: ClassVar[bool] = True
+    """No kernel computes such scores, in any stack."""
 
     @property
     def linears(self) -> tuple[str, ...]:

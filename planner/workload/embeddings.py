@@ -53,6 +53,9 @@ def embed(w: Writer, require_grad: bool) -> Tensor:
         x = w.linear("model.decoder.project_in", x, arch.hidden, base=False)
     if arch.embedding_scaled:
         x = g.unary("embedding_scale", x, save="none")
+    if arch.token_dropout:  # mask tokens filled with zeros, a product and a quotient of constants, cast back
+        for name in ("masked_fill", "scale", "scale"):
+            x = g.unary(name, x, save="none")
     if arch.token_types:
         x = g.add(x, lookup(w, n.token_types, arch.token_types, width, w.t))
     if n.early_norm:

@@ -111,6 +111,8 @@ class Parameter:
 class Kernel(NamedTuple):
     """One launch. `matmul` has its shape, `attention` its geometry in `extra`, all others only the bytes that they move.
 
+    Of a convolution `extra` says so; the type of `dequantize` is that of the packed weight.
+
     times: launches of it one after the other, as in a loop over tokens.
     """
 
@@ -131,10 +133,11 @@ class Operation:
     """One node: kernels forward and backward, storages created, tensors saved.
 
     `alias` marks operations whose gradient is passed on without new memory (add, view). `temporary` is scratch
-    during the operation [bytes], forward and backward.
+    during the operation [bytes], forward and backward. `attached` are tensors that the autograd node refers to as plain attributes:
+    they live until backward is over, checkpointed or not.
     """
 
-    __slots__ = ("alias", "backward", "forward", "grads", "inputs", "kind", "name", "outputs", "saved", "temporary")
+    __slots__ = ("alias", "attached", "backward", "forward", "grads", "inputs", "kind", "name", "outputs", "saved", "temporary")
 
     def __init__(
         self,
@@ -147,7 +150,9 @@ class Operation:
         backward: Sequence[Kernel],
         alias: bool = False,
         temporary: tuple[float, float] = (0.0, 0.0),
+        attached: Sequence[Tensor] = (),
     ) -> None:
+        self.attached = attached
         self.name, self.kind, self.inputs, self.outputs = name, kind, inputs, outputs
         self.saved = [t.kept_as or t for t in saved]
         self.forward, self.backward, self.alias, self.temporary = forward, backward, alias, temporary
@@ -500,7 +505,7 @@ class Graph:
         def kernel(m: float, n: float, k: float, layout: str) -> Kernel:
             if columns == 1 and groups > 1:
                 return Kernel("elementwise", x.bytes + w.bytes + y.bytes, 2.0 * rows * shape[1] * inner)
-            return matmul_kernel(m, n, k, product, batch=groups, layout=layout)
+            return matmul_kernel(m, n, k, product, batch=groups, layout=layout)._replace(extra="convolution")
 
         backward: list[Kernel] = []
         if x.requires_grad:

@@ -8,11 +8,16 @@ from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
 from planner.workload.projector import unused
 from planner.workload.regions import enter, statistics
 from planner.workload.writer import Writer
+from planner.workload.written_out import gelu_erf
 
 
 def head(w: Writer, x: Tensor) -> Tensor:
     """Final norm, output head and loss; returns the loss."""
     arch, g, kind = w.arch, w.graph, w.head_kind
+    if arch.spare is not None:
+        start, (path, inner, width) = len(g.operations), arch.spare
+        w.linear(path, g.new((0.0, inner), w.s.formats.graph, False, "nothing"), width, bias=True, base=False)
+        unused(w, start)
     own = next((output for output in arch.outputs if output.kind == kind), None)
     if own is not None:
         return own.write(w, x)
@@ -44,7 +49,10 @@ def head(w: Writer, x: Tensor) -> Tensor:
     weight = w.with_tokens(w.weight(w.names.embedding + ".weight", (arch.vocab, width))) if tied else None
     if w.s.stack.loss == "chunked":
         return chunked_loss(w, x, weight if weight is not None else w.weight(head + ".weight", (arch.vocab, width)))
-    logits = w.linear(head, x, arch.vocab, bias=arch.head_bias, base=False, weight=weight)
+    apart = arch.biased_apart and w.s.eager
+    logits = w.linear(head, x, arch.vocab, bias=arch.head_bias and not apart, base=False, weight=weight)
+    if apart:
+        logits = g.add(logits, w.weight(head + ".bias", (arch.vocab,)), name="bias_add")
     statistics(w, logits)
     if arch.logit_offset:
         logits = g.add(logits, w.buffer("final_logits_bias", (1, arch.vocab)), name="logit_offset")
@@ -62,7 +70,8 @@ def transform(w: Writer, x: Tensor) -> Tensor:
     dense, norm = w.names.transform or (prefix + ".dense", norm)
     width = w.arch.transform_width or w.arch.hidden
     x = w.linear(dense, x, width, bias=w.arch.pooler_bias, base=False)
-    return w.norm(norm, w.graph.unary("gelu", x), width)
+    own = w.arch.activation == "gelu_erf" and w.s.eager
+    return w.norm(norm, gelu_erf(w, x) if own else w.graph.unary("gelu", x), width)
 
 
 def scalar_loss(w: Writer, x: Tensor) -> Tensor:
@@ -186,7 +195,8 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
     g, kind = w.graph, w.head_kind
     # under full sharding accelerate's conversion of the outputs to fp32 goes around a patched loss
     copied = w.s.sharded and w.s.stack.output_copies > 0 and w.arch.model_type in RETURNS_WIDE_LOGITS
-    style = "upcast" if copied else w.s.stack.loss
+    spread = w.s.split.tp > 1 and w.s.stack.loss_over_ranks
+    style = "upcast" if copied or spread else w.s.stack.loss
     loss = g.new((1,), "fp32", logits.requires_grad, "loss")
     plain = w.arch.plain_loss or (kind == "masked-lm" and not w.arch.masked_loss_upcast)
     if w.arch.model_type in SHIFTS_PLAIN_LOGITS and w.s.stack.name in ("hf-4", "hf-kernels"):
@@ -242,7 +252,11 @@ def cross_entropy(w: Writer, logits: Tensor) -> Tensor:
         )
     probabilities = g.softmax(wide, name="log_softmax")
     back = (Kernel("elementwise", probabilities.bytes),)
-    g.add_operation("nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * w.b * w.t),), back)
+    # torch's _nll_loss_and_log_softmax_backward: a tensor of zeros, its sum with the exponentials, and the product of that are alive together
+    passing = 2 * probabilities.bytes if spread else 0.0
+    g.add_operation(
+        "nll_loss", "loss", (probabilities,), (loss,), (), (Kernel("elementwise", 8 * w.b * w.t),), back, temporary=(0.0, passing)
+    )
     g.release(wide)
     g.release(logits)
     return loss

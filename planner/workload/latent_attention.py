@@ -62,6 +62,8 @@ class LatentAttention:
         latent = w.rms_norm(f"{path}.kv_a_layernorm", latent, self.rank)
         q_turned, k_turned = self.rotate(w, q_turned, x.dtype), self.rotate(w, k_turned, x.dtype)
         queries = g.cat((q_plain, q_turned), (b, heads, t, width), name="query_cat")
+        if arch.query_rescaled:
+            queries = g.unary("query_scale", queries, save="none")
         both = w.linear(f"{path}.kv_b_proj", latent, heads * (self.plain + self.value))
         k_plain, v = g.split(both, [(b, heads, t, self.plain), (b, heads, t, self.value)])
         keys = self.join(w, k_plain, k_turned, (b, heads, t, width))

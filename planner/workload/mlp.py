@@ -24,7 +24,7 @@ def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
         hidden = w.activation(w.linear(f"{layer}.{n.up}", x, arch.ffn, bias=arch.mlp_bias), f"{layer}.{n.activation}")
         if arch.placement == "post" and not arch.causal:
             w.kept = (*w.kept, hidden)  # `intermediate_output`
-        return w.linear(f"{layer}.{n.down}", before_down(w, hidden), arch.hidden, bias=arch.mlp_bias)
+        return w.linear(f"{layer}.{n.down}", before_down(w, hidden), arch.hidden, bias=arch.down_biased)
     if arch.fused_gate_up:
         both = w.linear(f"{layer}.{n.up}", x, 2 * arch.ffn, bias=arch.mlp_bias)
         half = (*both.shape[:-1], arch.ffn)
@@ -40,7 +40,9 @@ def _mlp(w: Writer, layer: str, x: Tensor) -> Tensor:
         product = g.mul(up, w.activation(gate))
     else:
         product = g.mul(gate, up)
-    return w.linear(f"{layer}.{n.down}", before_down(w, product), arch.hidden, bias=arch.mlp_bias)
+    if n.inner_norm:
+        product = w.norm(f"{layer}.{n.inner_norm}", product, arch.ffn)
+    return w.linear(f"{layer}.{n.down}", before_down(w, product), arch.hidden, bias=arch.down_biased)
 
 
 def before_down(w: Writer, hidden: Tensor) -> Tensor:

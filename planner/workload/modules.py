@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from planner.workload.architecture import Architecture
+from planner.workload.components import Behind
 
 
 def block_linears(arch: Architecture) -> tuple[str, ...]:
@@ -38,13 +41,25 @@ def linear_kinds(arch: Architecture) -> tuple[str, ...]:
     for stack in arch.stacks:
         for kind in stack.kinds:
             found.update(dict.fromkeys(f"{stack.names.layer}.{part}" for part in block_linears(kind)))
-        for end in (stack.front, stack.tail, *stack.outputs):
+        for end in (stack.front, *(kind.behind for kind in stack.kinds), stack.tail, *stack.outputs):
             found.update(dict.fromkeys(getattr(end, "linears", ())))
+        found.update(dict.fromkeys(spare(stack)))
     return tuple(found)
+
+
+def _behind(arch: Architecture) -> Iterator[Behind | None]:
+    """What stands behind each layer of a stack."""
+    return (arch.at(layer).behind for layer in range(arch.layers))
 
 
 def all_linears(arch: Architecture) -> tuple[str, ...]:
     """Linear layers of every layer of every stack, whole paths."""
     paths = [path for stack in arch.stacks for layer in range(stack.layers) for path in layer_linears(stack, layer)]
-    ends = (end for stack in arch.stacks for end in (stack.front, stack.tail, *stack.outputs))
-    return (*paths, *(path for end in ends for path in getattr(end, "linears", ())))
+    ends = (end for stack in arch.stacks for end in (stack.front, *_behind(stack), stack.tail, *stack.outputs))
+    more = (path for stack in arch.stacks for path in spare(stack))
+    return (*paths, *(path for end in ends for path in getattr(end, "linears", ())), *more)
+
+
+def spare(arch: Architecture) -> tuple[str, ...]:
+    """A linear layer that stands in the model and takes no part."""
+    return () if arch.spare is None else arch.spare[:1]

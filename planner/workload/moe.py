@@ -6,7 +6,7 @@ each projection is one grouped product over T·k rows; the count of rows decides
 
 from __future__ import annotations
 
-from planner.workload.architecture import Experts
+from planner.workload.architecture import Experts, Names
 from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
 from planner.workload.precision import QUANTIZED
 from planner.workload.regions import exchange
@@ -28,7 +28,13 @@ def mixture(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
     if experts.shared and experts.shared_first:
         shared = shared_expert(w, f"{layer}.{n.shared_expert}", experts, flat)
     weights, chosen = route(w, f"{layer}.{n.router}", experts, flat)
-    y = routed(w, f"{layer}.{n.experts}", experts, flat, weights, chosen)
+    sent = flat
+    if experts.latent:
+        before, after = latent_layers(layer, n)
+        sent = w.linear(before, flat, experts.latent, bias=arch.mlp_bias)
+    y = routed(w, f"{layer}.{n.experts}", experts, sent, weights, chosen)
+    if experts.latent:
+        y = w.linear(after, y, arch.hidden, bias=arch.mlp_bias)
     if experts.shared and shared is None:
         shared = shared_expert(w, f"{layer}.{n.shared_expert}", experts, flat)
     if shared is not None:
@@ -36,7 +42,15 @@ def mixture(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
             score = w.linear(f"{layer}.{n.shared_expert}_gate", flat, 1, bias=False)
             shared = g.mul(g.unary("sigmoid", score, save="output"), shared, name="shared_gate")
         y = g.add(y, shared)
+    if experts.norm_after:
+        y = w.norm(f"{layer}.{experts.norm_after}", y, arch.hidden)
     return g.view(y, x.shape)
+
+
+def latent_layers(layer: str, names: Names) -> tuple[str, str]:
+    """Paths of the layers before and behind routed experts of another width."""
+    beside = f"{layer}.{names.experts.rpartition('.')[0]}"
+    return f"{beside}.fc1_latent_proj", f"{beside}.fc2_latent_proj"
 
 
 def every_expert(w: Writer, layer: str, experts: Experts, x: Tensor) -> Tensor:
@@ -82,6 +96,9 @@ def shared_expert(w: Writer, path: str, experts: Experts, x: Tensor) -> Tensor:
         gate, up = g.split(both, [(x.shape[0], width)] * 2)
         product = g.mul(w.activation(gate), up) if w.s.eager else glu(w, gate, up)
         return w.linear(f"{path}.output_linear", product, w.arch.hidden)
+    if not experts.gated:
+        hidden = w.activation(w.linear(f"{path}.up_proj", x, width, bias=bias))
+        return w.linear(f"{path}.down_proj", hidden, w.arch.hidden, bias=bias)
     gate = w.linear(f"{path}.gate_proj", x, width, bias=bias)
     if w.s.eager:
         gate = w.activation(gate)
@@ -92,20 +109,20 @@ def shared_expert(w: Writer, path: str, experts: Experts, x: Tensor) -> Tensor:
 
 def routed(w: Writer, path: str, experts: Experts, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
     """The chosen experts of every token, summed by weight."""
-    g, arch = w.graph, w.arch
-    rows, hidden = x.shape[0] * experts.active, arch.hidden
+    g = w.graph
+    rows, hidden = x.shape[0] * experts.active, x.shape[1]
     order = [g.new((rows,), "int64", False, name) for name in ("sorted_experts", "permutation", "token")]
     sort = tuple(Kernel("elementwise", 16 * rows) for _ in range(4))
     g.add_operation("sort", "elementwise", (chosen,), order, (), sort, ())
     rows_in = gather(w, x, order[2], (rows, hidden))
     row_weights = gather(w, weights, order[1], (rows, 1))
     sent = exchange(w, rows_in, rows * w.s.split.rows)
-    up = grouped(w, f"{path}.gate_up_proj", sent, experts, 2 * experts.ffn)
+    up = grouped(w, f"{path}.gate_up_proj" if experts.gated else f"{path}.up_proj", sent, experts, (1 + experts.gated) * experts.ffn)
     local: tuple[Tensor, ...] = ()
     if experts.biased:
         up, bias = biased(w, f"{path}.gate_up_proj_bias", up, experts, order[0])
         local = (bias,)
-    product = gated(w, experts, up)
+    product = gated(w, experts, up) if experts.gated else w.activation(up)
     out = grouped(w, f"{path}.down_proj", product, experts, hidden)
     if experts.biased:
         out, bias = biased(w, f"{path}.down_proj_bias", out, experts, order[0])
@@ -121,6 +138,9 @@ def routed(w: Writer, path: str, experts: Experts, x: Tensor, weights: Tensor, c
     )
     saved = (inverse,) if y.requires_grad else ()
     back: tuple[Kernel, ...] = (Kernel("elementwise", 2 * weighted.bytes),)
+    if w.s.stack.routing_kernels:
+        ahead, behind = w.s.stack.routing_kernels
+        moved, back = (*moved, Kernel("elementwise", times=ahead)), (*back, Kernel("elementwise", times=behind))
     if w.s.stack.quantizes_experts:  # one expert after the other: small kernels beside what the grouped form has
         loop = Kernel("elementwise", times=LOOP_KERNELS * experts.here)
         moved, back = (*moved, loop), (*back, loop)
@@ -199,10 +219,13 @@ def grouped(w: Writer, path: str, x: Tensor, experts: Experts, out: float) -> Te
         backward.append(matmul_kernel(each, inner, out, product, batch=experts.here, layout="dgrad"))
     if weight.requires_grad:
         backward.append(matmul_kernel(out, inner, each, product, batch=experts.here, layout="wgrad"))
+    if w.s.stack.single_products:  # one launch for each expert, of which the product above has one
+        one = Kernel("elementwise", times=(experts.here - 1) * (2 if casts else 1))
+        forward, backward = (*forward, one), [*backward, *[one for k in backward if k.kind == "matmul"]]
     scratch = 0.0
     if quantized:
         full = weight.numel * BYTES[x.dtype]
-        unpack = Kernel("dequantize", 0.53 * weight.numel + full)
+        unpack = Kernel("dequantize", 0.53 * weight.numel + full, dtype="nf4")
         forward, backward, scratch = (unpack, *forward), [unpack, *backward] if backward else [], full / experts.here
     g.add_operation(
         "grouped_linear",

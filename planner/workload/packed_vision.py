@@ -16,6 +16,8 @@ from planner.workload.merging import with_images
 from planner.workload.modules import layer_linears
 from planner.workload.writer import Writer
 
+DEEP = "deep features "
+"""What features for a layer of the language model are carried as, before their number."""
 DEFAULT_SIZE = 448
 """Image size when neither run nor config says one [pixel]: such towers have none of their own."""
 
@@ -25,7 +27,9 @@ class PackedPatches:
     """One row of the patches of all images.
 
     patch: pixels a side · merge: patches a side that become one token of the language model · frames: that a patch spans (an image is repeated) ·
-    window: patches a side of a window, 0 where the tower has none · path: of the projection · head_dim: that positions rotate.
+    window: patches a side of a window, 0 where the tower has none · path: of the projection · head_dim: that positions rotate ·
+    bias: the projection has one · table: path and rows of learned positions, interpolated to each image's grid ·
+    exposed: transformers finds the projection when it asks a frozen model's first hidden states for a gradient.
     """
 
     patch: int
@@ -35,6 +39,9 @@ class PackedPatches:
     head_dim: int
     path: str
     window: int = 0
+    bias: bool = False
+    table: tuple[str, int] | None = None
+    exposed: bool = True
 
     @property
     def note(self) -> str:
@@ -93,8 +100,11 @@ class PackedPatches:
         g.add_operation("pixels", "embedding", (), (pixels,), (), (), ())
         w.arguments = (*w.arguments, pixels)
         x = g.cast(pixels, w.s.formats.graph, name="pixels_cast")
-        x = g.linear(x, w.weight(self.path + ".weight", (h, inner)), name="patches")
-        if require_grad and not x.requires_grad:
+        offset = w.weight(self.path + ".bias", (h,)) if self.bias else None
+        x = g.linear(x, w.weight(self.path + ".weight", (h, inner)), offset, name="patches")
+        if self.table is not None:
+            x = g.add(x, self._positions(w, *self.table), name="positions_add")
+        if require_grad and self.exposed and not x.requires_grad:
             x = g.leaf(x)
         if self.window:
             x = reordered(w, x)
@@ -104,6 +114,25 @@ class PackedPatches:
         if x.requires_grad or trained(w):
             w.arguments = (*w.arguments, *tables)  # else no block saves them, and they go with the tower's forward
         return x
+
+
+    def _positions(self, w: Writer, path: str, rows: int) -> Tensor:
+        """Four rows of the table for each patch, weighed in fp32 and summed: `(table[indices] * weights).sum(1)`, cast back."""
+        g, h, n = w.graph, w.arch.hidden, w.t
+        table = w.weight(path + ".weight", (rows, h))
+        needs = table.requires_grad
+        index, weights = g.new((n, 4), "int64", False, "indices"), g.new((n, 4), "fp32", False, "interpolation")
+        corners = g.new((n, 4, h), table.dtype, needs, "corners")
+        moved = (Kernel("elementwise", 2 * corners.bytes),)
+        back = (Kernel("elementwise", 2 * corners.bytes + table.bytes),)
+        g.add_operation("embedding", "embedding", (table,), (corners, index), (index,) if needs else (), moved, back)
+        weighed = g.new(corners.shape, "fp32", needs, "weighed")
+        moved = (Kernel("elementwise", corners.bytes + weighed.bytes),)
+        g.add_operation("interpolate", "elementwise", (corners,), (weighed, weights), (weights,) if needs else (), moved, moved)
+        y = g.new((n, h), "fp32", needs, "positions")
+        g.add_operation("sum", "elementwise", (weighed,), (y,), (), (Kernel("reduction", weighed.bytes),), (Kernel("elementwise", weighed.bytes),))
+        w.local = (*w.local, index, weights, y)  # variables of the tower's forward
+        return g.cast(y, w.s.formats.graph, name="positions_cast")
 
 
 def trained(w: Writer) -> bool:
@@ -194,23 +223,83 @@ def rotated_halves(w: Writer, x: Tensor) -> Tensor:
 class PatchMerger:
     """A norm, then an MLP over squares of patches, as wide as all of them.
 
-    path: of the merger · squared: patches of a square · reorders: tokens are put back in reading order.
+    path: of the merger · squared: patches of a square · reorders: tokens are put back in reading order · norm, parts: names of
+    its layers · late: the norm stands behind the joining of squares.
     """
 
     path: str
     width: int
     squared: int
     reorders: bool = False
+    norm: str = "ln_q"
+    parts: tuple[str, str] = ("mlp.0", "mlp.2")
+    late: bool = False
 
     @property
     def linears(self) -> tuple[str, ...]:
-        return (f"{self.path}.mlp.0", f"{self.path}.mlp.2")
+        return tuple(f"{self.path}.{part}" for part in self.parts)
 
     def write(self, w: Writer, x: Tensor) -> Tensor:
-        g, h = w.graph, w.arch.hidden
         w.held = (*w.held, x)
-        inner = self.squared * h
-        y = g.view(w.norm(f"{self.path}.ln_q", x, h), (1, x.shape[1] / self.squared, inner))
-        y = g.unary("gelu", w.linear(f"{self.path}.mlp.0", y, inner, bias=True, base=False))
-        y = w.linear(f"{self.path}.mlp.2", y, self.width, bias=True, base=False)
+        y = self.merged(w, x)
         return reordered(w, y) if self.reorders else y
+
+    def merged(self, w: Writer, x: Tensor) -> Tensor:
+        """One token of the language model for each square."""
+        g, h, norm = w.graph, w.arch.hidden, f"{self.path}.{self.norm}"
+        inner = self.squared * h
+        y = x if self.late else w.norm(norm, x, h)
+        y = g.view(y, (1, x.shape[1] / self.squared, inner))
+        y = w.norm(norm, y, inner) if self.late else y
+        y = g.unary("gelu", w.linear(self.linears[0], y, inner, bias=True, base=False))
+        return w.linear(self.linears[1], y, self.width, bias=True, base=False)
+
+
+@dataclass(frozen=True)
+class DeepTap:
+    """Behind a block of the tower: features for a layer of the language model (DeepStack, Meng et al. 2024, arXiv:2406.04334)."""
+
+    merger: PatchMerger
+    number: int
+
+    @property
+    def linears(self) -> tuple[str, ...]:
+        return self.merger.linears
+
+    def write(self, w: Writer, x: Tensor) -> Tensor:
+        made = self.merger.merged(w, x)
+        joined = w.graph.copy(made, name="cat")
+        w.carried[f"{DEEP}{self.number}"] = joined
+        w.outer = (*w.outer, made, joined)
+        return x
+
+
+@dataclass(frozen=True)
+class DeepAdd:
+    """Behind a layer of the language model: the tower's features are added to the hidden states of image tokens, in a copy of them."""
+
+    number: int
+
+    @property
+    def linears(self) -> tuple[str, ...]:
+        return ()
+
+    def write(self, w: Writer, x: Tensor) -> Tensor:
+        g, features = w.graph, w.carried.get(f"{DEEP}{self.number}")
+        if features is None:
+            raise PlanError(
+                "parallel.pp", None, f"puts layer {self.number + 1}, which takes features of the vision tower, behind the first stage",
+                "Use fewer stages.",
+            )  # fmt: skip
+        features = g.cast(features, x.dtype)
+        count = features.numel / features.shape[-1]
+        taken, put = (g.new((count, 2), "int64", False, name) for name in ("taken", "put"))
+        needs = x.requires_grad or features.requires_grad
+        y = g.new(x.shape, x.dtype, needs, "deep_features")
+        moved = tuple(Kernel("elementwise", 2 * b) for b in (x.bytes, features.bytes, features.bytes, features.bytes))
+        back = (*moved[1:], *(Kernel("elementwise", 2 * x.bytes),) * 3)
+        scratch = (2 * features.bytes, 2 * x.bytes + features.bytes)
+        g.add_operation(
+            "deep_features", "elementwise", (x, features), (y, taken, put), (taken, put) if needs else (), moved, back, temporary=scratch
+        )
+        return y

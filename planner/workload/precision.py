@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from planner.errors import PlanError
 from planner.run import Precision
+from planner.workload.graph import BYTES
+from planner.workload.quantized import QUANTIZED as QUANTIZED
 from planner.workload.scaled import RECIPES, Scaled
 from planner.workload.sparse24 import PACKED
-
-QUANTIZED = ("nf4", "nf4-dq", "int8", "int4")
 
 STORED_BYTES: dict[str, float] = {
     "fp32": 4.0,
@@ -20,12 +20,23 @@ STORED_BYTES: dict[str, float] = {
     "int64": 8.0,
     "nf4": 0.5 + 4 / 64,
     "int4": 0.5 + 2.5 / 128,
+    "awq": 0.5 + 2.5 / 128,
     "bf16-2:4": 2 * PACKED,
     "fp16-2:4": 2 * PACKED,
     "nf4-dq": 0.5 + 1 / 64 + 4 / (64 * 256),
 }
 """Stored bytes of one weight. nf4 has an fp32 scale per 64 weights; double quantization stores that scale in 8 bits with an fp32 scale per 256 of them
 (Dettmers et al. 2023, sec. 3). int4 (GPTQ, AWQ) has a 16-bit scale and a 4-bit zero per 128 weights (Frantar et al. 2022, arXiv:2210.17323)."""
+
+_PACKED = {"int4": STORED_BYTES["int4"], "awq": STORED_BYTES["awq"], "nf4-dq": BYTES["nf4"]}
+
+
+def wire_bytes(dtype: str, default: float) -> float:
+    """Bytes of an element of a weight that ranks gather; of packed ones, which no operation computes in: GPTQ with its scales, NF4 without its constants.
+
+    default: of types that are stored as the run's weights are [bytes].
+    """
+    return _PACKED.get(dtype) or BYTES.get(dtype, default)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,15 @@ def wire(kind: str, group: str, size: float, *, hidden: bool = False) -> Kernel:
     return Kernel("collective", size, extra=Wire(kind, group, hidden))
 
 
+def _gathered(w: Writer, x: Tensor) -> float:
+    """Bytes of a tensor that ranks gather for products: torchao casts it before it travels where one scale serves all of it
+    (torchao 0.18 `float8_tensor_parallel.py`), other recipes afterwards."""
+    scaled = w.s.formats.scaled
+    if scaled is None or scaled.library != "torchao" or scaled.recipe.name not in ("delayed", "current"):
+        return x.bytes
+    return x.numel * BYTES[scaled.recipe.stored]
+
+
 def enter(w: Writer, x: Tensor) -> Tensor:
     """What column-parallel layers read: all tokens of the sequence, whose gradient is summed over the group."""
     split, g = w.s.split, w.graph
@@ -38,7 +47,7 @@ def enter(w: Writer, x: Tensor) -> Tensor:
         g.add_operation("enter_region", "collective", (x,), (y,), (), (), summed, alias=True)
         return y
     y = g.new((w.b, w.t, x.shape[-1]), x.dtype, x.requires_grad, "gathered")
-    forward = wire("all_gather", "tp", y.bytes)
+    forward = wire("all_gather", "tp", _gathered(w, y))
     back: tuple[Kernel, ...] = (wire("reduce_scatter", "tp", y.bytes),)
     if w.s.stack.regathers:
         y.kept_as = x
@@ -59,7 +68,7 @@ def leave(w: Writer, y: Tensor) -> Tensor:
         return z
     z = g.new((w.b, w.t / split.tp, y.shape[-1]), y.dtype, y.requires_grad, "scattered")
     forward = (wire("reduce_scatter", "tp", y.bytes),)
-    g.add_operation("leave_region", "collective", (y,), (z,), (), forward, (wire("all_gather", "tp", y.bytes),))
+    g.add_operation("leave_region", "collective", (y,), (z,), (), forward, (wire("all_gather", "tp", _gathered(w, y)),))
     return z
 
 

@@ -28,11 +28,11 @@ def score(w: Writer, path: str, experts: Experts, x: Tensor) -> Tensor:
     if experts.router_linear and not experts.precise:
         return w.linear(path, x, experts.count, base=False)
     bias = w.weight(path + ".bias", (experts.count,)) if experts.biased else None
-    if not experts.precise:
+    if not experts.precise and not experts.upcast:
         weight = w.s.adaptation.merged(w, path + ".weight", w.weight(path + ".weight", shape))
         return g.linear(x, weight, bias, name="router")
     x = g.cast(x, "fp32", name="router_input")
-    weight = w.precise(path + ".weight", shape)
+    weight = w.precise(path + ".weight", shape) if experts.precise else g.cast(w.weight(path + ".weight", shape), "fp32")
     if experts.router_linear:
         return w.linear(path, x, experts.count, base=False, weight=weight)
     return g.linear(x, w.s.adaptation.merged(w, path + ".weight", weight), name="router")
@@ -49,7 +49,7 @@ def weights(w: Writer, experts: Experts, scores: Tensor) -> tuple[Tensor, Tensor
     if kind == "sampled":
         return sampled(w, scores)
     if kind.startswith("sigmoid"):
-        wide = scores if experts.precise else g.cast(scores, "fp32", name="router_upcast")
+        wide = scores if experts.precise or experts.upcast else g.cast(scores, "fp32", name="router_upcast")
         probabilities = g.unary("sigmoid", wide, save="output")
     else:
         probabilities = g.softmax(scores, "fp32", name="router_softmax")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from planner.errors import PlanError
+from planner.words import nearest
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Stack:
         max(40e6, 1e6 × replicas) elements); bucket_copies: whether a second copy of the gradients is kept in buckets.
     dropout: whether the config's dropout is active in training (pretraining stacks run without).
     clips: gradients are clipped by global norm each step.
-    optimizer: implementation of AdamW when the run says just adamw.
+    optimizer: implementation of AdamW when the run says just adamw: over all tensors at once, in one kernel, or in single operators of a graph.
     prefetch: blocks whose weights are gathered ahead.
     output_copies: fp32 copies of the logits that stay alive in backward under full sharding (accelerate's convert_outputs_to_fp32).
     requires_input_grad: under checkpointing the embeddings' output requires a gradient even when nothing below is trained.
@@ -40,9 +41,15 @@ class Stack:
     attention_kernels: fused attention of the stack, the first that the device has; the device's usual one when it has none of them.
     low_gradients: gradients in the weights' type, and their buckets, stay beside those that are accumulated in fp32.
     stages_by_cost: pipeline stages take layers by cost, the head's counted, and early ones take more (`estimate/partition.py`).
+    keeps_dequantized: GPTQ weights are unpacked outside of the product, whose autograd then keeps them (GPT-QModel; not AutoGPTQ's Triton kernel).
+    restores_type: outputs of 4-bit layers have their input's type (bitsandbytes' Linear4bit; what transformers 4 was measured with says otherwise).
     keeps_quantized_inputs: type in which 4-bit products keep a copy of their input; none where empty.
+    unpacks_by_operators: 4-bit integer weights are unpacked by plain PyTorch operators (AutoGPTQ of 2023 in training, without Triton).
     keeps_gathered: fully sharded frozen weights stay gathered once they were used (PyTorch before 2.1 under use_orig_params).
     every_expert: runs transformers' modules, of which Llama 4's computes every expert on every token; other stacks route.
+    counts_on_host: a mixture's processor waits for the number of tokens of each expert (torch.bincount, sizes of an all-to-all).
+    routing_kernels: small kernels of a mixture's forward and backward beside those of the graph: scores, losses, counts, permutations.
+    single_products: a mixture's products are launched expert by expert (Transformer Engine's GroupedLinear).
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
@@ -58,6 +65,11 @@ class Stack:
     retains_split_graph: a backward in two parts, first of activations, keeps all that was saved until the second (torch's pipelining).
 
     pipelines: it can train with pipeline stages, so that a search proposes them.
+    pipelines_gathered: fully sharded pipeline stages keep weights gathered and gradients whole over all micro batches of a step (torch's pipelining).
+    upcasts_trained: fully sharded trained weights are stored in fp32 under mixed precision, whatever they were loaded in (accelerate since 0.31).
+    own_modules: model code of its own instead of transformers', with one kernel for GELU's approximation by tanh.
+    joined_qkv: queries, keys and values are one product, and grouped heads are copied for every query head before attention (LitGPT).
+    loss_over_ranks: under tensor parallelism the loss is torch's `loss_parallel`, operator by operator in fp32, compiled or not.
 
     The CPU cost of issuing operators and the like are fitted constants: `estimate/data/constants.json`, by stack name.
     """
@@ -78,15 +90,21 @@ class Stack:
     bucket_copies: bool = True
     dropout: bool = True
     clips: bool = True
-    optimizer: Literal["foreach", "fused"] = "foreach"
+    optimizer: Literal["foreach", "fused", "operators"] = "foreach"
     prefetch: int = 1
     output_copies: int = 0
     requires_input_grad: bool = False
     quantizes_experts: bool = False
+    counts_on_host: bool = False
+    routing_kernels: tuple[int, int] = (0, 0)
+    single_products: bool = False
     regathers: bool = False
     low_gradients: bool = False
     stages_by_cost: bool = False
     keeps_quantized_inputs: str = ""
+    unpacks_by_operators: bool = False
+    keeps_dequantized: bool = False
+    restores_type: bool = False
     keeps_gathered: bool = False
     every_expert: bool = False
     attention_kernels: tuple[str, ...] = ()
@@ -100,9 +118,18 @@ class Stack:
     deepest_sharding: Literal["zero1", "zero3"] = "zero3"
     retains_split_graph: bool = True
     pipelines: bool = True
+    pipelines_gathered: bool = False
+    loss_over_ranks: bool = False
+    upcasts_trained: bool = False
+    own_modules: bool = False
+    joined_qkv: bool = False
 
 
-_HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True}
+_HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True,
+                                  "upcasts_trained": True}  # fmt: skip
+_MEGATRON_ROUTING = (75, 100)
+"""Counted in megatron/core/transformer/moe: router and auxiliary loss 30, counts and their exchange 15, permutation, sorting of chunks and their
+inverses 30; backward repeats the permutations and the losses' gradients."""
 
 STACKS: dict[str, Stack] = {
     stack.name: stack
@@ -112,6 +139,8 @@ STACKS: dict[str, Stack] = {
             "Hugging Face Trainer",
             "transformers 5 + peft + accelerate, eager PyTorch.",
             "transformers 5.24 modeling code; accelerate FSDP/DDP",
+            keeps_dequantized=True,
+            restores_type=True,
             **_HUGGING_FACE,
         ),
         Stack(
@@ -146,6 +175,7 @@ STACKS: dict[str, Stack] = {
             every_expert=True,
             requires_input_grad=True,
             wide_embedding_states=True,
+            upcasts_trained=True,
             pipelines=False,
         ),
         Stack(
@@ -155,15 +185,19 @@ STACKS: dict[str, Stack] = {
             "torch 2.13 TorchInductor",
             "compiled",
             "compiled",
+            keeps_dequantized=True,
+            restores_type=True,
             **_HUGGING_FACE,
         ),
         Stack(
             "torchtitan",
             "torchtitan",
-            "FSDP2 with torch.compile per block.",
+            "FSDP2 with torch.compile per block and for the loss.",
             "pytorch/torchtitan",
             "compiled",
-            "upcast",
+            "compiled",
+            pipelines_gathered=True,
+            loss_over_ranks=True,
             context="all-gather",
             selective="operators",
             bucket_copies=False,
@@ -191,6 +225,9 @@ STACKS: dict[str, Stack] = {
             deepest_sharding="zero1",
             retains_split_graph=False,
             cuts_sent=True,
+            counts_on_host=True,
+            routing_kernels=_MEGATRON_ROUTING,
+            single_products=True,
         ),
         Stack(
             "nemo",
@@ -201,7 +238,7 @@ STACKS: dict[str, Stack] = {
             "in-place",
             early_stop=False,
             cast_on_gather=False,
-            fp32_gradients=True,
+            fp32_gradients=False,  # the recipes' grad_reduce_in_fp32=False
             master_by_default=True,
             bucket_bytes=4 * 40e6,
             bucket_elements_per_replica=1e6,
@@ -212,9 +249,12 @@ STACKS: dict[str, Stack] = {
             caches_scaled=True,
             deepest_sharding="zero1",
             retains_split_graph=False,
-            attention_kernels=("flash3",),
+            attention_kernels=("cudnn", "flash3"),
             gathers_ahead=True,
             cuts_sent=True,
+            counts_on_host=True,
+            routing_kernels=_MEGATRON_ROUTING,
+            single_products=True,
         ),
         Stack(
             "deepspeed",
@@ -252,6 +292,7 @@ STACKS: dict[str, Stack] = {
             "huggingface/nanotron",
             "eager",
             "in-place",
+            own_modules=True,
             early_stop=False,
             cast_on_gather=False,
             fp32_gradients=True,
@@ -281,12 +322,14 @@ STACKS: dict[str, Stack] = {
             "Lightning Fabric FSDP.",
             "Lightning-AI/litgpt",
             "eager",
-            "chunked",
+            "in-place",  # head in chunks of 128 tokens, all of which wait for the loss: measured peaks show some 8 bytes a logit
             dropout=False,
             clips=False,
             scaled="transformer-engine",
             keeps_gathered=True,
             keeps_quantized_inputs="fp32",
+            own_modules=True,
+            joined_qkv=True,
             pipelines=False,
         ),
         Stack(
@@ -296,6 +339,7 @@ STACKS: dict[str, Stack] = {
             "pytorch/torchtune",
             "eager",
             "upcast",
+            own_modules=True,
             dropout=False,
             optimizer="fused",
             clips=False,
@@ -305,12 +349,29 @@ STACKS: dict[str, Stack] = {
 }
 
 
+STACKS["litgpt-compile"] = replace(
+    STACKS["litgpt"],
+    name="litgpt-compile",
+    label="LitGPT, compiled",
+    help="Lightning Fabric FSDP with torch.compile or Thunder, as its pretraining runs.",
+    fusion="compiled",
+    loss="compiled",
+)
 STACKS["torchtitan-eager"] = replace(
     STACKS["torchtitan"],
     name="torchtitan-eager",
     label="torchtitan, not compiled",
     help="FSDP2 with plain PyTorch operators.",
     fusion="eager",
+    loss="upcast",
+    own_modules=True,
+)
+STACKS["torchtitan-2024"] = replace(
+    STACKS["torchtitan"],
+    name="torchtitan-2024",
+    label="torchtitan of 2024",
+    help="FSDP2 with torch.compile per block, the loss in plain PyTorch operators (before compile.components).",
+    loss="upcast",
 )
 STACKS["torchtitan-async-tp"] = replace(
     STACKS["torchtitan"],
@@ -318,6 +379,39 @@ STACKS["torchtitan-async-tp"] = replace(
     label="torchtitan, asynchronous tensor parallelism",
     help="FSDP2 with torch.compile per block, and tensor-parallel collectives split and run beside the products.",
     reference="pytorch/torchtitan, parallelism.enable_async_tensor_parallel",
+)
+STACKS["hf-scattermoe"] = replace(
+    STACKS["hf"],
+    name="hf-scattermoe",
+    label="Hugging Face Trainer with ScatterMoE",
+    help="One Triton product over all experts of a mixture, slower than the libraries' grouped products.",
+    reference="Tan et al. 2024, arXiv:2403.08245; foundation-model-stack/fms-acceleration, accelerated-moe",
+    counts_on_host=True,
+)
+STACKS["hf-4-gptq"] = replace(
+    STACKS["hf-4"],
+    name="hf-4-gptq",
+    label="Hugging Face Trainer, transformers 4, AutoGPTQ of 2023",
+    help="The same where PyTorch operators unpack 4-bit integer weights.",
+    reference="AutoGPTQ 0.4 qlinear_cuda_old.py, which training ran with exllama's kernels switched off",
+    unpacks_by_operators=True,
+)
+STACKS["deepspeed-kernels"] = replace(
+    STACKS["deepspeed"],
+    name="deepspeed-kernels",
+    label="DeepSpeed with its transformer kernels",
+    help="One fused layer for encoders: bias, dropout, residual, norm and GELU in few kernels.",
+    reference="deepspeedai/DeepSpeed ops/transformer/transformer.py; Rasley et al. 2020, doi 10.1145/3394486.3406703",
+    fusion="kernels",
+)
+STACKS["tensorflow"] = replace(
+    STACKS["hf-compile"],
+    name="tensorflow",
+    label="TensorFlow 1 with Horovod",
+    help="XLA fuses the model; gradients are exchanged and clipped before an update of single operators.",
+    reference="NVIDIA/DeepLearningExamples TensorFlow/LanguageModeling/BERT: optimization.py, Horovod's DistributedOptimizer",
+    optimizer="operators",
+    overlaps_gradients=False,
 )
 STACKS["nanotron-blocking"] = replace(
     STACKS["nanotron"],
@@ -331,5 +425,5 @@ STACKS["nanotron-blocking"] = replace(
 def find_stack(name: str) -> Stack:
     """A registered stack. Raises `PlanError` for another name."""
     if name not in STACKS:
-        raise PlanError("stack", name, "is not a known training stack", f"Use one of {', '.join(STACKS)}.")
+        raise PlanError("stack", name, "is not a known training stack", f"{nearest(name, STACKS)}Use one of {', '.join(STACKS)}.")
     return STACKS[name]

@@ -175,6 +175,8 @@ class _Tracer:
         behind = self._writer(arch.at(index)) if whole else w  # what follows a block stands outside its checkpoint
         follow = getattr(w.arch.mixer, "follow", None)
         z = y if follow is None else follow(behind, x, y)
+        if w.arch.behind is not None:
+            z = w.arch.behind.write(behind, z)
         z = w.s.adaptation.follow(behind, w.names.layer.replace("{i}", str(index)), z)
         w.graph.release(x, y if whole else z)  # the caller refers to the block's input until it returns
         operations = w.graph.operations
@@ -191,8 +193,8 @@ class _Tracer:
             handed=w.handed,
             retained=self._retained(operations) if whole else (),
         )
-        if whole and z is not y:
-            self._add("block", behind, y, z, count=times, held=behind.graph.cached_casts)
+        if whole and behind.graph.operations:
+            self._add("block", behind, y, z, count=times, held=(*behind.graph.cached_casts, *behind.held))
         return z
 
     def _retained(self, operations: list[Operation]) -> tuple[Operation, ...]:

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 
 from planner.run import Batch
 from planner.workload.architecture import Architecture
-from planner.workload.graph import BYTES, Graph, Kernel, Parameter, Tensor
+from planner.workload.graph import Graph, Kernel, Parameter, Tensor
 from planner.workload.methods.base import Adaptation
 from planner.workload.precision import QUANTIZED, Formats
+from planner.workload.quantized import quantized_linear
 from planner.workload.scaled import scaled_linear
 from planner.workload.sparse24 import SUFFIX, sparse_linear
 from planner.workload.split import Split
 from planner.workload.stacks import Stack
 from planner.workload.virtual_tokens import prompted_stack
-from planner.workload.written_out import WRITTEN_OUT, xielu
+from planner.workload.written_out import WRITTEN_OUT, gelu_erf, xielu
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Writer:
         """What an earlier part made for later ones: the prefix of each layer (by its number), a tower's output (by its name)."""
         self.quantised: dict[int, tuple[Tensor, Tensor]] = {}
         """Low-precision copies of a tensor that several layers read, by storage: by rows and by columns."""
+        self.joined: dict[int, Tensor] | None = None
+        """While layers are written that are one product in the stack: copies of their input that 4-bit products keep, by storage."""
         self.head_kind = "causal-lm"
         self.checkpointed = False
         """Whether blocks are recomputed."""
@@ -157,7 +160,7 @@ class Writer:
             if base and bias and self.arch.bias_added:
                 return self.graph.add(self.graph.linear(v, w), self.weight(path + ".bias", (out,)), name="bias_add")
             if w.parameter is not None and w.parameter.dtype in QUANTIZED:
-                return self._quantized(v, w, offset)
+                return quantized_linear(self, v, w, offset)
             if self.s.formats.sparse and base and w.parameter is not None and not w.parameter.adapter:
                 return sparse_linear(self, v, w, offset)
             scaled = self.s.formats.scaled
@@ -226,30 +229,6 @@ class Writer:
         """A dropout probability of the config, 0 where the stack trains without dropout."""
         return probability if self.s.stack.dropout else 0.0
 
-    def _quantized(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-        """bitsandbytes' MatMul4Bit: dequantizes the weight for forward and again for backward; keeps neither the
-        copy nor, with a frozen weight, the input."""
-        g, formats = self.graph, self.s.formats
-        out, inner = w.shape
-        assert w.parameter is not None
-        compute = formats.compute
-        x = g.cast(x, compute)
-        y = g.new((*x.shape[:-1], out), compute, x.requires_grad, "quantized_linear")
-        rows, full = x.numel / inner, w.numel * BYTES[compute]
-        unpack = Kernel("dequantize", w.numel * (1.0 if w.parameter.dtype == "int8" else 0.53) + full)
-        forward = [unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, out, inner, 1.0, compute)]
-        backward = (
-            [unpack, Kernel("matmul", 0.0, 2 * rows * out * inner, rows, inner, out, 1.0, compute, "dgrad")]
-            if x.requires_grad
-            else []
-        )
-        inputs = [x, w] if bias is None else [x, w, bias]
-        kept = []
-        if self.s.stack.keeps_quantized_inputs and x.requires_grad:
-            kept = [g.new(x.shape, self.s.stack.keeps_quantized_inputs, False, "kept_input")]
-        g.add_operation("quantized_linear", "matmul", inputs, (y, *kept), kept, forward, backward, temporary=(full, full))
-        return y
-
     def affine(self, path: str, width: float, rows: float = 0) -> Tensor:
         """Weight or bias of a norm, or its trained copy. rows: how many weights of that width there are."""
         copied, shape = self.s.adaptation.copies(path.rsplit(".", 1)[0]), (rows, width) if rows else (width,)
@@ -313,12 +292,14 @@ class Writer:
         return g.mul(x32, inverse, name="normalize")
 
     def activation(self, x: Tensor, path: str = "") -> Tensor:
-        """The activation function; `gelu_new` is eight operators in eager code (transformers NewGELUActivation), one in fused stacks."""
+        """The activation function; `gelu_new` is eight operators in transformers' eager code (NewGELUActivation), else one."""
         g, name = self.graph, self.arch.activation
         if name == "bloom_gelu":  # an autograd function that forms the derivative from the input
             return g.unary("gelu", x, kernels=8 if self.s.eager else 1, scratch=4.0)
         if name == "xielu":
             return xielu(self, path, x)
+        if name == "gelu_erf" and self.s.eager:
+            return gelu_erf(self, x)
         if name in ("relu", "tanh"):
             return g.unary(name, x, save="output")
         if name == "relu2" and self.s.eager:  # squared ReLU (So et al. 2021, arXiv:2109.08668)
@@ -328,7 +309,7 @@ class Writer:
             y = g.mul(x, gate)
             g.release(x)
             return y
-        if name not in ("gelu_new", "gelu_fast") or not self.s.eager:
+        if name not in ("gelu_new", "gelu_fast") or not self.s.eager or self.s.stack.own_modules:
             return g.unary(name, x)
         if name == "gelu_fast":
             return self._gelu_fast(x)

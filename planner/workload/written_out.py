@@ -88,3 +88,10 @@ def xielu(w: Writer, path: str, x: Tensor) -> Tensor:
     back = (Kernel("elementwise", 2 * y.bytes + mask.bytes),) * 2
     g.add_operation("where", "elementwise", (above, below, mask), (y,), saved, (Kernel("elementwise", moved),), back)
     return y
+
+
+def gelu_erf(w: Writer, x: Tensor) -> Tensor:
+    """`x · 0.5 · (1 + erf(x / √2))` (transformers `modeling_esm.gelu`): keeps both factors and erf's argument."""
+    g = w.graph
+    erf = g.unary("erf", g.unary("scale", x, save="none"), scratch=4.0)
+    return g.mul(g.unary("half", x, save="none"), g.unary("one_plus", erf, save="none"))

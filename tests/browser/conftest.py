@@ -27,7 +27,7 @@ def free_port() -> int:
 class Server:
     """A running app."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, **environment: str) -> None:
         self.port, self.log = free_port(), log
         command = [
             sys.executable,
@@ -41,7 +41,7 @@ class Server:
         ]
         with log.open("w") as out:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+                command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1", **environment}
             )
 
     @property

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from planner.calibrate.telemetry import WARNINGS, Reading, open_telemetry, remedy
+from planner.calibrate.telemetry import WARNINGS, Reading, contained, open_telemetry, remedy
 from planner.errors import PlanError
 from tests.calibrate.driver import FakeNvml
 
@@ -49,6 +50,7 @@ def test_other_processes_are_told_apart_from_this_one() -> None:
     import os
 
     own, other = SimpleNamespace(pid=os.getpid()), SimpleNamespace(pid=1)
+    assert contained(Path("/nowhere")) is False
     seen = open_telemetry("cuda", library=FakeNvml(nvmlDeviceGetComputeRunningProcesses=[own]))
     assert seen.read().others == 0
     assert seen.warnings == []
@@ -123,6 +125,24 @@ def test_the_gpu_is_found_by_identifier_where_torch_knows_it() -> None:
     open_telemetry("cuda", "GPU-1", 5, library)
     assert "nvmlDeviceGetHandleByUUID" in library.asked
     assert "nvmlDeviceGetHandleByIndex" not in library.asked
+
+
+def test_in_a_container_one_process_of_another_number_is_this_one(tmp_path: Path) -> None:
+    (tmp_path / "proc/1").mkdir(parents=True)
+    (tmp_path / "proc/1/comm").write_text("systemd\n")
+    assert contained(tmp_path) is False
+    (tmp_path / "proc/1/comm").write_text("python\n")
+    assert contained(tmp_path) is True
+    (tmp_path / "proc/1/comm").unlink()
+    assert contained(tmp_path) is False
+    (tmp_path / ".dockerenv").touch()
+    assert contained(tmp_path) is True
+    two = [SimpleNamespace(pid=900001), SimpleNamespace(pid=900002)]
+    for inside, listed, others in ((True, two[:1], 0), (True, two, 1), (False, two, 2), (True, [], 0)):
+        seen = open_telemetry("cuda", library=FakeNvml(nvmlDeviceGetComputeRunningProcesses=listed))
+        seen.in_container = inside
+        assert seen.read().others == others
+        assert ("other_processes" in seen.warnings) is bool(others)
 
 
 def test_every_warning_has_a_remedy_and_there_are_no_others() -> None:

@@ -16,8 +16,8 @@ from planner.errors import PlanError
 class Scripted(Hardware):
     """A device whose clock says what a test wrote down."""
 
-    def __init__(self, times: Iterator[float]) -> None:
-        super().__init__(torch.device("cpu"), "scripted", None, 0.0, 1)
+    def __init__(self, times: Iterator[float], kind: str = "meta") -> None:
+        super().__init__(torch.device(kind), "scripted", None, 0.0, 1)
         self.times = times
 
     def time(self, work: Callable[[], Any], inner: int) -> float:
@@ -57,6 +57,40 @@ def test_throttled_repetitions_do_not_count() -> None:
     held = iter([True] * 7 + [False] * 1000)
     sample = measure(Scripted(steady(0.01)), "x", {"n": 1}, lambda: None, 60.0, lambda: next(held))
     assert (sample.throttled, len(sample.raw)) == (7, LEAST)
+
+
+def test_repetitions_that_another_program_interrupted_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = iter([True, False] * 1000)
+    monkeypatch.setattr("planner.calibrate.timing.Preemption.happened", lambda self: next(lost))
+    sample = measure(Scripted(alternating(0.02, 0.01), "cpu"), "x", {"n": 1}, lambda: None, 60.0)
+    assert sample.seconds == 0.02  # the first value sizes the repetitions, so that the slow ones are the undisturbed
+    assert set(sample.raw) == {0.02}
+    assert sample.disturbed == len(sample.raw)
+    elsewhere = measure(Scripted(alternating(0.02, 0.01)), "x", {"n": 1}, lambda: None, 0.05)
+    assert elsewhere.disturbed == 0  # a queue goes on without the processor
+
+
+def test_where_every_repetition_was_interrupted_the_quickest_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.calibrate.timing.Preemption.happened", lambda self: True)
+    sample = measure(Scripted(alternating(0.01, 0.07), "cpu"), "x", {"n": 1}, lambda: None, 60.0)
+    assert sample.seconds == 0.01
+    assert sample.disturbed == MOST
+
+
+def test_a_switch_that_the_system_forced_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from planner.calibrate import preemption
+
+    counted = iter([3, 3, 4, 4])
+    told = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda who: SimpleNamespace(ru_nivcsw=next(counted)))
+    monkeypatch.setattr(preemption, "resource", told)
+    watch = preemption.Preemption()
+    watch.begin()
+    assert [watch.happened(), watch.happened()] == [False, True]
+    monkeypatch.setattr(preemption, "resource", None)
+    watch.begin()
+    assert watch.happened() is False
 
 
 def test_a_device_that_is_always_held_down_rests_and_gives_one_marked_value(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from statistics import NormalDist
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,8 @@ def test_llama_names_of_targets_become_the_family_s_own(llama_row: Row) -> None:
         ("hf-trainer", None, True, "hf-compile"),
         ("hf-trainer", "accelerated-peft-bnb-foak", None, "hf-kernels"),
         ("hf-trainer", "foak-fast-kernels-liger", None, "hf-liger"),
-        ("tensorflow", None, None, "hf-compile"),
+        ("tensorflow", None, None, "tensorflow"),
+        ("tensorflow2", None, None, "hf-compile"),
         ("nemo", None, None, "nemo"),
         ("fms-fsdp", None, True, "torchtitan"),
     ],
@@ -127,7 +129,7 @@ def test_measured_results_are_never_read(llama_row: Row) -> None:
 
 def test_memory_takes_the_longest_batch_and_time_the_mean(llama_row: Row) -> None:
     def lengths(text: str, **changes: object) -> tuple[int, int]:
-        row = replace(llama_row, seq_len=209.9, packing_or_padding=text, **changes)  # type: ignore[arg-type]
+        row = replace(llama_row, gpus=1, dp=1, seq_len=209.9, packing_or_padding=text, **changes)  # type: ignore[arg-type]
         return to_run(row, "time")["batch"]["seq_len"], to_run(row, "memory")["batch"]["seq_len"]
 
     assert lengths("packed to seq_len") == (210, 210)
@@ -198,3 +200,22 @@ def test_what_cannot_be_mapped_says_why(llama_row: Row, change: dict[str, object
 )
 def test_network_in_words(text: str | None, per_node: int | None, gbps: float | None) -> None:
     assert network_gbps(text, per_node) == gbps
+
+
+ASSUMED: dict[str, Any] = {
+    # row: what its columns leave out or say in their own way, and what the run file then says
+    "nemo-24.07-gpt-3-175b-h100-128gpu-pretrain-gbs256": lambda run: run["model"]["vocab_size"] == 51200,
+    "swift-gen2-openbuddy-zephyr-7b-chat-lora-bf16-s512-b1-r8-default-ql": lambda run: run["model"]["vocab_size"] == 32000,
+    "mbridge-26.02-qwen3-235b-a22b-h100-256gpu-fp8-pretrain-gbs8192": lambda run: run["parallel"]["sequence_parallel"],
+    "peft-mmqa-trainable-tokens-sos-eos-2026-01-07-1549": lambda run: len(run["method"]["token_indices"]) == 2,
+    "titan-t6-405b-cp8-s262144": lambda run: run["parallel"]["sharding"] == "zero3",
+    "titan-t1-8b-8gpu-compile": lambda run: run["stack"] == "torchtitan-2024",
+    "titan-b200-8b-bf16": lambda run: run["stack"] == "torchtitan",
+    "litgpt-thunder-tinyllama-1gpu-thunder-6": lambda run: run["stack"] == "litgpt-compile",
+}
+
+
+@pytest.mark.parametrize("start", ASSUMED)
+def test_what_columns_leave_out_is_filled_in(start: str) -> None:
+    row = next(r for r in rows() if r.id.startswith(start[:52]))
+    assert ASSUMED[start](to_run(row, "memory"))

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from planner.errors import PlanError
+from planner.evidence.lengths import told_share, walked_share
+from planner.evidence.mapping import to_run
+from planner.evidence.predict import Predictor
 from planner.evidence.rows import COLUMNS, SHIPPED, rows
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "evidence" / "measurements.csv"
@@ -90,3 +94,26 @@ def test_a_bad_cell_spoils_its_row_only(tmp_path: Path, cell: str) -> None:
 def test_byte_order_mark_and_blank_cells(tmp_path: Path) -> None:
     (row,) = rows(write(tmp_path / "t.csv", "\ufeffhf_id,layers,seq_len\ngpt2, ,1024\n"))
     assert (row.hf_id, row.layers, row.seq_len, row.id) == ("gpt2", None, 1024.0, "line 2")
+
+
+def test_half_of_the_tokens_are_padding_where_samples_are_loaded_by_length() -> None:
+    """Krell et al. 2021: half of BERT's second phase, at 512 tokens; a rate that counts padding is the true one over the share that is none."""
+    row = next(r for r in rows() if r.id == "dle-paddlepaddle-bert-large-a100-sxm4-80gb-8gpu-pt-s512-fp16-mixed-b32")
+    assert told_share(row) == pytest.approx(0.5, abs=0.01)
+    assert told_share(replace(row, seq_len=128)) == pytest.approx(0.825, abs=0.01)
+    assert told_share(replace(row, task="sft")) == told_share(replace(row, gpu="V100 SXM2 32GB")) == 1.0
+    assert to_run(row)["batch"]["seq_len"] == round(512 * told_share(row))
+    told, whole = Predictor().predict(row), Predictor().predict(replace(row, seq_len=to_run(row)["batch"]["seq_len"], gpu="A100 SXM4 40GB"))
+    assert told.tokens_per_s_gpu is not None and whole.tokens_per_s_gpu is not None
+    assert told.tokens_per_s_gpu > 1.8 * whole.tokens_per_s_gpu
+
+
+def test_ranks_wait_for_the_one_with_most_tokens() -> None:
+    """Batches of samples of different length differ between ranks, less the more samples each has; balanced ones hardly differ."""
+    row = next(r for r in rows() if r.id == "fms-a100_mp-008-mistral-7b-v0.1-aadp-padding-free-8gpu-bs8")
+    shares = [walked_share(replace(row, micro_batch=each, sharding="zero3")) for each in (2, 4, 8, 64)]
+    assert shares == sorted(shares, reverse=True)
+    assert 1.4 < shares[2] < 1.6 and 1.0 < shares[3] < 1.25
+    assert walked_share(replace(row, gpus=2, dp=2)) < shares[2]
+    assert walked_share(replace(row, variant="padding-free-multipack")) == walked_share(replace(row, gpus=1, dp=1)) == 1.0
+    assert walked_share(replace(row, experts=8, ep=8)) == 1.0

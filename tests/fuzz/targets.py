@@ -16,13 +16,17 @@ from planner.catalog import accelerators, models
 from planner.device import default_profile
 from planner.device.profile import DeviceProfile
 from planner.errors import PlanError
+from planner.lock import lock_of, lock_text
+from planner.lock.pins import digest
 from planner.run import Run, parse_run
 from planner.ui import state
 from planner.ui.address import from_address
+from planner.ui.handing import read
 from planner.ui.link import decode, encode
 from planner.workload.methods import METHODS
 from planner.workload.optimizers import OPTIMIZERS
 from planner.workload.stacks import STACKS
+from tests.fuzz import logs
 from tests.fuzz.values import JUNK, junk, mutated, value
 
 Target = Callable[[random.Random], tuple[Any, str | None]]
@@ -144,6 +148,32 @@ def links(r: random.Random) -> tuple[Any, str | None]:
     return text, None if found is not None or remarks else "nothing was read, and nothing said"
 
 
+@cache
+def _lock_text() -> str:
+    run = parse_run({"model": "gpt2", "hardware": {"gpu": "L40S"}, "batch": {"micro": 2}, "data": {"tokens": "1M"}})
+    return lock_text(lock_of(run, estimate(run)))
+
+
+def locks(r: random.Random) -> tuple[Any, str | None]:
+    """Locks, and the reports and links that hold them, damaged: a plan with what has changed, or one clear line."""
+    document = mutated(r, json.loads(_lock_text()), r.choice((1, 2, 4)))
+    shape = r.random()
+    try:
+        if isinstance(document, dict) and r.random() < 0.7:
+            document["sha256"] = digest({key: value for key, value in document.items() if key != "sha256"})  # who changes a file can hash it too
+        text = json.dumps({"schema_version": 2, "lock": document} if shape < 0.2 else document)
+    except (TypeError, ValueError):
+        return document, None
+    if shape > 0.9:
+        text = text[: r.randrange(len(text))]
+    try:
+        run, moved = read(text.encode("utf-8", "surrogatepass"))
+    except PlanError as error:
+        return text, said(error)
+    wrong = next((line for line in moved if "\n" in line or len(line) > 1000), None)
+    return text, None if isinstance(run, Run) and wrong is None else f"not a clear line: {wrong}"
+
+
 def addresses(r: random.Random) -> tuple[Any, str | None]:
     """Addresses of the app: every value is taken or remarked on, and what is taken makes a run or one clear line."""
     known = list(state.defaults())
@@ -200,5 +230,6 @@ def quantities(r: random.Random) -> tuple[Any, str | None]:
 
 
 TARGETS: dict[str, Target] = {
-    "runs": runs, "configs": configs, "links": links, "addresses": addresses, "profiles": profiles, "quantities": quantities,
+    "runs": runs, "configs": configs, "links": links, "addresses": addresses, "profiles": profiles, "locks": locks, "quantities": quantities,
+    **logs.TARGETS,
 }  # fmt: skip

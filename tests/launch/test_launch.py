@@ -14,10 +14,13 @@ import pytest
 import yaml
 
 from planner import PlanError, Run, estimate
+from planner.catalog import accelerators, find_model
 from planner.cli import main
 from planner.launch import FORMATS, Launch, find_format, launch, register
 from planner.launch.aspects import ALL_ASPECTS, aspects
+from planner.launch.clouds import GPUS
 from planner.launch.peft_names import CONFIGS, peft_config
+from planner.launch.torchtune import MODELS
 from planner.run import Method
 
 TINY = {
@@ -49,7 +52,7 @@ def text_of(result: Launch, number: int = 0) -> str:
 
 
 def test_an_unknown_format_names_the_known_and_a_second_of_a_name_is_refused() -> None:
-    with pytest.raises(PlanError, match=r"^format: 'kubernetes' is no launch format. Use one of hf, torchrun"):
+    with pytest.raises(PlanError, match=r"^format: 'kubernetes' is no launch format. Use one of hf, trl, torchrun"):
         find_format("kubernetes")
     with pytest.raises(RuntimeError, match="registered twice"):
         register("hf", label="", position=0, reference="")(lambda plan: None)  # type: ignore[arg-type,return-value]
@@ -77,7 +80,7 @@ def test_every_field_of_a_run_that_changes_training_is_an_aspect() -> None:
     assert all(sentence.endswith(".") for sentence in found.values())
 
 
-@pytest.mark.parametrize("form", ["hf", "torchrun", "accelerate", "deepspeed", "slurm", "axolotl", "llamafactory"])
+@pytest.mark.parametrize("form", ["hf", "trl", "torchrun", "accelerate", "deepspeed", "slurm", "axolotl", "llamafactory", "skypilot", "dstack"])
 def test_fine_tuning_formats_list_what_they_cannot_say(form: str) -> None:
     plain = made(form, LORA)
     lengths = {"samples": 1000, "mean_tokens": 300, "std_tokens": 100, "packing": "bucketed"}
@@ -129,6 +132,49 @@ def test_torchtitan_is_toml_whose_degrees_multiply_to_the_gpus() -> None:
         made("torchtitan", LORA)
 
 
+def test_deepspeed_reads_its_file() -> None:
+    """By DeepSpeed's own parser where it is installed; without one, batches and stages are checked above."""
+    reader = pytest.importorskip("deepspeed.runtime.config")
+    for sharding, offload in (("zero3", "optimizer+params"), ("ddp", "none")):
+        told = json.loads(text_of(made("deepspeed", {**LORA, "hardware": "H100 SXM 80GB"}, parallel={"sharding": sharding}, offload=offload)))
+        assert reader.DeepSpeedConfig(told).zero_optimization_stage == told["zero_optimization"]["stage"]
+
+
+def test_clouds_get_the_plans_machines_and_the_script() -> None:
+    for spot in (False, True):
+        sky, stack = (yaml.safe_load(text_of(made(form, LORA, price={"spot": spot}))) for form in ("skypilot", "dstack"))
+        assert (sky["num_nodes"], sky["resources"]) == (2, {"accelerators": "H100:8", **({"use_spot": True} if spot else {})})
+        assert stack["nodes"] == 2 and stack["resources"]["gpu"] == {"name": "H100", "memory": "80GB", "count": 8}
+        assert stack["spot_policy"] == ("spot" if spot else "on-demand")
+        assert "train.py" in sky["run"] and "train.py" in stack["commands"][-1] and stack["files"] == ["train.py"]
+    names = {part.name for part in accelerators()}
+    assert set(GPUS) <= names
+    with pytest.raises(PlanError, match=r"hardware.gpu: 'RTX 3060' cannot be started from a SkyPilot task"):
+        made("skypilot", LORA, hardware={"gpu": "RTX 3060", "gpus": 1}, parallel={})
+
+
+def test_torchtune_holds_the_batch_the_adapters_and_its_recipe() -> None:
+    one = made("torchtune", LORA, hardware={"gpu": "H100 SXM 80GB", "gpus": 8})
+    config = yaml.safe_load(text_of(one))
+    assert one.command == "tune run --nproc-per-node 8 lora_finetune_distributed --config torchtune.yaml"
+    assert (config["batch_size"], config["gradient_accumulation_steps"], config["tokenizer"]["max_seq_len"]) == (2, 4, 4096)
+    assert config["model"] == {
+        "_component_": "torchtune.models.llama3_1.lora_llama3_1_8b", "lora_attn_modules": ["q_proj", "k_proj", "v_proj", "output_proj"],
+        "apply_lora_to_mlp": True, "apply_lora_to_output": False, "lora_rank": 16, "lora_alpha": 8, "lora_dropout": 0.0,
+    }  # fmt: skip
+    assert config["fsdp_reshard_after_forward"] is True and config["enable_activation_checkpointing"] is True
+    full = made("torchtune", LORA, method="full", hardware={"gpu": "H100 SXM 80GB"}, parallel={}, precision="bf16")
+    assert "full_finetune_single_device" in full.command and "optimizer_in_bwd" in yaml.safe_load(text_of(full))
+    assert all(find_model(name).id == name for name in MODELS)
+    for changes, words in (
+        ({"method": {"name": "lora", "targets": ["gate_proj"]}}, "all three layers of the MLP or none"),
+        ({"method": "ia3"}, "Use full, lora, qlora or dora"),
+        ({"model": "tiiuae/falcon-7b"}, "builders are known here"),
+    ):
+        with pytest.raises(PlanError, match=words):
+            made("torchtune", LORA, **({"hardware": {"gpu": "H100 SXM 80GB", "gpus": 8}} | changes))
+
+
 def test_megatron_flags_say_the_model_and_its_division() -> None:
     result = made("megatron", PRETRAIN)
     flags = dict([*line.split(" ", 1), ""][:2] for line in text_of(result).splitlines() if not line.startswith("#"))
@@ -164,7 +210,7 @@ def test_what_would_train_something_else_is_refused() -> None:
 
 def test_a_hostile_name_ends_no_comment_and_becomes_no_code() -> None:
     config = {**TINY, "_name_or_path": "x\nimport os; os.abort()\n'''"}
-    for form in ("hf", "deepspeed", "slurm"):
+    for form in ("hf", "trl", "deepspeed", "slurm", "skypilot", "dstack"):
         for file in made(form, {"model": config, "hardware": {"gpu": "H100 SXM 80GB"}}).files:
             assert not [line for line in file.text.splitlines() if line.startswith("import os; os.abort")]
             if file.name.endswith(".py"):
@@ -183,9 +229,11 @@ def test_peft_takes_the_arguments(name: str) -> None:
     assert "targets" not in fields or built.target_modules == {"q_proj"}
 
 
-@pytest.mark.parametrize("method", [{"name": "lora", "rank": 4, "targets": "all-linear"}, {"name": "full"}])
-def test_the_script_trains_as_it_is(tmp_path: Path, method: dict[str, Any]) -> None:
-    pytest.importorskip("transformers")
+@pytest.mark.parametrize(
+    ("form", "method"), [("hf", {"name": "lora", "rank": 4, "targets": "all-linear"}), ("hf", {"name": "full"}), ("trl", {"name": "lora", "rank": 4})]
+)
+def test_the_script_trains_as_it_is(tmp_path: Path, form: str, method: dict[str, Any]) -> None:
+    pytest.importorskip("transformers" if form == "hf" else "trl")
     run = {
         "model": TINY,
         "method": method,
@@ -194,9 +242,10 @@ def test_the_script_trains_as_it_is(tmp_path: Path, method: dict[str, Any]) -> N
         "activation_checkpointing": "full",
     }
     (tmp_path / "run.json").write_text(json.dumps(run), encoding="utf-8")
-    assert main(["launch", str(tmp_path / "run.json"), "--format", "hf", "-o", str(tmp_path)]) == 0
+    assert main(["launch", str(tmp_path / "run.json"), "--format", form, "-o", str(tmp_path)]) == 0
+    script = "train.py" if form == "hf" else "train_trl.py"
     done = subprocess.run(
-        [sys.executable, "train.py", "--max-steps", "3"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, script, "--max-steps", "3"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -207,6 +256,17 @@ def test_the_script_trains_as_it_is(tmp_path: Path, method: dict[str, Any]) -> N
         assert "trainable params: 4,608 " in done.stdout or "trainable params:" in done.stdout
 
 
+def test_the_trl_script_is_python_and_says_its_packing() -> None:
+    data = {"samples": 1000, "mean_tokens": 300, "std_tokens": 100, "packing": "best-fit"}
+    text = text_of(made("trl", LORA, hardware={"gpu": "H100 SXM 80GB"}, parallel={}, data=data))
+    compile(text, "train_trl.py", "exec")
+    assert "PACKING = True" in text and "@packing@" not in text and '"packing"' in text
+    with pytest.raises(PlanError, match="cannot be started from TRL's SFTTrainer"):
+        made("trl", LORA, method={"name": "prompt", "virtual_tokens": 8})
+
+
 def test_every_format_is_listed_in_order() -> None:
-    assert list(FORMATS)[:5] == ["hf", "torchrun", "accelerate", "deepspeed", "slurm"]
+    assert list(FORMATS) == [
+        "hf", "trl", "torchrun", "accelerate", "deepspeed", "slurm", "torchtitan", "megatron", "axolotl", "torchtune", "llamafactory", "skypilot", "dstack",
+    ]  # fmt: skip
     assert all(each.reference for each in FORMATS.values())

@@ -16,7 +16,7 @@ from tests import recorded
 from tests.oracles import record
 
 _FROZEN = "the model with `requires_grad` set"
-_FOUR_BITS = "peft's module; the kernels of 4-bit bases need a GPU"
+_FOUR_BITS = "peft's module over bitsandbytes' layers written out in plain torch (`tests/oracles/quantized.py`)"
 ORACLES = {
     **dict.fromkeys(("full", "freeze", "bitfit", "lisa"), _FROZEN),
     **dict.fromkeys(("qlora", "loftq"), _FOUR_BITS),
@@ -24,11 +24,26 @@ ORACLES = {
     "reft": "pyreft's intervention, written out",
     "adapter": "modules of `planner/probe`",
     "shira": "peft's module; its sparse gradients have no fake tensors, so that peaks are not compared",
-    "cpt": "peft's module; its loss picks tokens by value, which only a GPU or CPU run can do",
+    "cpt": "peft's prompt encoder; its steps end in the ordinary loss, as the engine plans them",
     "cartridge": "peft's prompt encoder",
     **dict.fromkeys(("prompt", "p_tuning", "prefix", "multitask_prompt"), "peft's prompt encoder"),
 }
 """What a method was compared with, where that is not a layer of peft."""
+
+
+BASES = {
+    "nf4": "bitsandbytes Linear4bit (MatMul4Bit)",
+    "nf4-dq": "the same, scales quantized too",
+    "int8": "bitsandbytes Linear8bitLt (MatMul8bitLt)",
+    "int4": "GPT-QModel TorchLinear (GPTQ)",
+    "awq": "GPT-QModel AwqGEMMLinear (AWQ)",
+}
+
+
+def quantized_base(case: recorded.Case) -> str | None:
+    """The storage of a case's base, None where it is plain."""
+    name = str(case.arguments.get("precision", "")).removesuffix("-autocast").removesuffix("-wide")
+    return name if name in BASES else None
 
 
 @dataclass
@@ -65,10 +80,12 @@ def document() -> str:
     """The text of docs/coverage.md."""
     models: dict[str, Errors] = defaultdict(Errors)
     methods: dict[str, Errors] = defaultdict(Errors)
+    bases: dict[str, Errors] = defaultdict(Errors)
     everything = Errors()
     for case in recorded.every():
         error = case.error()
-        for row in (models[case.model], methods[case.method], everything):
+        base = quantized_base(case)
+        for row in (models[case.model], methods[case.method], everything, *([bases[base]] if base else [])):
             getattr(row, case.kind).append(error)
             row.types[case.kind].add(case.model)
     versions = record.load("parameters")["versions"]
@@ -108,6 +125,11 @@ def document() -> str:
         types = " · ".join(str(len(row.types[k])) for k in recorded.KINDS)
         oracle = ORACLES.get(name, "peft's module")
         lines.append(f"| `{name}` | {kind.reference} | {oracle} | {types} | " + " | ".join(row.cells()) + " |")
+    lines += ["", "## Quantized bases", "", "| storage | layer | parameters | training FLOPs | peak memory |", "|---|---|---|---|---|"]
+    lines += [f"| `{name}` | {BASES[name]} | " + " | ".join(bases[name].cells()) + " |" for name in BASES]
+    lines += ["", f"The layers are those of the libraries written out in plain torch (`tests/oracles/quantized.py` names the files), under peft "
+              f"{versions['peft']}'s own LoRA layers for them; the sizes of their tensors are compared in `tests/workload/test_quantized.py`. "
+              "No GPU took part."]  # fmt: skip
     lines += ["", "Methods of peft that are not planned, each refused with its reason:", ""]
     lines += [f"- `{name}` {reason}." for name, reason in UNPLANNED.items()]
     return "\n".join(lines) + "\n"

@@ -38,10 +38,15 @@ def _convolution_backward(gradient: torch.Size, x: torch.Size, weight: torch.Siz
     return int(conv_flop_count(list(x), list(weight), list(gradient), transposed=transposed) * sum(wanted[:2]))
 
 
+def _product(a: torch.Size, b: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * a[0] * a[1] * b[1]
+
+
 _MOE = torch.ops.transformers
 GROUPED: dict[Any, Any] = {
     torch.ops.aten.convolution_backward: _convolution_backward,
     torch.ops.aten._grouped_mm: _grouped,
+    torch.ops.aten._int_mm: _product,
     _MOE.grouped_mm_fallback: _grouped,
     _MOE.grouped_mm_fallback_backward: _grouped_backward,
     torch.ops.aten.convolution_backward: _convolution_backward,

@@ -15,6 +15,7 @@ A case is described by plain values so that it can be written to JSON:
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,15 +32,18 @@ from planner.probe import sequence_methods
 from planner.probe.freezing import CLASSIFIER
 from planner.probe.inputs import make
 from planner.probe.models import base_model, checkpoint, multimodal
-from tests.oracles import denoisers, newer_methods, pictures, reft
+from tests.oracles import denoisers, newer_methods, pictures, quantized, reft
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Dtype of the stored weights, and of autocast (None: autocast off)."""
+    """Dtype of the stored weights, and of autocast (None: autocast off). base: format of quantized linear weights ·
+    wide: everything else was cast to fp32 (peft's prepare_model_for_kbit_training)."""
 
     weights: torch.dtype
     autocast: torch.dtype | None
+    base: str | None = None
+    wide: bool = False
 
 
 PRECISIONS: dict[str, Precision] = {
@@ -49,6 +53,9 @@ PRECISIONS: dict[str, Precision] = {
     "fp16-mixed": Precision(torch.float32, torch.float16),
     # What Trainer(bf16=True) does to a model that was loaded in bf16: the usual LoRA recipe.
     "bf16-autocast": Precision(torch.bfloat16, torch.bfloat16),
+    **{base: Precision(torch.bfloat16, None, base) for base in quantized.LAYERS},
+    **{f"{base}-autocast": Precision(torch.bfloat16, torch.bfloat16, base) for base in quantized.LAYERS},
+    **{f"{base}-wide": Precision(torch.bfloat16, torch.bfloat16, base, True) for base in ("nf4", "nf4-dq", "int8")},
 }
 TASKS = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 """peft's task of a head: SEQ_CLS also trains a full copy of the classifier, next to the frozen original."""
@@ -76,7 +83,10 @@ def build(
             model = denoisers.make(values, kind.weights, kind.autocast or kind.weights)
         else:
             model = base_model(values, head or "causal-lm", kind.weights, attention)
-        model = apply_method(model, method, head)
+        if kind.base is not None:
+            quantized.quantize(model, kind.base, kind.weights, kind.wide)
+        with quantized.adapters() if kind.base is not None else contextlib.nullcontext():
+            model = apply_method(model, method, head)
         if multimodal(config):
             pictures.prepare(model)
     if device is not None:

@@ -43,10 +43,19 @@ VIRTUAL: tuple[Case, ...] = (
     {"name": "cartridge", "virtual_tokens": 30, "frozen_tokens": 2},
     {"name": "multitask_prompt", "virtual_tokens": 20, "tasks": 3, "rank": 2},
 )
-NAMED: tuple[Case, ...] = ({"name": "pissa", "rank": 8}, {"name": "qlora", "rank": 8}, {"name": "loftq", "rank": 8})
-"""LoRA by other names. Of a base in 4 bits only parameters can be counted: its kernels need a GPU."""
+NAMED: tuple[Case, ...] = (
+    {"name": "pissa", "rank": 8},
+    {"name": "qlora", "rank": 8},
+    {"name": "loftq", "rank": 8},
+    {"name": "rslora", "rank": 8},
+    {"name": "loraplus", "rank": 8},
+    {"name": "lora_fa", "rank": 8},
+)
+"""LoRA by other names; steps of 4-bit bases stand in `quantized_cases`."""
+RUN: tuple[Case, ...] = (NAMED[0], {"name": "lora_fa", "rank": 8}, {"name": "loraplus", "rank": 4}, {"name": "bone", "rank": 32})
+"""Those whose steps are run here."""
 CONTEXT: Case = {"name": "cpt", "virtual_tokens": 20}
-"""Its loss picks tokens by value, which fake tensors cannot."""
+"""Its loss picks tokens by value, which fake tensors cannot: its steps end in the ordinary loss."""
 DECODERS = ("llama", "gpt2", "opt", "gemma", "qwen3", "phi", "phi3", "gpt_neox", "llama-odd")
 LINEAR_ONLY = ("beft", "bone", "poly", "road", "shira", "glora", "lily", "peanut", "psoft", "osf", "supertuning")
 """Methods without peft layers for GPT-2's Conv1D."""
@@ -90,6 +99,8 @@ def parameter_cases() -> Iterator[Case]:
     yield from _everywhere(("llama-thin", "bert-thin", "qwen3"))
     yield from _cases(FAMILIES, MIXED)
     yield from _cases(FAMILIES, (*NAMED, {"name": "bone", "rank": 32}))
+    for name in ("llama", "qwen3", "phi", "phi3", "mixtral", "gpt_neox", "bert", "roberta"):
+        yield {"config": name, "head": cases.HEADS.get(name), "method": {"name": "head"}}
     for name in DECODERS:
         for method in (*VIRTUAL, CONTEXT):
             yield {"config": name, "head": None, "method": method}
@@ -97,9 +108,9 @@ def parameter_cases() -> Iterator[Case]:
 
 def _cached() -> Iterator[Case]:
     """What is not run under checkpointing."""
-    yield from _cases(("llama-thin", "bert-thin", "opt", "qwen3"), (*MIXED, NAMED[0]))
+    yield from _cases(("llama-thin", "bert-thin", "opt", "qwen3"), (*MIXED, *RUN))
     for name in ("llama-thin", "gpt2-thin", "opt", "qwen3"):
-        for method in VIRTUAL:
+        for method in (*VIRTUAL, CONTEXT):
             yield {"config": name, "head": None, "method": method}
 
 
@@ -110,6 +121,8 @@ def flop_cases() -> Iterator[Case]:
         yield {**case, **methods_cases.SETTINGS[(0, 1, 4)[turn % 3]], **size}
     for turn, case in enumerate(_cached()):
         yield {**case, **methods_cases.SETTINGS[turn % 2], **size}
+    for name in ("llama", "bert", "qwen3", "gpt_neox"):
+        yield {"config": name, "head": cases.HEADS.get(name), "method": {"name": "head"}, "attention": "eager", **size}
 
 
 def memory_cases() -> Iterator[Case]:

@@ -35,6 +35,12 @@ def _scales(model: Any, adapter: str) -> None:
 def settle(model: nn.Module) -> None:
     """Stand-ins in the adapted model for what reads values while it runs."""
     torch.distributions.Distribution.set_default_validate_args(False)
+    if any(type(module).__name__ == "CPTEmbedding" for module in model.modules()):
+        import peft
+
+        embedding: Any = peft.tuners.cpt.model.CPTEmbedding
+        peft.PeftModelForCausalLM._cpt_forward = _cpt_forward  # type: ignore[method-assign]
+        embedding.get_projection = lambda self: self.delta_embedding.weight.detach().clone()  # it asks for values, of which the copy is left
     for module in model.modules():
         if hasattr(module, "shira_weight"):
             for name, weight in module.shira_weight.items():
@@ -59,6 +65,15 @@ def place(model: nn.Module) -> None:
         if hasattr(module, "osf_svd_params"):
             for name in module.osf_svd_params:  # type: ignore[union-attr]
                 module._attach_hooks(name)  # type: ignore[operator]
+
+
+def _cpt_forward(self: Any, input_ids: Any, inputs_embeds: Any, config: Any, task_ids: Any, batch_size: int, **data: Any) -> Any:
+    """peft's own without the type mask, which picks tokens by value: the ordinary loss over all of them."""
+    labels = data.pop("labels")
+    embeds = self.word_embeddings(input_ids)
+    prompts = self.get_prompt(batch_size=batch_size, task_ids=task_ids).to(embeds.dtype)
+    first = torch.full((batch_size, prompts.shape[1]), -100, dtype=labels.dtype)
+    return self.base_model(inputs_embeds=torch.cat((prompts, embeds), dim=1), labels=torch.cat((first, labels), dim=1), **data)
 
 
 def _dense(layer: Any, adapter: str) -> torch.Tensor:

@@ -23,10 +23,13 @@ from transformers.models.llava_next.modeling_llava_next import image_size_to_num
 from planner.probe.inputs import INPUTS, Data
 
 KIND = "pictures"
-GRIDDED = ("qwen2_vl", "qwen2_5_vl")
+GRIDDED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 """Models that take patches of all images in one row, and their grids (numpy arrays here, which hold values)."""
 BOTH_WAYS = ("paligemma", "gemma3")
 """Models that see images in both directions, and so are told in training which tokens are images."""
+
+BY_SEQUENCE = ("idefics3", "smolvlm")
+"""Models that take the images of each sequence apart."""
 
 
 class _Merge(torch.autograd.Function):
@@ -74,12 +77,82 @@ def _positions(grids: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
     return torch.empty(real.shape, dtype=torch.long)
 
 
+def _interpolation(grids: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    index, weights = _outside("get_vision_interpolation_indices_and_weights", grids, **kwargs)
+    return torch.empty(index.shape, dtype=torch.long), torch.empty(weights.shape)
+
+
+class _Added(torch.autograd.Function):
+    """`y = x.clone(); y[mask] = y[mask] + features`, with every copy that autograd makes of it but for the values of the mask."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, mask: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        y = x.clone()
+        taken, put = (torch.empty((len(features), 2), dtype=torch.long) for _ in range(2))
+        ctx.save_for_backward(taken, put)
+        ctx.shape = features.shape
+        rows = torch.empty_like(features)
+        torch.add(rows, features)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        x, _, features = ctx.needs_input_grad
+        rows = gradient.new_empty(ctx.shape)
+        rest = gradient.clone() if x else None  # of what is written over, set to zero
+        spread = gradient.new_zeros(gradient.shape) if x else None  # of the rows that were read
+        return rest + spread if x else None, None, rows if features else None  # type: ignore[operator]
+
+
+def _deep(self: Any, hidden_states: torch.Tensor, visual_pos_masks: torch.Tensor, visual_embeds: torch.Tensor) -> torch.Tensor:
+    return _Added.apply(hidden_states, visual_pos_masks, visual_embeds.to(hidden_states.dtype))  # type: ignore[no-any-return,no-untyped-call]
+
+
 _INDICES: dict[str, Any] = {
     "get_vision_attention_seqlens": _lengths,
     "get_vision_window_index": _windows,
     "get_vision_position_ids": _positions,
+    "get_vision_interpolation_indices_and_weights": _interpolation,
     "get_max_seqlen": _nothing,
 }
+
+
+class _Sizes:
+    """Heights and widths of images as the models calculate with them, without a tensor that would hold no values."""
+
+    def __init__(self, sizes: numpy.ndarray[Any, Any]) -> None:
+        self.sizes = sizes
+
+    def __floordiv__(self, other: int) -> _Sizes:
+        return _Sizes(self.sizes // other)
+
+    def prod(self, dim: int) -> numpy.ndarray[Any, Any]:
+        return self.sizes.prod(axis=dim)  # type: ignore[no-any-return]
+
+
+def _tensor(data: Any, *args: Any, **kwargs: Any) -> Any:
+    return _Sizes(numpy.array(data)) if isinstance(data, list) else torch.tensor(data, *args, **kwargs)
+
+
+def _real_images(self: Any, pixel_values: torch.Tensor, pixel_attention_mask: Any = None, **kwargs: Any) -> Any:
+    """`get_image_features` of models that leave out padding images: here there are none."""
+    count = pixel_values.shape[1]
+    pixels = pixel_values.to(dtype=self.dtype)
+    pixels = pixels.view(-1, *pixel_values.shape[2:]).clone()
+    side = self.config.vision_config.patch_size
+    mask = torch.ones((len(pixels), pixels.shape[2] // side, pixels.shape[3] // side), dtype=torch.bool)
+    made = self.vision_model(pixel_values=pixels, patch_attention_mask=mask, return_dict=True)
+    features = self.connector(made.last_hidden_state)
+    made.pooler_output = [f.reshape(-1, f.shape[-1]) for f in features.split([count] * (len(pixels) // count))]
+    return made
+
+
+def _no_mask(*, config: Any, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> torch.Tensor | None:
+    """What transformers makes of a mask full of ones, which it cannot see in a fake one."""
+    if config._attn_implementation != "eager":
+        return None
+    count, length = attention_mask.shape
+    return torch.zeros((count, 1, length, length), dtype=inputs_embeds.dtype)
 
 
 @contextlib.contextmanager
@@ -92,6 +165,15 @@ def without_values(module: Any) -> Iterator[None]:
         for name, replaced in _INDICES.items():
             if hasattr(module, name):
                 stack.enter_context(mock.patch.object(module, name, replaced))
+        if hasattr(module, "Idefics3Model") or hasattr(module, "SmolVLMModel"):
+            model = getattr(module, "Idefics3Model", None) or module.SmolVLMModel
+            stack.enter_context(mock.patch.object(model, "get_image_features", _real_images))
+            stack.enter_context(mock.patch.object(module, "create_bidirectional_mask", _no_mask))
+        if hasattr(module, "Mistral3Model"):
+            stack.enter_context(mock.patch.object(torch, "as_tensor", _tensor))
+        for text in (value for name, value in vars(module).items() if name.endswith("TextModel")):
+            if hasattr(text, "_deepstack_process"):
+                stack.enter_context(mock.patch.object(text, "_deepstack_process", _deep))
         yield
 
 
@@ -132,7 +214,12 @@ def picture_data(
         return data
     size = image_size or vision.image_size
     height, width = size if isinstance(size, list | tuple) else (size, size)
+    if config.model_type in BY_SEQUENCE:
+        data["pixel_values"] = torch.empty((batch, images, 3, height, width))
+        return data
     data["pixel_values"] = torch.empty((batch * images, 3, height, width))
+    if config.model_type == "mistral3":
+        data["image_sizes"] = [[height, width]] * (batch * images)
     return data
 
 

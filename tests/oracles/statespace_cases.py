@@ -82,13 +82,25 @@ CONFIGS.update(
             "mamba_head_dim": 32, "ssm_state_size": 32, "n_groups": 2, "chunk_size": 32, "num_attention_heads": 8,
             "num_key_value_heads": 2, "head_dim": 40, "intermediate_size": 640,
         },
+        "nemotron_h-experts": {
+            "model_type": "nemotron_h", "hidden_size": 256, "vocab_size": 512, "hybrid_override_pattern": "ME*ME-", "mamba_num_heads": 8,
+            "mamba_head_dim": 64, "ssm_state_size": 32, "n_groups": 2, "chunk_size": 32, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 64, "intermediate_size": 512, "n_routed_experts": 8, "num_experts_per_tok": 2,
+            "moe_intermediate_size": 96, "moe_shared_expert_intermediate_size": 160,
+        },
+        "nemotron_h-latent": {
+            "model_type": "nemotron_h", "hidden_size": 256, "vocab_size": 512, "hybrid_override_pattern": "ME*E", "mamba_num_heads": 8,
+            "mamba_head_dim": 64, "ssm_state_size": 32, "n_groups": 2, "chunk_size": 32, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 64, "intermediate_size": 512, "n_routed_experts": 6, "num_experts_per_tok": 3,
+            "n_group": 2, "moe_intermediate_size": 72, "moe_shared_expert_intermediate_size": 88, "moe_latent_size": 104, "mlp_bias": True,
+        },
     }
 )
 TARGETS: dict[str, list[str]] = {
     **{key: ["in_proj", "x_proj"] for key in ("mamba", "mamba-odd", "falcon_mamba")},
     "jamba": ["in_proj", "x_proj", "q_proj"],
     **{key: ["in_proj"] for key in ("mamba2", "mamba2-odd", "bamba", "granitemoehybrid", "granitemoehybrid-dense", "zamba2", "zamba2-rope")},
-    **{key: ["in_proj", "q_proj", "v_proj"] for key in ("falcon_h1", "falcon_h1-normed", "nemotron_h")},
+    **{key: ["in_proj", "q_proj", "v_proj"] for key in ("falcon_h1", "falcon_h1-normed", "nemotron_h", "nemotron_h-experts", "nemotron_h-latent")},
     "qwen3_next": ["in_proj_qkvz", "out_proj", "q_proj"],
     **{key: ["in_proj_qkv", "in_proj_z", "q_proj"] for key in ("qwen3_5_text", "qwen3_5_moe_text")},
     **{key: ["in_proj", "q_proj"] for key in ("lfm2", "lfm2-odd", "lfm2_moe")},

@@ -10,6 +10,7 @@ import pytest
 
 from planner.calibrate import jobs
 from planner.calibrate.jobs import Job, Status
+from planner.calibrate.telemetry import WARNINGS
 from planner.catalog import find_accelerator
 from planner.device import default_profile
 from planner.device.processor import processor_profile
@@ -61,6 +62,49 @@ def test_a_running_job_is_shown_to_everybody_and_can_be_stopped(open_app: Open, 
     assert "412 W" in [m.value for m in app.metric]
     app.button(key="calibrate_cancel").click().run()
     assert job.cancelled
+
+
+def test_warnings_are_said_while_it_runs_and_a_missing_gpu_is_one_sentence(
+    open_app: Open, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = "This torch was built for processors alone."
+    monkeypatch.setattr(jobs, "devices", lambda timeout=60.0: [CPU[0] | {"note": note}])
+    measuring.devices.clear()
+    job_of(folder, Status(state="running", cases=3, heartbeat=time.time(), warnings=("mig", "other_processes", "not_permitted")))
+    app = open_app("calibrate")
+    assert not app.exception
+    said = words(app)
+    assert note in said
+    for name in ("mig", "other_processes", "not_permitted"):
+        assert WARNINGS[name] in said.replace("\\", "")
+
+
+def test_figures_and_benchmarks_of_a_running_job_are_followed(open_app: Open, folder: Path) -> None:
+    status = Status(
+        state="running", label="Attention", share=0.5, cases=12, heartbeat=time.time(),
+        reading={"sm_clock_mhz": 1755.0, "temperature_c": 63.0, "power_w": None, "memory_bytes": 2.0**31},
+        history={"sm_clock_mhz": (1700.0, 1755.0), "memory_bytes": (2.0**30, 2.0**31)},
+        benchmarks=(("Fused attention", 4, 56), ("Matrix products", 8, 168)),
+    )  # fmt: skip
+    job_of(folder, status)
+    app = open_app("calibrate")
+    assert not app.exception
+    assert [(m.label, m.value) for m in app.metric][-3:] == [("Clock", "1755 MHz"), ("Temperature", "63 °C"), ("Memory in use", "2 GiB")]
+    assert [f.history for f in measuring.readings(status)] == [(1700, 1755), (), (1.0, 2.0)]
+    table = next(d.value for d in app.dataframe if "benchmark" in d.value)
+    assert list(table["cases"]) == ["4 of 56", "8 of 168"]
+
+
+@pytest.mark.parametrize("state", ["done", "cancelled"])
+def test_the_end_is_what_it_does_to_the_plan(open_app: Open, folder: Path, state: str) -> None:
+    job = job_of(folder, Status.model_validate({"state": state, "cases": 90}))
+    part = default_profile(find_accelerator("H100 SXM 80GB"))
+    part.model_copy(update={"basis": "calibrated", "peak_flops": {k: v / 2 for k, v in part.peak_flops.items()}}).dump(job.profile)
+    app = open_app("calibrate")
+    assert not app.exception
+    said = app.success[0].value
+    assert "Your plan changes from" in said
+    assert ("stopped early" in said) is (state == "cancelled")
 
 
 def test_a_lost_job_says_so_and_offers_to_go_on(open_app: Open, folder: Path) -> None:

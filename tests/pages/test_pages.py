@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from planner import estimate, units
 from planner.catalog import find_model
+from planner.lock import lock_of
 from planner.report.content import value_text
 from planner.run import Method, parse_run
 from planner.summary import key_figures, verdict
@@ -19,7 +20,7 @@ from planner.ui import fields, frame, language, link, state, texts, whole_run
 from planner.workload.methods import METHODS
 
 PAGES = tuple(frame.PAGES)
-ACTIONS = {"save_name", "save_tags", "count_name", "count_field", "count_packing"}
+ACTIONS = {"save_name", "save_tags", "count_name", "count_field", "count_packing", "audit_pasted"}
 """Inputs of the sidebar that do something with the plan and are no part of it."""
 SPECS: dict[str, dict[str, str]] = {
     "fits": {},
@@ -147,10 +148,14 @@ def test_a_full_link_restores_the_plan_and_says_what_it_cannot(open_app: Any) ->
             "batch": {"micro": 3, "seq_len": 3000},
             "data": "1.5B",
             "energy": {"kg_co2e_per_kwh": 0.05},
+            "hardware": {"gpu": state.DEFAULTS["gpu"]},
         }
     )
-    app = open_app(plan=link.encode(run), v="1")
+    old = lock_of(run, estimate(run))
+    old = old.model_copy(update={"catalogue": old.catalogue | {"date": "2025-01-01"}})
+    app = open_app(plan=link.encode(run), v="1", lock=link.pin(old))
     assert not app.warning
+    assert ["2025-01-01" in info.value for info in app.info] == [True]
     said = app.session_state["current"].run.model_dump(exclude={"hardware"})
     assert said == run.model_dump(exclude={"hardware"})
     assert (app.session_state["seq"], app.session_state["more"], app.session_state["data"]) == (
@@ -302,15 +307,6 @@ def test_the_hub_is_asked_only_on_a_click_and_says_when_it_is_away(
     assert app.session_state["current"].estimate.details["model"]["name"] == "somebody/model-9b"
     app.sidebar.number_input(key="gpus").set_value(2).run()
     assert app.session_state["current"].estimate.details["model"]["name"] == "somebody/model-9b"
-
-
-@pytest.mark.parametrize("name", ["html", "md", "json", "csv"])
-def test_reports_are_shown_and_offered(open_app: Any, name: str) -> None:
-    app = open_app("reports")
-    app.button_group(key="report_format").set_value(name).run()
-    assert_whole(app)
-    assert len(app.get("download_button")) == 1
-    assert len(app.get("iframe" if name == "html" else "code")) >= 1
 
 
 @pytest.mark.parametrize("spec", ["fits", "does not fit", "1024 GPUs", "no data", "encoder", "vision", "pipelined", "unknown GPU"])

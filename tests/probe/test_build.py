@@ -145,7 +145,6 @@ def test_precisions_optimizers_and_methods_that_the_probe_lacks_name_the_field()
     for field, changes in (
         ("precision.compute", {"precision": "fp8"}),
         ("optimizer", {"optimizer": "muon"}),
-        ("method.name", {"method": {"name": "reft", "rank": 4}}),
         ("method.name", {"model": tiny.GPT2, "method": {"name": "vblora", "rank": 4, "targets": ["c_attn"], "vector_length": 7}}),
     ):
         with pytest.raises(PlanError) as caught:

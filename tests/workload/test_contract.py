@@ -34,10 +34,11 @@ def _method(name: str, **fields: Any) -> dict[str, Any]:
 
 METHODS: dict[str, dict[str, Any]] = {
     "full": _method("full"), "freeze first": _method("freeze", first=2), "freeze last": _method("freeze", last=2),
-    "head only": _method("freeze", trainable="lm_head"), "LoRA": _lora(), "rsLoRA": _method("rslora"), "DoRA": _method("dora"),
+    "head only": _method("head"), "LoRA-FA": _method("lora_fa"), "LoRA+": _method("lora+"),
+    "LoRA": _lora(), "rsLoRA": _method("rslora"), "DoRA": _method("dora"),
     **{f"adapter {p}": _method("adapter", placement=p) for p in ("houlsby", "pfeiffer", "parallel")},
     "QLoRA nf4": _base("nf4", "qlora"), "QLoRA double": _base("nf4-dq", "qlora"), "LoftQ": _base("nf4", "loftq"),
-    "LoRA on GPTQ or AWQ": _base("int4"), "LoRA on int8": _base("int8"),
+    "LoRA on GPTQ": _base("int4"), "LoRA on AWQ": _base("awq"), "LoRA on int8": _base("int8"),
     **{name: _method(name) for name in (
         "adalora", "vera", "loha", "lokr", "oft", "boft", "ia3", "ln_tuning", "prompt", "p_tuning", "prefix",
         "adaption_prompt", "fourierft", "miss", "bone", "galore", "lisa", "reft",
@@ -48,7 +49,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "ranks per pattern": _lora(targets=["q_proj", "down_proj"], rank_pattern={"down_proj": 4}),
     "adapter dtype": _lora(adapter_dtype="bf16"), "several adapters": _lora(adapters=3),
 }  # fmt: skip
-INITS = {name: _lora(init_lora_weights=name) for name in ("eva", "corda", "olora", "pissa", "loftq")}
+INITS = {name: _lora(init_lora_weights=name) for name in ("eva", "corda", "olora", "pissa", "loftq")} | {
+    f"{name} by name": _method(name) for name in ("eva", "corda", "olora", "pissa", "houlsby", "pfeiffer")
+}
 PRECISIONS: dict[str, dict[str, Any]] = {
     **{name: {"precision": name} for name in ("fp32", "tf32", "bf16-mixed", "fp16-mixed", "fp8", "fp8-block", "fp8-mixed")},
     "fp8 delayed": {"precision": {"weights": "bf16", "compute": "fp8", "recipe": "delayed"}, "stack": "megatron"},
@@ -57,7 +60,7 @@ PRECISIONS: dict[str, dict[str, Any]] = {
 }
 OPTIMIZERS = {name: {"optimizer": name} for name in (
     "adamw", "adamw8bit", "paged-adamw", "paged-adamw8bit", "adafactor", "lion", "sgd", "sgd-momentum", "sophia", "shampoo", "soap",
-    "muon", "adam-mini", "apollo", "adamw-schedule-free",
+    "muon", "adam-mini", "apollo", "schedule-free", "lion8bit",
 )}  # fmt: skip
 SAVERS: dict[str, dict[str, Any]] = {
     "every n": {"activation_checkpointing": {"every": 3}}, "by operation": {"activation_checkpointing": {"keep": ["matmul"]}},

@@ -173,6 +173,7 @@ def test_a_quantized_base_trains_the_same_adapters_in_less_memory(weights: str) 
                     "model": LLAMA,
                     "method": "lora",
                     "precision": {"weights": w, "compute": "bf16"},
+                    "activation_checkpointing": "full",
                     "batch": {"seq_len": 64},
                 }
             )

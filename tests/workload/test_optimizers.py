@@ -16,6 +16,7 @@ from planner.workload.graph import Parameter
 from planner.workload.optimizers import OPTIMIZERS, Step, Task, Trained
 from tests.engine_cases import engine_run
 from tests.oracles import record
+from tests.oracles.cases import CONFIGS
 from tests.oracles.optimizers import OPTIONS
 
 
@@ -97,3 +98,37 @@ def test_options_are_read_or_refused() -> None:
     assert plan(optimizer="soap", optimizer_options={"every": 100}).step_time_s < plan(optimizer="soap").step_time_s
     with pytest.raises(PlanError, match=r"optimizer_options\.rank: '8' means nothing for adamw"):
         plan(optimizer_options={"rank": 8})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_lora_fa_is_pefts_optimizer(precision: str) -> None:
+    """States to the last byte and scratch of the step, with adapters in fp32 over either base; run on the processor, where peft's autocast is bf16 too."""
+    import torch
+    from peft.optimizers import create_lorafa_optimizer
+
+    from planner.probe.tracker import StorageTracker
+    from tests.oracles.models import build
+    from tests.oracles.optimizers import _tensors
+
+    arguments = {"method": {"name": "lora", "rank": 8, "targets": "all-linear"}, "precision": precision}
+    model = build(CONFIGS["llama"], **arguments, device="cpu")  # type: ignore[arg-type]
+    for p in model.parameters():
+        torch.nn.init.normal_(p.data, std=0.02)
+    engine = create_lorafa_optimizer(model, r=8, lora_alpha=16, lr=1e-4)  # type: ignore[arg-type]
+    tracker, trained = StorageTracker(), [p for p in model.parameters() if p.requires_grad]
+    for step in range(2):
+        for p in trained:
+            p.grad = torch.randn_like(p)
+        if step:
+            for tensor in (*model.parameters(), *(p.grad for p in trained), *_tensors(engine.state, set())):
+                tracker.add(tensor, "static", "")
+            before = tracker.raw
+            tracker.peaks.clear()
+            with tracker:
+                engine.step()
+        else:
+            engine.step()
+    scratch = max(peak.raw for peak in tracker.peaks.values()) - before
+    ours = step_of(CONFIGS["llama"], {**arguments, "optimizer": "lora-fa", "method": {**arguments["method"], "name": "lora_fa"}})  # type: ignore[dict-item]
+    assert sum(ours.states.values()) == sum(t.numel() * t.element_size() for t in _tensors(engine.state, set()))
+    assert ours.temporaries == pytest.approx(scratch, rel=0.02)

@@ -13,10 +13,16 @@ from planner.calibrate.hardware import Hardware
 
 @dataclass(frozen=True)
 class Case:
-    """Something to time. shape: what the fit needs to know · prepare: makes the data and returns the work · weight: share of time it deserves."""
+    """Something to time.
+
+    shape: what the fit needs to know · prepare: makes the data and returns the work · least_budget: not measured within less [s], for what takes
+    long to prepare · unthrottled: repetitions with the clock held down do not count.
+    """
 
     shape: dict[str, float | str]
     prepare: Callable[[], Callable[[], Any]]
+    least_budget: float = 0.0
+    unthrottled: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""4- and 8-bit weights back to 16 bits, with bitsandbytes where it is installed."""
+"""4- and 8-bit weights back to 16 bits: bitsandbytes' kernels, and torchao's, where they are installed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from planner.calibrate.benchmarks import Case, benchmark
 from planner.calibrate.hardware import Hardware
 
 SIZES = ((4096, 4096), (14336, 4096), (1024, 1024))
+NF4_BYTES = 0.53
+"""Bytes of one 4-bit value with its scale, as the planner's graph counts them."""
 
 
 @benchmark("dequantize", "Dequantization", 0.03)
 def dequantize(hardware: Hardware) -> Iterator[Case]:
     """nf4 in blocks of 64 and int8 by row; nothing where the library or its kernels are missing."""
-    if hardware.device.type != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
-        return
     for rows, columns in SIZES:
         numel = rows * columns
-        yield Case({"format": "nf4", "moved": numel * (0.5 + 4 / 64 + 2)}, _nf4(hardware, rows, columns))
-        yield Case({"format": "int8", "moved": numel * 3.0 + 4.0 * rows}, _int8(hardware, rows, columns))
+        if hardware.device.type == "cuda" and importlib.util.find_spec("bitsandbytes") is not None:
+            yield Case({"format": "nf4", "moved": numel * (NF4_BYTES + 2)}, _nf4(hardware, rows, columns))
+            yield Case({"format": "int8", "moved": numel * 3.0}, _int8(hardware, rows, columns))
+        if importlib.util.find_spec("torchao") is not None:
+            yield Case({"format": "nf4-torchao", "moved": numel * (NF4_BYTES + 2)}, _torchao(hardware, rows, columns))
 
 
 def _nf4(hardware: Hardware, rows: int, columns: int) -> Callable[[], Callable[[], Any]]:
@@ -38,5 +41,16 @@ def _int8(hardware: Hardware, rows: int, columns: int) -> Callable[[], Callable[
         functional = importlib.import_module("bitsandbytes.functional")
         values, scales, _ = functional.int8_vectorwise_quant(hardware.random(rows, columns, dtype="fp16"))
         return lambda: functional.int8_vectorwise_dequant(values, scales)
+
+    return prepare
+
+
+def _torchao(hardware: Hardware, rows: int, columns: int) -> Callable[[], Callable[[], Any]]:
+    """torchao's NF4 tensor, which torchtune trains on."""
+
+    def prepare() -> Callable[[], Any]:
+        library = importlib.import_module("torchao.dtypes.nf4tensor")
+        packed = library.to_nf4(hardware.random(rows, columns, dtype="bf16").clone())
+        return lambda: packed.get_original_weight()
 
     return prepare

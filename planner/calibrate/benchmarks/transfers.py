@@ -12,6 +12,8 @@ from planner.calibrate.hardware import Hardware
 
 SIZES = (2**26, 2**20, 2**28)
 """Bytes of one copy."""
+BESIDE = (4096, 4096, 4096)
+"""The product beside which copies run."""
 
 
 @benchmark("transfers", "Copies between host and device", 0.03)
@@ -34,7 +36,7 @@ def _copy(hardware: Hardware, numel: int, pinned: bool, direction: str, beside: 
         source, target = (host, device) if direction == "to_device" else (device, host)
         if not beside:
             return lambda: target.copy_(source, non_blocking=pinned)
-        a, b = hardware.random(4096, 4096, dtype="bf16"), hardware.random(4096, 4096, dtype="bf16")
+        a, b = hardware.random(BESIDE[0], BESIDE[2], dtype="bf16"), hardware.random(BESIDE[2], BESIDE[1], dtype="bf16")
         stream = torch.Stream(hardware.device)
 
         def work() -> None:

@@ -10,6 +10,7 @@ can be said (width, depth, heads, vocabulary) must be there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from planner.errors import PlanError
@@ -19,6 +20,11 @@ from planner.workload.architecture import Architecture
 Config = Mapping[str, Any]
 Reader = Callable[["Fields"], Architecture]
 FAMILIES: dict[str, Reader] = {}
+
+WITHOUT_FLASH = frozenset(
+    ["beit", "bloom", "deberta-v2", "gemma3", "llama4_text", "megatron-bert", "mpnet", "mpt", "mt5", "paligemma", "rembert", "swin", "t5", "umt5", "xglm"]
+)
+"""Types whose classes in transformers 5.24 declare no FlashAttention (`_supports_flash_attn`)."""
 
 _LARGEST = {"layers": 10_000, "size": 10_000_000}
 
@@ -145,4 +151,5 @@ def read_config(config: Config) -> Architecture:
             "is not covered",
             f"Covered: {', '.join(sorted(FAMILIES))}. Give a config of one of these types, or install torch and transformers to import its modules.",
         )
-    return FAMILIES[model_type](Fields(config)).check()
+    made = FAMILIES[model_type](Fields(config)).check()
+    return replace(made, flash=False) if model_type in WITHOUT_FLASH else made

@@ -13,6 +13,7 @@ from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Experts, Names
 from planner.workload.families.fields import Fields, family
 from planner.workload.families.gated import llama
+from planner.workload.families.sparse import without_router_loss
 from planner.workload.families.statespace import rank
 from planner.workload.mixture_beside import MixtureBeside
 from planner.workload.parallel_mixers import ParallelMixers
@@ -226,16 +227,32 @@ def _pattern(f: Fields) -> list[str]:
     return layer_kinds(f, names, tuple(_PATTERN.values()), ["linear_attention", "moe", "full_attention", "mlp"])
 
 
+def _ungated_experts(f: Fields) -> Experts:
+    """DeepSeek's choice of experts that are two weights each, in a width of their own where the config says so (Nemotron 3)."""
+    without_router_loss(f)
+    count, groups = f.size("n_routed_experts", "num_local_experts", default=8), f.size("n_group", default=1)
+    if count % groups or count // groups < 2:
+        raise PlanError("model.n_group", groups, f"does not divide {count} experts into groups of 2 or more", "Use a divisor.")
+    latent = f.config.get("moe_latent_size")
+    return Experts(
+        count=count,
+        active=f.size("num_experts_per_tok", default=2),
+        ffn=f.size("moe_intermediate_size", default=7688),
+        routing="sigmoid-renormalized" if f.flag("norm_topk_prob", True) else "sigmoid",
+        wide=True,
+        shared=f.size("moe_shared_expert_intermediate_size", default=7688),
+        precise=True,
+        limited=True,
+        correction="buffer",
+        scaled=True,
+        gated=False,
+        latent=0 if latent is None else f.size("moe_latent_size"),
+    )
+
+
 @family("nemotron_h")
 def _(f: Fields) -> Architecture:
     kinds = _pattern(f)
-    if "moe" in kinds:
-        raise PlanError(
-            "model.layers_block_type",
-            "moe",
-            "is not covered for nemotron_h",
-            "Use mlp, linear_attention and full_attention layers.",
-        )
     bias = f.flag("use_bias", False)
     mixer = StateSpaceDual(
         heads=f.size("mamba_num_heads", default=128),
@@ -258,12 +275,20 @@ def _(f: Fields) -> Architecture:
         norms=("norm",),
         embedding="model.embeddings",
         final_norm="model.norm_f",
+        router="mixer.gate",
+        experts="mixer.experts",
+        shared_expert="mixer.shared_experts",
     )
     parts: dict[str, dict[str, Any]] = {
         "linear_attention": {"mixer": mixer, "layout": SingleBranch(mixer.linears)},
         "full_attention": {"layout": SingleBranch((names.query, names.key, names.value, names.out))},
         "mlp": {"layout": SingleBranch((names.up, names.down), mixes=False)},
     }
+    if "moe" in kinds:
+        experts = _ungated_experts(f)
+        inside = ("fc1_latent_proj", "fc2_latent_proj") if experts.latent else ()
+        linears = tuple(f"mixer.{path}" for path in (*inside, "shared_experts.up_proj", "shared_experts.down_proj"))
+        parts["moe"] = {"layout": SingleBranch(linears, mixes=False), "experts": experts}
     return llama(
         Fields({"num_attention_heads": 32, "intermediate_size": 21504, **f.config, "num_hidden_layers": len(kinds)}),
         kv_heads=8,

@@ -13,6 +13,7 @@ from planner.workload.components import Tail
 from planner.workload.families.contrastive import _clip_vision, _siglip_vision
 from planner.workload.families.fields import FAMILIES, Fields, family
 from planner.workload.families.vision import pair, patches, plain
+from planner.workload.image_rows import ImageRow
 from planner.workload.merging import VISION, MergeImages, Pictures
 from planner.workload.packed_vision import PackedAttention, PackedPatches, PatchMerger
 from planner.workload.patches import Patches
@@ -66,8 +67,8 @@ def beneath(names: Names, prefix: str) -> Names:
     return replace(names, **changed)
 
 
-def language_model(f: Fields, default: str, tower: Architecture, **changes: Any) -> Architecture:
-    """The language model of `text_config`, with a vision tower before it."""
+def language_model(f: Fields, default: str, tower: Architecture, prefix: str = LANGUAGE, **changes: Any) -> Architecture:
+    """The language model of `text_config`, with a vision tower before it. prefix: its path."""
     text = part(f, "text_config", default)
     kind = TEXT_TYPES.get(text.config["model_type"], text.config["model_type"])
     if kind not in FAMILIES:
@@ -76,11 +77,11 @@ def language_model(f: Fields, default: str, tower: Architecture, **changes: Any)
     if made.towers or made.outputs or made.layout is not None or not made.causal:
         raise PlanError("model.text_config.model_type", kind, "is not a plain language model", "Use for example llama.")
     front = tower.front
-    assert isinstance(front, Pictures | PackedPatches)
+    assert isinstance(front, Pictures | PackedPatches | ImageRow)
     base = replace(
         made,
         model_type=f.config["model_type"],
-        names=beneath(made.names, LANGUAGE),
+        names=beneath(made.names, prefix),
         tied=f.flag("tie_word_embeddings", False),
         towers=(tower,),
         merge=MergeImages(front),
@@ -227,7 +228,7 @@ def _(f: Fields) -> Architecture:
     return replace(made, merge=MergeImages(tower.front, listed=False))  # type: ignore[arg-type]
 
 
-def _packed(f: Fields, vision: Fields, hidden: int, width: int, window: int, **changes: Any) -> Architecture:
+def packed(f: Fields, vision: Fields, hidden: int, width: int, window: int, **changes: Any) -> Architecture:
     """A tower of Qwen's: `vision` is its config, `width` that of the language model."""
     heads, visual = vision.size("num_heads", default=16), "model.visual"
     head_dim = vision.divided(hidden, heads, "vision_config.num_heads")
@@ -256,7 +257,9 @@ def _packed(f: Fields, vision: Fields, hidden: int, width: int, window: int, **c
         out_bias=True,
         mlp_bias=True,
         final_norm=False,
-        names=Names(layer=f"{visual}.blocks.{{i}}", norms=("norm1", "norm2"), up="mlp.fc1", down="mlp.fc2"),
+        names=Names(
+            layer=f"{visual}.blocks.{{i}}", norms=("norm1", "norm2"), up="mlp.fc1", down="mlp.fc2", embedding=f"{visual}.patch_embed"
+        ),
         front=front,
         mixer=PackedAttention(),
         tail=PatchMerger(f"{visual}.merger", width, merge**2, reorders=window > 0),
@@ -283,7 +286,7 @@ def _qwen(f: Fields, tower: Architecture) -> Architecture:
 def _(f: Fields) -> Architecture:
     f, vision = _flat(f), part(f, "vision_config", "qwen2_vl_vision")
     hidden = vision.size("embed_dim", default=1280)
-    tower = _packed(
+    tower = packed(
         f,
         vision,
         hidden,
@@ -302,7 +305,7 @@ def _(f: Fields) -> Architecture:
 def _(f: Fields) -> Architecture:
     f, vision = _flat(f), part(f, "vision_config", "qwen2_5_vl_vision")
     window = vision.size("window_size", default=112)
-    tower = _packed(
+    tower = packed(
         f,
         vision,
         vision.size("hidden_size", default=3584),

@@ -40,32 +40,30 @@ def sliding(f: Fields, full_every: int, default: int, offset: int = 1) -> tuple[
     return layer_windows(f, layers, slides, size), [t == "sliding_attention" for t in types]
 
 
-def _cohere(f: Fields, **changes: Any) -> Architecture:
+def cohere(f: Fields, **changes: Any) -> Architecture:
     bias = f.flag("attention_bias", False)
-    names = Names(norms=("input_layernorm",))
+    traits: dict[str, Any] = {"norm": "layer-fp32", "names": Names(norms=("input_layernorm",)), **changes}
     return llama(
         f,
-        norm="layer-fp32",
         placement="parallel",
         rotary_upcast=True,
         logits_scaled=True,
         qkv_bias=bias,
         out_bias=bias,
         tied=f.flag("tie_word_embeddings", True),
-        names=names,
-        **changes,
+        **traits,
     )
 
 
 @family("cohere")
 def _(f: Fields) -> Architecture:
-    return _cohere(f, qk_norm="head" if f.flag("use_qk_norm", False) else "none")
+    return cohere(f, qk_norm="head" if f.flag("use_qk_norm", False) else "none")
 
 
 @family("cohere2")
 def _(f: Fields) -> Architecture:
     windows, slides = sliding(f, f.size("sliding_window_pattern", default=4), 4096)
-    return _cohere(f, windows=windows, variants=unrotated(slides) if windows else ({"rotary_dim": 0},))
+    return cohere(f, windows=windows, variants=unrotated(slides) if windows else ({"rotary_dim": 0},))
 
 
 @family("olmo")

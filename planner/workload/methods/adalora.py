@@ -17,7 +17,7 @@ from planner.workload.architecture import Architecture
 from planner.workload.graph import Kernel, Parameter, Tensor, matmul_kernel
 from planner.workload.methods.base import Adaptation, MethodKind, register
 from planner.workload.methods.pieces import add_in_place, made, uncached
-from planner.workload.methods.targets import ANY_BASE, COMMON, SELECTION, WIDE_TARGETS, adapted
+from planner.workload.methods.targets import BITSANDBYTES, COMMON, SELECTION, WIDE_TARGETS, adapted
 from planner.workload.optimizers import Optimizer, Step, Task
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
         finish=orthogonality,
         stepped=allocate,
         formula="sum over targets of r · (in + out + 1) + 1 with the initial rank",
-        bases=ANY_BASE,
+        bases=(*BITSANDBYTES, "int4"),
     )
 
 

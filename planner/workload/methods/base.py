@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from planner.errors import PlanError
 from planner.run import Method
+from planner.words import nearest
 from planner.workload.architecture import Architecture
-from planner.workload.methods.unplanned import UNPLANNED
+from planner.workload.methods.unplanned import REFUSED, UNPLANNED
+from planner.workload.quantized import QUANTIZED
 
 if TYPE_CHECKING:
     from planner.workload.graph import Parameter, Tensor
@@ -79,7 +81,7 @@ class Adaptation:
     loaded: int = 1
     tokens: int = 0
     sharding: bool = True
-    bases: tuple[str, ...] = ("nf4", "nf4-dq", "int8", "int4")
+    bases: tuple[str, ...] = QUANTIZED
     notes: tuple[str, ...] = ()
     follow: Callable[[Writer, str, Tensor], Tensor] = field(default=lambda w, layer, y: y)
     finish: Finish = field(default=lambda w, loss, added: loss)
@@ -112,10 +114,12 @@ def register(kind: MethodKind) -> MethodKind:
 def adapt(method: Method, arch: Architecture) -> Adaptation:
     """Bind a run's method to a model. Raises `PlanError` for an unknown method or a field that it does not read."""
     kind = METHODS.get(method.name)
+    if kind is None and method.name in REFUSED:
+        raise PlanError("method.name", method.name, *REFUSED[method.name])
     if kind is None and method.name in UNPLANNED:
         raise PlanError("method.name", method.name, UNPLANNED[method.name], "Use lora or another method.")
     if kind is None:
-        raise PlanError("method.name", method.name, "is not a known method", f"Use one of {', '.join(METHODS)}.")
+        raise PlanError("method.name", method.name, "is not a known method", f"{nearest(method.name, METHODS)}Use one of {', '.join(METHODS)}.")
     for name in method.model_fields_set - {"name"} - set(kind.fields):
         if getattr(method, name) is not None:
             raise PlanError(

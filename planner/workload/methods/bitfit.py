@@ -9,8 +9,8 @@ from planner.workload.methods.base import Adaptation, MethodKind, register
 
 
 def _bind(method: Method, arch: Architecture) -> Adaptation:
-    biases = (arch.qkv_bias, arch.out_bias, arch.mlp_bias, arch.norm_bias, arch.head_bias, arch.classifier_bias)
-    if not any(biases):
+    names = ("qkv_bias", "out_bias", "mlp_bias", "norm_bias", "head_bias", "classifier_bias")
+    if not any(getattr(stack, name) for stack in arch.stacks for name in names):
         raise PlanError(
             "method.name", "bitfit", f"trains nothing: {arch.model_type} has no biases", "Use ln_tuning or lora."
         )

@@ -55,7 +55,7 @@ register(
         "DEFT",
         "Trains directions that are taken out of the output, and what is put there.",
         ("rank", "alpha", "dropout", "variant", *SELECTION, *COMMON),
-        "peft 0.21, tuners/deft",
+        "NeurIPS 2025 (93a34a7138bdad95e874018d5f491cc6); peft 0.21, tuners/deft",
         _bind,
     )
 )

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from planner.workload.graph import Tensor
     from planner.workload.writer import Writer
 
+FROM_DATA = ("eva", "corda", "lora_ga")
+"""Initialisations that look at data."""
+OWN_LAYERS = ("nf4", "nf4-dq", "int8", "awq")
+"""Bases for which peft has a LoRA layer that casts the update, not the sum (peft.tuners.lora.bnb and awq; that of GPTQ is like the plain one)."""
 INITS = ("gaussian", "eva", "olora", "pissa", "corda", "loftq", "orthogonal", "lora_ga", "mica")
 
 
@@ -31,6 +35,10 @@ def bind(method: Method, arch: Architecture) -> Adaptation:
         raise PlanError(
             "method.init_lora_weights", start, "is not known to peft", f"Use true, false, {', '.join(INITS)}."
         )
+    if method.name == "lora_fa" and arch.experts is not None and arch.experts.unstacked:
+        names = method.targets if isinstance(method.targets, tuple) else ()
+        if method.targets == "all-linear" or set(names) & {"gate", *arch.experts.unstacked}:
+            raise PlanError("method.targets", method.targets, "reaches stacked experts, which are not planned with LoRA-FA", "Name attention's layers.")
     if method.use_dora:
         return dora.bind(method, arch)
     dropout = method.dropout or 0.0
@@ -40,10 +48,18 @@ def bind(method: Method, arch: Architecture) -> Adaptation:
         g = w.graph
         rank = float(w.s.adaptation.adapts(path))
         y = layer(x)
-        a = w.adapter(path + ".lora_A.weight", (rank, x.shape[-1]))
+        a = w.adapter(path + ".lora_A.weight", (rank, x.shape[-1]), trainable=method.name != "lora_fa")
         b = w.adapter(path + ".lora_B.weight", (out, rank))
-        taken = g.dropout(g.cast(x, a.dtype, name="adapter_input"), dropout)
+        base = g.named(path + ".weight")
+        apart = base is not None and base.dtype in OWN_LAYERS
+        # under autocast these layers leave the cast of the input to it
+        taken = g.dropout(x if apart and g.autocast else g.cast(x, a.dtype, name="adapter_input"), dropout)
         update = g.unary("adapter_scale", g.linear(g.linear(taken, a, name="lora_A"), b, name="lora_B"), save="none")
+        if apart:
+            update = update if g.autocast else g.cast(update, y.dtype, name="adapter_output")
+            result = g.add(y, update, name="adapter_add")
+            g.release(x, taken, update)
+            return result
         result = g.cast(g.add(y, update, name="adapter_add"), y.dtype, name="adapter_output")
         g.release(x, taken)  # the module call's argument, and its local variable
         return result
@@ -60,6 +76,7 @@ def bind(method: Method, arch: Architecture) -> Adaptation:
         merged=wrapped,
         tokens=len(set(method.token_indices or ())),
         bases=ANY_BASE,
+        notes=(f"{start} needs forward passes over data before training, which are not part of the plan.",) if start in FROM_DATA else (),
     )
 
 

@@ -43,14 +43,13 @@ def _bind(method: Method, arch: Architecture) -> Adaptation:
     return adapted(method, arch, beside, {"rank": method.rank or 64}, rank=64, bases=ANY_BASE)
 
 
-for _name, _label in (("miss", "MiSS"), ("bone", "Bone (MiSS)")):
-    register(
-        MethodKind(
-            _name,
-            _label,
-            "Trains one matrix on the input summed over blocks.",
-            ("rank", "dropout", *SELECTION, "rank_pattern", *COMMON),
-            "Kang & Yin 2024, arXiv:2409.15371",
-            _bind,
-        )
+register(
+    MethodKind(
+        "miss",
+        "MiSS",
+        "Trains one matrix on the input summed over blocks.",
+        ("rank", "dropout", *SELECTION, "rank_pattern", *COMMON),
+        "Kang & Yin 2024, arXiv:2409.15371",
+        _bind,
     )
+)

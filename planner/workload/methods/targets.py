@@ -94,7 +94,7 @@ def ends(path: str, names: tuple[str, ...]) -> bool:
 
 BITSANDBYTES = ("nf4", "nf4-dq", "int8")
 """bitsandbytes' layers are linear layers, which any method of peft can stand beside."""
-ANY_BASE = (*BITSANDBYTES, "int4")
+ANY_BASE = (*BITSANDBYTES, "int4", "awq")
 """With layers of its own for GPTQ and AWQ."""
 
 

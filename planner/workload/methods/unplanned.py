@@ -8,6 +8,17 @@ UNPLANNED = {
     "xlora": "mixes adapters that were trained before, whose files decide what is loaded",
     "shadow": "trains a second network beside the model, whose shape is free",
 }
+REFUSED = {
+    "alora": (
+        "adapts only the tokens that follow its invocation sequence, whose number is the data's (peft.tuners.lora.variants.ALoraLinearVariant)",
+        "Use lora, which adapts all of them and so bounds time and memory from above.",
+    ),
+    "adaption_prompt_v2": (
+        "(LLaMA-Adapter V2, Gao et al. 2023, arXiv:2304.15010) trains a scale and a bias of every linear layer and the norms too, which is not planned",
+        "Use adaption_prompt (LLaMA-Adapter), or bitfit.",
+    ),
+}
+"""Methods outside peft's list that people name: the problem and what to write."""
 PEFT_TYPES = {
     "PROMPT_TUNING": "prompt",
     "MULTITASK_PROMPT_TUNING": "multitask_prompt",

@@ -11,6 +11,8 @@ def foreach_adamw(task: Task) -> Step:
     if task.fused:
         return fused_adamw(task)
     size = task.bytes
+    if task.operators:
+        return _operators(task, 39, 18)
     if task.single:  # the same passes tensor by tensor; the root and its corrected copy live together (torch _single_tensor_adamw)
         return Step({"exp_avg": size, "exp_avg_sq": size}, 2 * task.widest, 20 * size, 8 * task.tensors)
     # decay r/w, lerp r2w, mul r/w, addcmul r2w, sqrt r/w, div r/w, add r/w, addcdiv r3w: 20 passes over parameter-sized data; sqrt makes one copy
@@ -22,6 +24,12 @@ def fused_adamw(task: Task) -> Step:
     size = task.bytes
     states = {"exp_avg": size, "exp_avg_sq": size, "step": 4.0 * task.tensors}
     return Step(states, 0.0, 7 * size, launches(1, task.tensors))
+
+
+def _operators(task: Task, passes: float, kernels: float) -> Step:
+    """Written out: m (2 + 2 + 3 passes), v (2 + 2 + 2 + 3), root, epsilon, quotient (2 + 2 + 3), decay (2 + 3), rate (2), weights (3), assignments (6)."""
+    size = task.bytes
+    return Step({"exp_avg": size, "exp_avg_sq": size}, 2 * task.widest, passes * size, kernels * task.tensors)
 
 
 register(
@@ -53,6 +61,8 @@ def _schedule_free(task: Task) -> Step:
 )
 def _lamb(task: Task) -> Step:
     size = task.bytes
+    if task.operators:  # norms of the update and of the weights and their ratio come in, decay and the rate are scaled with it
+        return _operators(task, 45, 24)
     # one stage reads g, p, m, v and writes m, v, update; norms of p and update; a second stage scales
     return Step({"exp_avg": size, "exp_avg_sq": size}, 0.0, 12 * size, launches(4, task.tensors))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from planner.errors import PlanError
+from planner.words import nearest
 from planner.workload.graph import BYTES, Kernel, Parameter
 
 BLOCKWISE = 256
@@ -31,7 +32,8 @@ class Task:
     fused: whether the stack runs AdamW in one kernel · wide_embeddings: 8-bit states of embeddings stay in 32 bits (transformers' Trainer) ·
     hidden, heads: of the model, for blocks of Adam-mini · product: type of fp32 matrix products (fp32 or tf32) ·
     rank, every: of low-rank and preconditioned optimizers, None for the implementation's default ·
-    single: torch updates one tensor after the other (its default on a processor).
+    single: torch updates one tensor after the other (its default on a processor) · operators: the update is written out in single
+    operators of a graph, tensor after tensor (TensorFlow 1).
     """
 
     trained: Sequence[Trained]
@@ -44,6 +46,7 @@ class Task:
     rank: int | None = None
     every: int | None = None
     single: bool = False
+    operators: bool = False
 
     def dtype(self, p: Parameter) -> str:
         """Type of the values that the optimizer works on."""
@@ -80,6 +83,7 @@ class Task:
             self.rank,
             self.every,
             self.single,
+            self.operators,
         )
 
 
@@ -99,7 +103,8 @@ class Step:
     states: name to bytes · temporaries: peak scratch during the step [bytes] · moved: DRAM traffic [bytes] · kernels: launches ·
     products: matrix products with how often a step runs them · decompositions: the same for factorisations ·
     paged: bytes of states in managed memory, which the driver moves to the host when the device is full; they are
-    no part of `states` · gradients: further forward and backward passes of one micro step, on average.
+    no part of `states` · gradients: further forward and backward passes of one micro step, on average · name: of the optimizer,
+    by which a calibration knows its step.
     """
 
     states: Mapping[str, float]
@@ -110,6 +115,7 @@ class Step:
     decompositions: tuple[Decomposition, ...] = ()
     paged: Mapping[str, float] = field(default_factory=dict)
     gradients: float = 0.0
+    name: str = ""
 
     def share(self, part: float) -> Step:
         """The step of one rank that owns this part of all states; launches stay as they are."""
@@ -122,6 +128,7 @@ class Step:
             tuple(d._replace(times=d.times * part) for d in self.decompositions),
             {name: size * part for name, size in self.paged.items()},
             self.gradients,
+            self.name,
         )
 
     def beside(self, other: Step) -> Step:
@@ -175,7 +182,7 @@ def register(
 def find_optimizer(name: str) -> Optimizer:
     """A registered optimizer. Raises `PlanError` for another name."""
     if name not in OPTIMIZERS:
-        raise PlanError("optimizer", name, "is not a known optimizer", f"Use one of {', '.join(OPTIMIZERS)}.")
+        raise PlanError("optimizer", name, "is not a known optimizer", f"{nearest(name, OPTIMIZERS)}Use one of {', '.join(OPTIMIZERS)}.")
     return OPTIMIZERS[name]
 
 

@@ -28,10 +28,11 @@ def _bitsandbytes(task: Task, bits: int, paged: bool, moments: tuple[int, int]) 
             outside, own = outside + size - scales, own + scales
         else:
             own += size
-    tables = _QUANTILES if bits == 8 else 0.0
-    pages = {"state1": first * outside, "state2": second * outside} if outside else {}
+    # a state without a second moment has one table (bitsandbytes Optimizer1State)
+    tables = (_QUANTILES if second else _QUANTILES / 2) if bits == 8 else 0.0
+    pages = {name: n * outside for name, n in (("state1", first), ("state2", second)) if n and outside}
     moved = 3 * task.bytes + 2 * (first + second) * (own + outside)
-    states = {"state1": first * own, "state2": second * own, **({"quantiles": tables} if tables else {})}
+    states = {"state1": first * own, **({"state2": second * own} if second else {}), **({"quantiles": tables} if tables else {})}
     return Step(states, 0.0, moved, task.tensors, paged=pages)
 
 
@@ -83,3 +84,21 @@ def _ademamix(task: Task) -> Step:
 )
 def _ademamix8bit(task: Task) -> Step:
     return _bitsandbytes(task, 8, False, (2, 1))
+
+
+_LION = f"Chen et al. 2023, arXiv:2302.06675; {_REFERENCE}"
+
+
+@register("lion8bit", "Lion, 8-bit", "Lion's one moment in 8 bits with one fp32 scale per 256 values.", _LION)
+def _lion8bit(task: Task) -> Step:
+    return _bitsandbytes(task, 8, False, (1, 0))
+
+
+@register("paged-lion", "Lion, paged", "Lion's moment in fp32 in managed memory.", _LION)
+def _paged_lion(task: Task) -> Step:
+    return _bitsandbytes(task, 32, True, (1, 0))
+
+
+@register("paged-lion8bit", "Lion, 8-bit and paged", "Lion's moment in 8 bits in managed memory.", _LION)
+def _paged_lion8bit(task: Task) -> Step:
+    return _bitsandbytes(task, 8, True, (1, 0))
