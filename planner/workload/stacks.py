@@ -21,7 +21,7 @@ class Stack:
     fusion: `eager` runs one kernel per PyTorch operator; `kernels` has fused norm, rope, GLU and loss; `compiled` fuses elementwise chains (TorchInductor).
     loss: `upcast` keeps logits and an fp32 copy; `in-place` works in the fp32 copy; `compiled` never stores the fp32
     copy beside the logits; `chunked` computes
-        head and loss in pieces and never stores the logits.
+        head and loss in pieces and never stores the logits; `liger` does so with gradients formed in forward.
     early_stop: recomputation of a checkpointed block stops at the last tensor that backward needs (non-reentrant checkpoints).
     selective: what selective checkpointing recomputes: the `attention` core (Korthikanti et al. 2022,
     arXiv:2205.05198), or all but attention and every second
@@ -81,7 +81,7 @@ class Stack:
     help: str
     reference: str
     fusion: Literal["eager", "kernels", "compiled"] = "eager"
-    loss: Literal["upcast", "in-place", "compiled", "chunked"] = "upcast"
+    loss: Literal["upcast", "in-place", "compiled", "chunked", "liger"] = "upcast"
     early_stop: bool = True
     selective: Literal["attention", "operators"] = "attention"
     cast_on_gather: bool = True
@@ -173,7 +173,7 @@ STACKS: dict[str, Stack] = {
             "Fused kernels, and head and loss in chunks: the logits are never stored.",
             "Hsu et al. 2024, arXiv:2410.10989",
             "kernels",
-            "chunked",
+            "liger",
             early_stop=False,
             quantizes_experts=True,
             every_expert=True,
