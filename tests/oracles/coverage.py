@@ -18,7 +18,7 @@ from tests.oracles import record
 _FROZEN = "the model with `requires_grad` set"
 _FOUR_BITS = "peft's module over bitsandbytes' layers written out in plain torch (`tests/oracles/quantized.py`)"
 ORACLES = {
-    **dict.fromkeys(("full", "freeze", "bitfit", "lisa"), _FROZEN),
+    **dict.fromkeys(("full", "freeze", "bitfit", "lisa", "head"), _FROZEN),
     **dict.fromkeys(("qlora", "loftq"), _FOUR_BITS),
     "galore": "galore_torch's optimizer",
     "reft": "pyreft's intervention, written out",
