@@ -18,7 +18,7 @@ from tests.oracles import record
 _FROZEN = "the model with `requires_grad` set"
 _FOUR_BITS = "peft's module over bitsandbytes' layers written out in plain torch (`tests/oracles/quantized.py`)"
 ORACLES = {
-    **dict.fromkeys(("full", "freeze", "bitfit", "lisa"), _FROZEN),
+    **dict.fromkeys(("full", "freeze", "bitfit", "lisa", "head"), _FROZEN),
     **dict.fromkeys(("qlora", "loftq"), _FOUR_BITS),
     "galore": "galore_torch's optimizer",
     "reft": "pyreft's intervention, written out",
@@ -38,6 +38,21 @@ BASES = {
     "int4": "GPT-QModel TorchLinear (GPTQ)",
     "awq": "GPT-QModel AwqGEMMLinear (AWQ)",
 }
+
+
+APART = (
+    ("states and scratch of optimizers", "the packages' own steps (torch, transformers, bitsandbytes, …): states to the byte, scratch within 7 %",
+     "tests/workload/test_optimizers.py"),
+    ("Sophia, LAMB, SGD", "their algorithms written out: both to the byte", "tests/workload/test_optimizers.py"),
+    ("LoRA-FA's optimizer", "peft's LoraFAOptimizer: states to the byte, scratch within 2 %", "tests/workload/test_optimizers.py"),
+    ("checkpoints on every n-th block, kept operations", "torch's checkpoints and their policies: peaks within 3 %", "tests/workload/test_checkpoints.py"),
+    ("offloaded activations", "torchtune's hooks written out: peaks within 1 %, bytes sent within 2 %", "tests/workload/test_savers.py"),
+    ("head and loss in chunks", "Liger's function written out: kept bytes exact, peaks within 1 %", "tests/workload/test_savers.py"),
+    ("fp8 products", "torchao's Float8Linear: peaks within 3 %", "tests/workload/test_scaled.py"),
+    ("offloaded optimizer and weights", "none: arithmetic of the papers", "tests/estimate/test_offload.py"),
+    ("pruning, 2:4 sparsity", "none: sizes and packed bytes", "tests/estimate/test_compression.py"),
+)
+"""What stands outside of the tables of models and methods: what it was compared with, and where."""
 
 
 def quantized_base(case: recorded.Case) -> str | None:
@@ -130,6 +145,8 @@ def document() -> str:
     lines += ["", f"The layers are those of the libraries written out in plain torch (`tests/oracles/quantized.py` names the files), under peft "
               f"{versions['peft']}'s own LoRA layers for them; the sizes of their tensors are compared in `tests/workload/test_quantized.py`. "
               "No GPU took part."]  # fmt: skip
+    lines += ["", "## Optimizers and memory savers", "", "| what | oracle | test |", "|---|---|---|"]
+    lines += [f"| {what} | {oracle} | `{test}` |" for what, oracle, test in APART]
     lines += ["", "Methods of peft that are not planned, each refused with its reason:", ""]
     lines += [f"- `{name}` {reason}." for name, reason in UNPLANNED.items()]
     return "\n".join(lines) + "\n"
