@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner.calibrate import jobs
 from planner.calibrate.budget import BUDGETS
 from planner.calibrate.jobs import ENDED
