@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from planner.evidence import targets
+from planner.evidence import calibrated, targets
 
 TITLES: Final = {
     "source": "By source",
@@ -45,6 +45,7 @@ def render(record: Mapping[str, Any]) -> str:
         if name == "tokens" and unseen[name]["all"] is not None:
             lines += targets.section(unseen[name]["by_source"])
     lines += _verdicts(record["verdicts"])
+    lines += calibrated.section()
     if record["constants"]:
         lines += _constants(record["constants"])
     lines += _worst(record["worst"])
