@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner.errors import PlanError
 from planner.ui import audit_chart, auditing, frame, texts
 from planner.ui.language import _

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner.errors import PlanError
 from planner.ui import comparing, frame, saving, texts
 from planner.ui.language import _
