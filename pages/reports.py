@@ -4,6 +4,7 @@ import base64
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner.errors import PlanError
 from planner.report import EXPORTERS
 from planner.ui import frame, handing, texts

@@ -92,7 +92,7 @@ def checkpoint_bytes(r: Resolved, w: Workload) -> float:
     what it trains."""
     everything = r.run.method.name in WHOLE_MODEL
     weights = sum(
-        p.numel * stored_bytes(r, p) * s.count for s in w.stretches for p in s.parameters if not p.buffer and (everything or p.trainable)
+        stored_bytes(r, p) * s.count for s in w.stretches for p in s.parameters if not p.buffer and (everything or p.trainable)
     )
     trained = trained_parameters(w)
     step = whole_step(r, trained, 1.0)

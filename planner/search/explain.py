@@ -47,7 +47,9 @@ def words_of(space: Space, row: Row) -> str:
 
 
 def figure(space: Space, goal: str, value: float) -> str:
-    """A figure of the objective in words."""
+    """A figure of the objective in words; NaN is that of a run that no segment of which would end."""
+    if math.isnan(value):
+        return f"no known {_WORDS[goal]}"
     text = format_seconds(value) if goal == "time" else format_usd(value) if goal == "cost" else format_energy(value)
     return text if space.run.data is not None else f"{text} a sample"
 

@@ -227,3 +227,15 @@ def test_a_stack_without_pipelines_is_offered_none() -> None:
     assert any("Pipeline stages: Hugging Face Trainer trains none" in line for line in found.left_out)
     with pytest.raises(PlanError, match="asks for pipeline stages"):
         search(Space(run, gpus=("H100 SXM 80GB",), counts=(8,), pp=(1, 2)))
+
+
+def test_a_space_of_more_than_a_million_answers_when_patience_ends_and_says_what_it_left_out() -> None:
+    batch = {"seq_len": 4096, "accumulation": 32}
+    run = parse_run({"model": "meta-llama/Llama-3.1-70B", "stack": "megatron", "hardware": {"gpus": 64}, "batch": batch, "data": "1T"})
+    space = Space(run, gpus=("H100 SXM 80GB", "B200 SXM"), counts=tuple(range(8, 2049, 8)), constraints=Constraints(min_batch=512, max_batch=4096))
+    seen: list[float] = []
+    found = search(space, progress=lambda share, count: seen.append(share), patience=2.0)
+    assert found.evaluated + found.impossible > 0 and not found.complete
+    assert found.left_out[0].startswith("Stopped early: about") and seen == sorted(seen)
+    whole = complete(space)
+    assert sum(cell.size for trace in whole.traces() for stage in whole.stages(trace) for cell in whole.cells(stage)) > 1_000_000
