@@ -38,7 +38,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Check and print; 0 where all holds, else 3."""
     from planner import estimate
-    from planner.evidence import own
+    from planner.evidence.kin import stands_on
 
     limits, profile, lock = _limits(options), read_profile(options.profile), read_lock(options.plan)
     moved: tuple[Change, ...] = ()
@@ -46,7 +46,7 @@ def execute(options: argparse.Namespace) -> int:
     if lock is not None:
         run, moved = pinned(lock, profile)
     assert run is not None
-    result = estimate(run, profile, None if options.no_measured else own.find(run, profile))
+    result = estimate(run, profile, None if options.no_measured else stands_on(run, profile))
     if lock is not None:
         moved = (*changes(lock, result, profile), *moved)
     checks = check_limits(result, limits)

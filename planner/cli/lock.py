@@ -27,10 +27,10 @@ def arguments(command: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> None:
     """Estimate a run and write its lock."""
     from planner import estimate
-    from planner.evidence import own
+    from planner.evidence.kin import stands_on
 
     run, profile = read_run(options.run), read_profile(options.profile)
-    result = estimate(run, profile, None if options.no_measured else own.find(run, profile))
+    result = estimate(run, profile, None if options.no_measured else stands_on(run, profile))
     text = lock_text(lock_of(run, result, profile))
     if options.output == "-":
         sys.stdout.write(text)

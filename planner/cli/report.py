@@ -36,14 +36,14 @@ def arguments(command: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> None:
     """Estimate the runs and write the report."""
     from planner import estimate
-    from planner.evidence import own
+    from planner.evidence.kin import stands_on
 
     exporter, profile = find_exporter(options.format or Path(options.output).suffix or "none"), read_profile(options.profile)
     subjects: list[Subject] = []
     for path, name in zip(options.runs, names_of(options.runs), strict=True):
         try:
             run = read_run(path)
-            result = estimate(run, profile, None if options.no_measured else own.find(run, profile))
+            result = estimate(run, profile, None if options.no_measured else stands_on(run, profile))
             subjects.append(subject_of(run, result, profile, name))
         except PlanError as error:
             if len(options.runs) == 1:

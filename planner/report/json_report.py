@@ -7,6 +7,7 @@ version rises when a key is removed or means something else.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -143,7 +144,7 @@ def told(subject: Subject) -> dict[str, Any]:
         "limited_by": estimate.limited_by,
         "assumptions": list(estimate.assumptions),
         "interval_note": estimate.interval_note,
-        "details": to_jsonable_python(estimate.details, fallback=str),
+        "details": _finite(to_jsonable_python(estimate.details, fallback=str)),
         "suggestions": [_suggestion(s) for s in subject.suggestions],
         "alternatives": [
             *(_suggestion(s, why_not(s, estimate)) for s in others),
@@ -167,6 +168,15 @@ def _suggestion(s: Suggestion, reason: str = "") -> dict[str, Any]:
         "delta_cost_usd": s.delta_cost_usd,
         "why_not": reason,
     }
+
+
+def _finite(value: Any) -> Any:
+    """Facts for display, with None for what is not known: a run that never ends has failures without number."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
 def _sections(document: Document) -> list[dict[str, Any]]:

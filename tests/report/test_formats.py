@@ -206,6 +206,13 @@ def test_json_refuses_nan(subject: Subject) -> None:
         export(broken, "json")
 
 
+def test_a_run_that_never_ends_is_reported_all_the_same(subject: Subject) -> None:
+    details = {**subject.estimate.details, "course": {"failures": math.nan}}
+    endless = subject.estimate.model_copy(update={"total_time_s": None, "cost_usd": None, "details": details})
+    told = json.loads(export(endless, "json"), parse_constant=lambda name: pytest.fail(name))
+    assert told["details"]["course"] == {"failures": None}
+
+
 def test_the_printed_run_file_gives_the_same_estimate(subject: Subject) -> None:
     for each in (subject, Subject(subject.estimate)):
         again = estimate(parse_run(yaml.safe_load(run_file(each))))
