@@ -16,13 +16,13 @@ with st.container(border=True):
     uploads = st.file_uploader(_("Logs of one run"), accept_multiple_files=True, key="audit_logs", max_upload_size=auditing.MOST_MIB)
     pasted = st.text_area(
         _("or text from the console"), key="audit_pasted", max_chars=1_000_000, height=120,
-        placeholder=_("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 3.91 GiB. GPU 0 has a total capacity of 79.25 GiB of which …"),
+        placeholder="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 3.91 GiB. GPU 0 has a total capacity of 79.25 GiB of which …",
     )  # fmt: skip
     st.caption(_("Recognised by content, whatever their names. Read on this server, never executed; only the answer is kept, and only when you ask for it."))
 
 if (note := st.session_state.pop(auditing.NOTE, None)) is not None:
     kind, text = note
-    (st.success if kind == "done" else st.warning)(texts.plain(text), icon=":material/info:")
+    (st.success if kind == "done" else st.warning)(texts.plain(_(text)), icon=":material/info:")
 
 if not uploads and not (pasted or "").strip():
     with st.expander(_("What can be read"), icon=":material/description:"):
@@ -47,13 +47,13 @@ except PlanError as error:
     st.stop()
 
 words, icon = auditing.title(found)
-st.header(f"{icon} {words}", anchor=False)
+st.header(f"{icon} {_(words)}", anchor=False)
 if found.shortage is not None:
-    st.markdown(texts.plain(found.shortage.sentence))
+    st.markdown(texts.plain(_(found.shortage.sentence)))
     for one in found.shortage.causes:
         st.markdown(auditing.line(one))
 if found.shortage is None or found.verdict != "unknown":
-    st.markdown(_(f"{texts.plain(found.why)} The plan stands on {texts.plain(found.device)}, {found.basis}."))
+    st.markdown(f"{texts.plain(_(found.why))} {texts.plain(_(f'The plan stands on {found.device}, {found.basis}.'))}")
 
 if found.figures:
     st.dataframe(
@@ -68,7 +68,7 @@ if found.figures:
     )  # fmt: skip
 if found.steps:
     st.plotly_chart(
-        audit_chart.course(found, frame.theme()), key="audit_course", config={"displayModeBar": False}, theme=None, alt=audit_chart.course_alt(found)
+        audit_chart.course(found, frame.theme()), key="audit_course", config={"displayModeBar": False}, theme=None, alt=_(audit_chart.course_alt(found))
     )
 
 seen = [*found.corrections, *(one for one in found.findings if one.status == "seen")]
@@ -87,7 +87,7 @@ if found.proposals:
     st.subheader(_("What to change"), anchor=False)
     for place, proposal in enumerate(found.proposals):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{texts.plain(proposal.title)}.** {texts.plain(proposal.sentence)}")
+            st.markdown(f"**{texts.plain(_(proposal.title))}.** {texts.plain(_(proposal.sentence))}")
             if proposal.change:
                 st.button(
                     _("Apply"), key=f"audit_apply_{place}", on_click=auditing.apply_change, args=(found.ran, proposal.change), help=_("Undo is in the sidebar.")
@@ -101,4 +101,5 @@ with st.container(horizontal=True, vertical_alignment="center"):
     )  # fmt: skip
 st.caption(_("Keep: later plans of this run on this device stand on it, and it is found on the Saved page."))
 for log in found.logs:
-    st.caption(_(f"{texts.plain(log.source)}: {log.reader.replace('_', ' ')}, {log.entries:,} entries. {' '.join(texts.plain(note) for note in log.notes)}"))
+    said = " ".join([_(f"{log.entries:,} entries."), *(texts.plain(_(note)) for note in log.notes)])
+    st.caption(f"{texts.plain(log.source)}: {log.reader.replace('_', ' ')}, {said}")

@@ -68,7 +68,7 @@ if names:
                         measuring.per_benchmark(now), hide_index=True, height="content", alt=_("Cases measured of each benchmark"),
                         column_config={
                             "benchmark": st.column_config.TextColumn(_("Benchmark")),
-                            "share": st.column_config.ProgressColumn(_("Measured"), format="percent", min_value=0.0, max_value=1.0),
+                            "share": st.column_config.ProgressColumn(_("Measured"), format="%.0f %%", min_value=0.0, max_value=100.0),
                             "cases": st.column_config.TextColumn(_("Cases"), width="small"),
                         },
                     )  # fmt: skip

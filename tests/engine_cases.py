@@ -29,7 +29,7 @@ LENGTHS = ("target_len", "audio_seconds", "images", "image_size")
 def engine_run(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The run file of a case: one H100 (whose usable memory plays no part), so that every precision is allowed."""
     method = dict(arguments.get("method") or {"name": "full"})
-    attention = arguments.get("attention", "eager" if config.get("model_type") in ("gemma2", "gpt_oss", "deberta-v2") else "sdpa")
+    attention = arguments.get("attention", "eager" if config.get("model_type") in ("gemma2", "gpt_oss", "deberta", "deberta-v2", "speech_to_text") else "sdpa")
     run: dict[str, Any] = {
         "model": dict(config),
         "method": method,

@@ -12,7 +12,7 @@ from tests.engine_cases import comparable, counted_flops, engine_estimate, tenso
 from tests.oracles import multimodal_cases, record, towers_cases
 
 KINDS = ("parameters", "flops", "memory")
-APART = ("float8-memory", "checkpoint-memory", "optimizers")
+APART = ("float8-memory", "checkpoint-memory", "offload-memory", "optimizers", "structure")
 """Truths that tests of their own read."""
 
 
@@ -48,7 +48,7 @@ class Case:
             }  # fmt: skip
         if self.area == "towers":
             return {**self.arguments, "attention": "sdpa", **towers_cases.LEAST, **towers_cases.SIZES.get(self.config_name, {})}
-        text = self.area not in ("encdec", "wide", "detection") and (self.area != "vision" or self.arguments["head"] == "contrastive")
+        text = self.area not in ("encdec", "wide", "detection", "audio") and (self.area != "vision" or self.arguments["head"] == "contrastive")
         return {**self.arguments, **({"seq": 8} if text else {})}
 
     def estimate(self) -> Estimate:

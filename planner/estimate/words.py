@@ -10,6 +10,7 @@ from planner.estimate.shape import Shape
 from planner.estimate.time import StepTime
 from planner.units import format_bytes, format_count, significant
 from planner.workload import Workload
+from planner.workload.imported import guessed_share
 
 NOT_MODELLED = (
     "Data loading, evaluation, checkpoint writing, start-up, compilation and restarts are not in the step time.",
@@ -116,6 +117,11 @@ def warnings_of(r: Resolved, w: Workload, price_problem: str, hours: float | Non
             f"Imported by structure: {r.arch.model_type} has no reader, so its modules were built and read. "
             "Parameters are exact; what its code does between them is assumed from their widths."
         )
+        if share := guessed_share(r.arch):
+            lines.append(
+                f"{share:.0%} of its parameters are matrices outside of linear layers, embeddings and norms: they are taken for stacked experts, "
+                "so that FLOP and memory of a model that uses them otherwise are wrong."
+            )
     if hours is None:
         lines.append("No total time, cost or energy: say how much is trained on, for example data: {tokens: 10M}.")
     if price_problem:

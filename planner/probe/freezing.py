@@ -8,9 +8,15 @@ from typing import Any
 
 from torch import nn
 
-LAYER = re.compile(r"^(?!.*\b(?:backbone|bbox_predictor)\.).*?(?:(encoder|decoder)\.)?\b(?:blocks|block|layers|layer|h)\.(\d+)\.")
+LAYER = re.compile(
+    r"^(?!.*\b(?:backbone\.(?!layers\.\d)|bbox_predictor\.)).*?(?:(encoder|decoder)\.)?"
+    r"\b(?:albert_layer_groups|blocks|block|layers|layer|h)\.(\d+)\."
+)
 """A layer of a transformer; those of a convolutional backbone before it, and of the head that gives boxes, are none."""
-EMBEDDING = re.compile(r"embed(?!ding_norm)|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b|\bpatch_conv\b|\bln_pre\b|\bbackbone\b|\binput_projection\b")
+EMBEDDING = re.compile(
+    r"embed(?!ding_norm)|\bwte\b|\bwpe\b|\bshared\b|\bfeature_\w+|\bconv\d?\b|\bpatch_conv\b|\bln_pre\b|\bbackbone\b(?!\.norm_f)|"
+    r"\binput_projection\b"
+)
 CLASSIFIER = re.compile(r"^(score|classifier)\.")
 """A classification head starts from random values and is always trained."""
 TOWER = re.compile(r"^model\.vis")

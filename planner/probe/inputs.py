@@ -16,6 +16,8 @@ from planner.probe.picture_inputs import picture_data
 from planner.probe.vision_inputs import pixel_data
 
 Data = dict[str, torch.Tensor]
+FRAMES = 100
+"""Mel frames in a second of sound."""
 RATE = 16_000
 """Samples of sound in a second, as every speech model here takes them."""
 
@@ -50,8 +52,12 @@ def _vocabulary(model: nn.Module) -> int:
 
 
 def mel_data(model: nn.Module, *, batch: int, head: str, **sizes: Any) -> Data:
-    """Log-mel spectrograms of Whisper's fixed window: two frames a position, as `num_mel_bins` × frames."""
+    """Log-mel spectrograms: of Whisper's fixed window, two frames a position, as `num_mel_bins` × frames; or of any length, as frames × bins."""
     config: Any = model.config
+    if hasattr(config, "input_feat_per_channel"):
+        frames, bins = round(sizes.pop("audio_seconds", 10.0) * FRAMES), config.input_feat_per_channel * config.input_channels
+        mel = torch.randn((batch, frames, bins), dtype=_float(model))
+        return {"input_features": mel, "labels": label_data(model, batch=batch, head=head, **{"seq": None, **sizes})}
     features = torch.randn((batch, config.num_mel_bins, 2 * config.max_source_positions), dtype=_float(model))
     return {"input_features": features, "labels": label_data(model, batch=batch, head=head, **{"seq": None, **sizes})}
 
@@ -60,6 +66,13 @@ def wave_data(model: nn.Module, *, batch: int, head: str, audio_seconds: float =
     """Sound waves, and a class or some characters as labels."""
     values = torch.randn((batch, round(audio_seconds * RATE)), dtype=_float(model))
     return {"input_values": values, "labels": label_data(model, batch=batch, head=head, **{"seq": 16, **sizes})}
+
+
+def spectrogram_data(model: nn.Module, *, batch: int, head: str, **sizes: Any) -> Data:
+    """Mel spectrograms of a fixed length, and a class."""
+    config: Any = model.config
+    values = torch.randn((batch, config.max_length, config.num_mel_bins), dtype=_float(model))
+    return {"input_values": values, "labels": label_data(model, batch=batch, head=head, **{"seq": None, **sizes})}
 
 
 def _float(model: nn.Module) -> torch.dtype:
@@ -71,6 +84,7 @@ INPUTS: dict[str, Callable[..., Data]] = {
     "input_features": mel_data,
     "input_values": wave_data,
     "pixel_values": pixel_data,
+    "spectrogram": spectrogram_data,
     "images_and_text": picture_data,
 }
 
@@ -83,5 +97,7 @@ def make(
     inner: Any = base() if callable(base) else model
     with torch.device(device):
         usual = "images_and_text" if head == "causal-lm" and hasattr(inner.config, "vision_config") else inner.main_input_name
+        if usual == "input_values" and hasattr(inner.config, "num_mel_bins"):
+            usual = "spectrogram"
         kind = "pixel_values" if head == "contrastive" else getattr(inner, "batch_kind", usual)
         return INPUTS[kind](inner, batch=batch, head=head or "causal-lm", **sizes)

@@ -17,11 +17,11 @@ from planner.device import DeviceProfile
 from planner.errors import PlanError, shorten
 from planner.launch import FORMATS, Launch, launch
 from planner.lock import changes, lock_in, lock_of, lock_text, pinned
-from planner.report import EXPORTERS, Comparison, Subject
+from planner.report import EXPORTERS, Comparison, Subject, subject_of
 from planner.run import Run, parse_run, plain_loader
 from planner.search.constraints import Objective
 from planner.ui import changes as widgets
-from planner.ui import frame, texts
+from planner.ui import estimates, frame, texts
 from planner.ui.language import _
 
 NOTE: Final = "handed_note"
@@ -70,6 +70,17 @@ def show_note() -> None:
         said, moved = note
         lines = [texts.plain(said), *(f"- {texts.plain(line)}" for line in moved[: frame.LINES])]
         st.info("\n".join(lines), icon=":material/info:", title=_("Since it was written, this has changed") if moved else None)
+
+
+def report_of(current: frame.Current, name: str) -> bytes:
+    """The plan's report in a format, made once. Raises `PlanError` where the format needs a package that is not installed."""
+    one = current.estimate
+    return _report(estimates.run_key(current.run), estimates.profile_key(current.profile), f"{one.basis} {one.step_time_s}", name, current)
+
+
+@st.cache_data(max_entries=40, show_spinner=False)
+def _report(run: str, device: str, stands_on: str, name: str, _current: frame.Current) -> bytes:
+    return EXPORTERS[name].render(subject_of(_current.run, _current.estimate, _current.profile))
 
 
 def lock_content(current: frame.Current) -> str:

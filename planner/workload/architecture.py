@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from planner.workload.seq2seq import Cross, RelativeBias
 
 Norm = Literal[
-    "layer", "layer-offset", "layer-fp32", "layer-cast", "rms", "rms-offset", "rms-fp32", "rms-own", "rms-bare"
+    "layer", "layer-offset", "layer-fp32", "layer-cast", "layer-steps", "rms", "rms-offset", "rms-fp32", "rms-own", "rms-bare"
 ]
 """layer: LayerNorm · layer-offset: Nemotron's (1 + weight) · layer-fp32: Cohere's, written out in fp32 · layer-cast:
-OLMo's, on an fp32 copy · rms: Llama's (weight times the value cast back) · rms-offset: Gemma's ((1 + weight) in fp32) ·
+OLMo's, on an fp32 copy · layer-steps: DeBERTa's, in steps · rms: Llama's (weight times the value cast back) · rms-offset: Gemma's ((1 + weight) in fp32) ·
 rms-fp32: OLMo 2's (weight in fp32) · rms-own: T5's (the value in its own type times an fp32 root) · rms-bare: NanoChat's,
 without a weight."""
 Placement = Literal["pre", "post", "sandwich", "post-branch", "parallel"]

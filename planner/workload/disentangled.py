@@ -45,7 +45,7 @@ class Disentangled:
     @property
     def paths(self) -> tuple[str, ...]:
         """Beginnings of the paths of what counts as embeddings: positions, and the convolution."""
-        return (self.table, self.conv)
+        return tuple(path for path in (self.table, self.conv) if path)
 
     def _own(self) -> tuple[str, ...]:
         wanted = (("pos_key_proj", self.to_position), ("pos_query_proj", self.to_content))

@@ -7,6 +7,7 @@ or a gate's product before. Around each branch stand the norms in the order in w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,9 +16,11 @@ from planner.workload.embeddings import lookup
 from planner.workload.graph import Kernel, Tensor, matmul_kernel
 from planner.workload.heads import cross_entropy, scalar_loss
 from planner.workload.moe import glu
+from planner.workload.projector import unused
 
 if TYPE_CHECKING:
     from planner.run import Batch
+    from planner.workload.architecture import Architecture
     from planner.workload.writer import Writer
 
 ItemKind = Literal["linear", "norm", "embedding", "weight"]
@@ -139,8 +142,27 @@ class ImportedOutput:
         for item in self.items:
             if item is self.items[-1]:
                 w.graph.category = "logits"
+            if "pooler" in item.path and self.kind != "sequence-classification" and item.kind == "linear":
+                _aside(w, item)
+                continue
             x = _write(w, "", item, x)
         return cross_entropy(w, x) if self.kind in ("causal-lm", "masked-lm") else scalar_loss(w, x)
+
+
+def _aside(w: Writer, item: Item) -> None:
+    """A pooler sees one token, and heads over all tokens do not see what it returns."""
+    start = len(w.graph.operations)
+    w.linear(item.path, w.graph.new((w.b, item.shape[1]), w.s.formats.graph, False, "first_token"), item.shape[0], bias=item.bias)
+    unused(w, start)
+
+
+def guessed_share(arch: Architecture) -> float:
+    """Share of an imported model's parameters that are matrices outside of linear layers, embeddings and norms: what multiplies them is a guess."""
+    blocks = [kind.layout for kind in (arch.at(i) for i in range(arch.layers))]
+    groups = [b.items for b in blocks if isinstance(b, ImportedBlock)]
+    groups += [part.items for part in (arch.front, *arch.outputs) if isinstance(part, ImportedFront | ImportedOutput)]
+    sizes = [(math.prod(item.shape), item.kind == "weight" and len(item.shape) > 1) for items in groups for item in items]
+    return sum(size for size, guess in sizes if guess) / max(1, sum(size for size, _ in sizes))
 
 
 def _write(w: Writer, layer: str, item: Item, x: Tensor) -> Tensor:

@@ -62,7 +62,23 @@ def rms_norm_bare(w: Writer, path: str, x: Tensor, width: float) -> Tensor:
     return g.cast(g.mul(wide, inverse, name="normalize"), x.dtype, name="norm_downcast")
 
 
+def layer_norm_steps(w: Writer, path: str, x: Tensor, width: float) -> Tensor:
+    """`weight · ((x − mean) / sqrt(var)) + bias`, the quotient in fp32 and cast back (transformers DebertaLayerNorm)."""
+    g = w.graph
+    weight, bias = w.weight(path + ".weight", (width,)), w.weight(path + ".bias", (width,))
+    if not w.s.eager:
+        return g.layer_norm(x, weight, bias, fused_dtype=x.dtype)
+    wide = g.cast(x, "fp32", name="norm_upcast")
+    mean = row_mean(w, wide, width)
+    square = g.unary("pow", g.add(wide, mean, name="center"), scratch=2.0)
+    root = g.unary("sqrt", row_mean(w, square, width), save="output", kernels=2)
+    normed = g.mul(g.add(wide, mean, name="center"), root, name="normalize")
+    scaled = g.mul(weight, g.cast(normed, x.dtype, name="norm_downcast"), name="norm_weight")
+    return g.add(scaled, bias, name="norm_bias")
+
+
 WRITTEN_OUT: dict[str, Written] = {
+    "layer-steps": layer_norm_steps,
     "layer-fp32": layer_norm_fp32,
     "layer-cast": layer_norm_cast,
     "rms-bare": rms_norm_bare,

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 APP = ("Home.py", "pages/*.py", "planner/ui/*.py")
 ENGINE = (
     "planner/summary.py", "planner/advise/*.py", "planner/estimate/*.py", "planner/report/pipeline.py", "planner/search/*.py", "planner/store/plans.py",
+    "planner/logs/audit.py", "planner/logs/certain.py", "planner/logs/keep.py", "planner/logs/shortage.py", "planner/logs/signs.py", "planner/logs/trials.py",
 )  # fmt: skip
 NOT_SHOWN = (
     "planner/estimate/ledger.py", "planner/estimate/result.py", "planner/estimate/cache.py", "planner/search/cluster.py", "planner/ui/search_worker.py",

@@ -32,7 +32,7 @@ def _bases() -> dict[str, tuple[Any, dict[str, Any]]]:
     found: dict[str, tuple[Any, dict[str, Any]]] = {}
     for area in recorded.areas():
         for case in recorded.cases(area, "flops"):
-            kept = {k: v for k, v in case.arguments.items() if k not in ("method", "checkpointing", "precision")}
+            kept = {k: v for k, v in case.arguments.items() if k not in ("method", "checkpointing")}
             found.setdefault(case.model, (case.config, kept))
     return found
 

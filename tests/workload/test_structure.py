@@ -64,6 +64,22 @@ def test_memory_is_near_without_knowing_the_code(model_type: str) -> None:
     assert tensor_peak(imported(case, config)) == pytest.approx(case["truth"]["peak"], rel=0.2)
 
 
+@pytest.mark.parametrize("case", record.load("structure")["cases"], ids=lambda case: str(case["config"]))
+def test_types_without_a_reader(case: dict[str, Any]) -> None:
+    """Parameters exact; FLOPs within 8 %: attention of a kind of its own (differential, recurrent) is what is assumed wrongly."""
+    config = record.load("structure")["configs"][case["config"]]
+    e = engine_estimate(config, {**case["arguments"], "precision": "fp32"})
+    assert any(line.startswith("Imported by structure") for line in e.warnings)
+    assert e.parameters == case["truth"]["parameters"]
+    assert e.flops_per_step == pytest.approx(case["truth"]["flops"], rel=0.08)
+
+
+def test_matrices_of_unknown_use_are_named() -> None:
+    config = {"model_type": "xlnet", "d_model": 128, "n_layer": 2, "n_head": 4, "d_inner": 256, "vocab_size": 512}
+    e = engine_estimate(config, {"seq": 32, "attention": "eager", "precision": "fp32"})
+    assert any("are taken for stacked experts" in line for line in e.warnings)
+
+
 def test_lora_on_an_imported_model_trains_what_peft_trains() -> None:
     config = record.load("parameters")["configs"]["llama"]
     method = {"name": "lora", "rank": 8, "targets": "all-linear"}

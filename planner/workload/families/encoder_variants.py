@@ -8,6 +8,7 @@ from typing import Any
 from planner.errors import PlanError
 from planner.workload.architecture import Architecture
 from planner.workload.disentangled import Disentangled
+from planner.workload.disentangled_fused import FusedDisentangled
 from planner.workload.families.encoders import bert_like
 from planner.workload.families.fields import Fields, family
 
@@ -213,3 +214,28 @@ def _(f: Fields) -> Architecture:
         base = replace(base, variants=({"mixer": first}, *({"mixer": mixer},) * (base.layers - 1)))
     names = {n: f"attention.self.{n}_proj" for n in ("query", "key", "value")}
     return _named(base, pooler="pooler.dense", **names)
+
+
+@family("deberta")
+def _(f: Fields) -> Architecture:
+    hidden, positions = f.size("hidden_size"), f.size("max_position_embeddings", default=512)
+    if f.size("embedding_size", default=hidden) != hidden:
+        raise PlanError("model.embedding_size", f.config["embedding_size"], f"is not hidden_size {hidden}", "Only equal widths are planned.")
+    for name, only in (("legacy", True), ("talking_head", False)):
+        if f.flag(name, only) is not only:
+            raise PlanError(f"model.{name}", not only, "is not planned for deberta", "Leave it out.")
+    kinds = f.config.get("pos_att_type") or ()
+    kinds = [kind.strip() for kind in kinds.lower().split("|")] if isinstance(kinds, str) else list(kinds)
+    given = f.config.get("max_relative_positions", -1)
+    span = given if isinstance(given, int) and given > 0 else positions
+    mixer = FusedDisentangled(
+        span if f.flag("relative_attention", False) else 0, "c2p" in kinds, "p2c" in kinds, False, "deberta.encoder.rel_embeddings"
+    )
+    base = bert_like(
+        f, "deberta", pooler=True, pools=False, sdpa=False, causal=False, mixer=mixer, masked=False, norm="layer-steps",
+        learned_positions=positions if f.flag("position_biased_input", True) else 0,
+        token_types=f.size("type_vocab_size", default=0, zero=True),
+        classifier_activation=f.text("pooler_hidden_act", default="gelu"),
+        classifier_dropout=f.fraction("cls_dropout", default=f.fraction("hidden_dropout_prob", default=0.1)),
+    )  # fmt: skip
+    return _named(base, pooler="pooler.dense", fused="attention.self.in_proj")

@@ -22,7 +22,10 @@ Reader = Callable[["Fields"], Architecture]
 FAMILIES: dict[str, Reader] = {}
 
 WITHOUT_FLASH = frozenset(
-    ["beit", "bloom", "deberta-v2", "gemma3", "llama4_text", "megatron-bert", "mpnet", "mpt", "mt5", "paligemma", "rembert", "swin", "t5", "umt5", "xglm"]
+    [
+        "beit", "bloom", "deberta", "deberta-v2", "gemma3", "llama4_text", "megatron-bert", "mpnet", "mpt", "mt5", "paligemma", "rembert",
+        "speech_to_text", "swin", "t5", "umt5", "xglm",
+    ]
 )
 """Types whose classes in transformers 5.24 declare no FlashAttention (`_supports_flash_attn`)."""
 

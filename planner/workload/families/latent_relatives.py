@@ -75,7 +75,7 @@ def _(f: Fields) -> Architecture:
     without_router_loss(f)
     renormalized = f.flag("norm_topk_prob", True)
     experts = sigmoid_experts(
-        f, 128, 4, 2048, 1, routing="renormalized" if renormalized else "softmax", correction="none", precise=False
+        f, 128, 4, 2048, 1, routing="renormalized" if renormalized else "softmax", correction="none", precise=False, unstacked=(),
     )
     first = f.size("first_k_dense_replace", default=0, zero=True)
     dense = tuple(DENSE if i < first else {} for i in range(f.layers("num_hidden_layers")))

@@ -43,7 +43,7 @@ def _embeddings(stack: Architecture) -> tuple[str, ...]:
     """Beginnings of the paths of what makes a stack's first hidden states."""
     n = stack.names
     parts = (path for part in (stack.front, stack.mixer) for path in getattr(part, "paths", ()))
-    return (*(p for p in (n.embedding, n.positions, n.token_types, n.embedding_norm, n.early_norm) if p), *parts)
+    return (*(p for p in (n.embedding, n.positions, n.token_types, n.embedding_norm, n.early_norm, n.embedding_projection) if p), *parts)
 
 
 def _by_name(patterns: tuple[str, ...]) -> Callable[[str], bool]:
