@@ -29,7 +29,7 @@ for figure in key_figures(e):
         st.metric(
             explain.figure_label(figure),
             explain.figure_value(figure),
-            figure.chip or None,
+            _(figure.chip) or None,
             delta_color="off",
             delta_arrow="off",
         )

@@ -76,7 +76,7 @@ def test_a_deep_link_into_a_fresh_server(fresh_server: Any, open_page: Any, name
     page.wait_for_url(f"**/{name}?**", timeout=30_000)
     settle(page)
     assert address(page) == {"gpu": "RTX 4090", "model": "meta-llama/Llama-3.2-1B", "method": "Full fine-tuning"}
-    assert page.get_by_label("How many").count() == 1
+    page.get_by_label("How many").wait_for(timeout=30_000)
     if name != "accuracy":
         assert "RTX 4090" in page.inner_text("[data-testid=stMain]")
     assert_no_fault(page)

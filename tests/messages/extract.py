@@ -25,7 +25,7 @@ NOT_SHOWN = (
 WORDS = (
     "same", "speed", "time", "memory", "cost", "energy", "forward", "backward", "optimizer", "recompute", "fits",
     "yes", "none", "any", "unknown", "rank", "edited", "attention", "plan", "profile", "probe", "log", "measured",
-    "calibrated", "fitted", "datasheet", "no", "full", "selective", "CPU-bound", "start-up", "evaluation",
+    "calibrated", "fitted", "datasheet", "no", "full", "selective", "CPU-bound", "{hours} GPU-hours at {price}", "start-up", "evaluation",
     "Not in the total time, until the sidebar says how much: {skipped}.", "by micro batch", "by sequence length",
     "by GPUs", "by rank", "by accumulation", "Time of a sample", "Cost of a sample", "Time of the whole run",
     "sequences in a micro batch fit.", "tokens in a sequence fit.", "baseline", "low", "high",
