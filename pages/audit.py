@@ -34,7 +34,7 @@ if not uploads and not (pasted or "").strip():
             },
         )  # fmt: skip
     st.caption(_("Larger logs, and folders, on the command line:"))
-    st.code("python -m planner audit run.yaml out/ nvidia-smi.csv", language="sh", wrap_lines=True)
+    st.code("python -m planner audit run.yaml out/ nvidia-smi.csv", language=None, wrap_lines=True)
     st.stop()
 
 if current.error is not None:

@@ -141,4 +141,4 @@ with st.container(border=True):
         except PlanError as error:
             frame.show_error(error)
 with st.expander(_("On a machine without a browser")):
-    st.code("python -m planner calibrate --device cuda:0 --budget standard --out profile.json", language="sh", wrap_lines=True)
+    st.code("python -m planner calibrate --device cuda:0 --budget standard --out profile.json", language=None, wrap_lines=True)

@@ -107,7 +107,7 @@ def launch_section(current: frame.Current) -> None:
     if made is None:
         st.info(texts.plain(problem.fix), title=texts.plain(f"{FORMATS[name].label} cannot start this plan: {problem.field} {problem.problem}"))
         return
-    st.code(made.command, language="sh", wrap_lines=True)
+    st.code(made.command, language=None, wrap_lines=True)
     if made.missing:
         st.markdown(_(f"**{texts.plain(FORMATS[name].label)} does not express:**\n" + "\n".join(f"- {texts.plain(line)}" for line in made.missing)))
     else:
