@@ -1,5 +1,5 @@
 """Writes what a program can write into the documents: docs/cli.md from the command line's own help, the outputs of the examples in
-README.md, and whatever stands between markers there and in docs/method.md.
+README.md, whatever stands between markers there and in docs/method.md, and the schema of the JSON report.
 
     python docs/refresh.py            write
     python docs/refresh.py --check    exit 1 and name the files that are out of date
@@ -220,6 +220,7 @@ def fresh_limits(language: str) -> str:
 
 
 def main() -> int:
+    from planner.report.schema import SCHEMA, schema_text
     from tests.oracles import coverage
 
     check = "--check" in sys.argv[1:]
@@ -228,6 +229,7 @@ def main() -> int:
         (CLI, fresh_cli()),
         (METHOD, between_markers(METHOD.read_text(encoding="utf-8"), PARTS)),
         (COVERAGE, coverage.document()),
+        (SCHEMA, schema_text()),
         *((path, fresh_limits(language)) for language, path in LIMITS.items()),
         *((path, fresh_readme(path.read_text(encoding="utf-8"))) for path in TUTORIALS),
         (README, fresh_readme(between_markers(README.read_text(encoding="utf-8"), PARTS))),

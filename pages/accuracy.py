@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner.ui import accuracy, accuracy_rows, charts, frame, texts
 from planner.ui.language import _
 

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner.calibrate import jobs
 from planner.calibrate.budget import BUDGETS
 from planner.calibrate.jobs import ENDED
@@ -67,7 +68,7 @@ if names:
                         measuring.per_benchmark(now), hide_index=True, height="content", alt=_("Cases measured of each benchmark"),
                         column_config={
                             "benchmark": st.column_config.TextColumn(_("Benchmark")),
-                            "share": st.column_config.ProgressColumn(_("Measured"), format="percent", min_value=0.0, max_value=1.0),
+                            "share": st.column_config.ProgressColumn(_("Measured"), format="%.0f %%", min_value=0.0, max_value=100.0),
                             "cases": st.column_config.TextColumn(_("Cases"), width="small"),
                         },
                     )  # fmt: skip

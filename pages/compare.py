@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner.catalog import accelerators
 from planner.run import PRECISIONS
 from planner.ui import charts, comparing, decision_charts, frame, handing, searching, texts

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner import units
 from planner.ui import asking, comparing, decision_charts, estimates, exploring, frame, texts
 from planner.ui.language import _

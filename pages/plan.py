@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner.advise import delta_texts, suggest
 from planner.report import pipeline
 from planner.summary import facts, key_figures, verdict

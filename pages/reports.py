@@ -4,8 +4,9 @@ import base64
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner.errors import PlanError
-from planner.report import EXPORTERS, subject_of
+from planner.report import EXPORTERS
 from planner.ui import frame, handing, texts
 from planner.ui.language import _
 
@@ -16,7 +17,6 @@ handing.show_note()
 st.markdown(_(f"The same figures, intervals and sources as on the page: {frame.summary_line(current.estimate)}."))
 
 name_of_file = texts.file_name(current.estimate.details["model"]["name"])
-subject = subject_of(current.run, current.estimate, current.profile)
 content: bytes | None = None
 with st.container(horizontal=True, vertical_alignment="bottom"):
     name = st.segmented_control(
@@ -31,7 +31,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     )
     exporter = EXPORTERS[name]
     try:
-        content = exporter.render(subject)
+        content = handing.report_of(current, name)
         st.download_button(
             _("Download"),
             content,
@@ -53,7 +53,7 @@ if content is not None:
     with st.container(border=True):
         st.subheader(_("Preview"), anchor=False)
         if name in ("html", "pdf", "xlsx"):
-            shown = content if name == "html" else EXPORTERS["html"].render(subject)
+            shown = content if name == "html" else handing.report_of(current, "html")
             page = base64.b64encode(shown).decode()
             st.iframe(f"data:text/html;base64,{page}", height=900, alt=_("The report"))
         else:

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import planner.ui.loaded  # noqa: F401
 from planner.errors import PlanError
 from planner.ui import comparing, frame, saving, texts
 from planner.ui.language import _
@@ -84,6 +85,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
                     _("Replace by the present plan"), key="saved_replace", icon=":material/save:", help=_("What it was stays as an earlier revision."),
                     on_click=saving.overwrite, args=(one.id, one.name, current.run, current.estimate),
                 )  # fmt: skip
+        if one.kind == "log":
+            st.button(_("Plan it again"), key="saved_again", type="primary", icon=":material/open_in_new:", on_click=saving.open_log, args=(one.id,))
         if one.kind == "profile":
             st.button(_("Plan on it"), key="saved_use", type="primary", icon=":material/speed:", on_click=saving.use_profile, args=(one.id,))
         with st.popover(_("Name and tags"), icon=":material/sell:"):

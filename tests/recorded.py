@@ -12,7 +12,7 @@ from tests.engine_cases import comparable, counted_flops, engine_estimate, tenso
 from tests.oracles import multimodal_cases, record, towers_cases
 
 KINDS = ("parameters", "flops", "memory")
-APART = ("float8-memory", "checkpoint-memory", "optimizers", "structure")
+APART = ("float8-memory", "checkpoint-memory", "offload-memory", "optimizers", "structure")
 """Truths that tests of their own read."""
 
 

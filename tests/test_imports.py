@@ -41,7 +41,7 @@ ALLOWED = {
     "gpuhunt": ("planner/catalog/gpuhunt_offers.py",),  # in a process of its own: it has no time limit
     "streamlit": ("planner/ui", "pages/", "Home.py"),
     "plotly": ("planner/ui/charts.py", "planner/ui/pipeline_charts.py", "planner/ui/decision_charts.py", "planner/ui/audit_chart.py", "planner/report"),
-    "pandas": (),
+    "pandas": ("planner/ui/loaded.py",),
     "scipy": (),
     "pyarrow": ("planner/device/fit",),  # offline: the fit of the kernel curves reads published Parquet files
 }

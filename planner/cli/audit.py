@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from planner import units
 from planner.cli.inputs import add_json, add_run, read_profile, read_run
-from planner.cli.output import bold, emit_json, table, wrapped
+from planner.cli.output import bold, emit_json, printable, table, wrapped
 
 if TYPE_CHECKING:
     from planner.logs import Audit
@@ -55,7 +55,7 @@ def execute(options: argparse.Namespace) -> None:
 def as_text(found: Audit) -> str:
     """An audit for a terminal."""
     head = found.verdict.capitalize() if found.shortage is None else "Out of memory, " + found.shortage.verdict
-    blocks = [bold(head) + f": {found.model} on {found.device}"]
+    blocks = [bold(head) + f": {printable(found.model)} on {printable(found.device)}"]
     if found.shortage is not None:
         blocks.append(wrapped(found.shortage.sentence))
         blocks.append(_findings("Why", found.shortage.causes))

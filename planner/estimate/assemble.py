@@ -198,4 +198,5 @@ def facts_of(r: Resolved, shape: Shape) -> dict[str, Any]:
         "tokens": r.run.batch.micro * shape.computed,
         "encoder": not r.arch.causal,
         "mixture": r.arch.experts is not None,
+        "counter": "held",
     }

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from planner.estimate.arrays import most
-from planner.workload.graph import BATCH, BYTES, FUSED_ATTENTION, Operation, Storage, Tensor
+from planner.estimate.sent import Sent
+from planner.workload.graph import BATCH, BYTES, FUSED_ATTENTION, Operation, Parameter, Storage, Tensor
 from planner.workload.precision import wire_bytes
 from planner.workload.trace import Stretch, Workload
 
@@ -57,7 +58,7 @@ class Persistent:
 
     gradient_bytes: persistent bytes of one trained element's gradient · present: gradients exist before this micro step (accumulation) ·
     gathered: bytes of one element of a gathered weight, None when weights are whole · gradient_share: fraction of
-    the reduced gradient that stays on this rank · offloaded: saved tensors of blocks go to the host, all but those of one block of each kind.
+    the reduced gradient that stays on this rank · offloaded: saved tensors of blocks go to the host.
     """
 
     books: tuple[float, ...]
@@ -101,8 +102,12 @@ class Walk:
     offloaded: float = 0.0
     """Saved tensors that went to the host [bytes]."""
     _walked: float = 0.0
+    _sent: Sent = field(init=False)
     _attributes: list[tuple[Storage, int, bool]] = field(default_factory=list)
     """What autograd nodes refer to, of how many equal parts, and whether recomputation makes it again."""
+
+    def __post_init__(self) -> None:
+        self._sent = Sent(self._hold_saved, self._drop_sent)
 
     def run(self) -> list[Moment]:
         """Moments of forward and backward, in order."""
@@ -188,23 +193,40 @@ class Walk:
         """Walk one of the equal blocks; shift its moments for the last (and some between), and the books by the change of all."""
         if phase == "backward":
             self._sum_gradients(stretch)
+            if self._sends(stretch):
+                self._sent.clear()
         start, before, known = len(self.moments), tuple(self.live), {*self._gradients, id(stretch.source)}
-        once = self._once
+        once, sent = self._once, self._sent.bytes
         walk(stretch)
         self._place(start, stretch.count)
         if stretch.count == 1:
+            self.offloaded += self._sent.bytes - sent
             return
         for key in self._gradients.keys() - known:  # each of the blocks leaves such a gradient to the first stretch
             self._gradients[key].size *= stretch.count
         change = [a - b for a, b in zip(self.live, before, strict=True)]
         change[GRADIENTS] -= self._once - once
-        if self.persistent.offloaded and stretch.name == "block":
+        if self._sends(stretch):
+            self.offloaded += (self._sent.bytes - sent) * stretch.count
+        elif self.persistent.offloaded and stretch.name == "block":
             stays = self._held_bytes(stretch) if phase == "forward" else 0.0
             self.offloaded += max(0.0, change[ACTIVATIONS] - stays) * (stretch.count - 1)
             change[ACTIVATIONS] = stays
         self._shift(start, change, stretch.count)
         for i, c in enumerate(change):
             self.live[i] += c * (stretch.count - 1)
+
+    def _sends(self, stretch: Stretch) -> bool:
+        """Do saved tensors of this part go to the host one by one? Of a checkpointed block only the input does."""
+        return self.persistent.offloaded and stretch.name == "block" and not stretch.checkpointed
+
+    def _drop_sent(self, storage: Storage, used: bool) -> None:
+        """A copy is on the host. used: later operations still read it, after which it goes."""
+        key = id(storage)
+        if used and self._saved.get(key, 0) == 1:
+            self._saved.pop(key)
+        else:
+            self._drop_saved(storage)
 
     def _held_bytes(self, stretch: Stretch) -> float:
         """Activations of a block that variables of the forward hold on the device, saved copies of them elsewhere or not [bytes]."""
@@ -277,7 +299,7 @@ class Walk:
                 self._hold_saved(tensor.storage)
         last = self._last_uses(stretch)
         output = id(stretch.output.storage) if keeps_output else 0
-        operations = stretch.operations
+        operations, sends = stretch.operations, self._sends(stretch)
         for position in range(stop):
             operation = operations[position]
             for tensor in operation.outputs:
@@ -288,7 +310,9 @@ class Walk:
                     and (storage.bytes or not operation.inputs)
                 ):
                     self._allocate(storage)
-            if keep and operation.grads:
+            if keep and operation.grads and sends:
+                self._sent.save(operation, position, last, stretch.output.storage)
+            elif keep and operation.grads:
                 for tensor in operation.saved:
                     if tensor.parameter is None:
                         self._hold_saved(tensor.storage)
@@ -381,22 +405,20 @@ class Walk:
         """One node of autograd: allocate the gradients of its inputs, then free its saved tensors and its own gradient."""
         incoming = [b for t in operation.outputs if (b := self._gradients.pop(id(t), None)) is not None]
         if not incoming and operation.outputs:
-            for tensor in operation.saved:
-                if tensor.parameter is None:
-                    self._drop_saved(tensor.storage)
+            for tensor in self._sent.stayed(operation):
+                self._drop_saved(tensor.storage)
             return
         if not operation.outputs:
             return
         passed = incoming[0]
-        extra = operation.temporary[1]
+        extra = operation.temporary[1] + sum(rounded(t.bytes) for t in self._sent.back(operation))
         for tensor in operation.inputs:
             if tensor.requires_grad:
                 extra += self._give(tensor, passed if operation.alias else None)
         if operation.backward:
             self._note("backward", operation.name, extra)
-        for tensor in operation.saved:
-            if tensor.parameter is None:
-                self._drop_saved(tensor.storage)
+        for tensor in self._sent.stayed(operation):
+            self._drop_saved(tensor.storage)
         for buffer in incoming:
             self._unuse(buffer)
         self._settle()
@@ -483,8 +505,12 @@ class Walk:
         element = self.persistent.gathered
         assert element is not None
         return rounded(
-            sum(p.numel * min(wire_bytes(p.dtype, element), element) for p in stretch.parameters if not p.buffer)
+            sum(p.numel * min(wire_bytes(p.dtype, element), element) for p in stretch.parameters if not p.buffer and not self._apart(p))
         )
+
+    def _apart(self, p: Parameter) -> bool:
+        """Whether a parameter is no part of full sharding."""
+        return p.expert and self.workload.setting.stack.experts_apart
 
     def _gather_root(self, sign: int) -> None:
         """Embeddings and head belong to the outermost unit of FSDP, which stays gathered through forward and backward."""
@@ -513,7 +539,9 @@ class Walk:
         """Gradients of a block are reduce-scattered when it is done: this rank keeps its share."""
         trained = [p for p in stretch.parameters if p.name in names]
         whole = sum(rounded(p.numel * BYTES[p.dtype]) for p in trained)
-        share = sum(rounded(p.numel * self.persistent.gradient_bytes * self.persistent.gradient_share) for p in trained)
+        share = sum(
+            rounded(p.numel * self.persistent.gradient_bytes * (1.0 if self._apart(p) else self.persistent.gradient_share)) for p in trained
+        )
         self.live[COMMUNICATION] += share
         self._note("backward", "reduce_scatter")
         self.live[COMMUNICATION] -= share

@@ -4,8 +4,8 @@ optimizer: states and fp32 masters on the host, updated there (Ren et al. 2021, 
 go down during backward, updated weights come back after the step. DeepSpeed frees gradients as they leave, others keep them until the step.
 params: weights too; each block is fetched for forward and again for backward (Rajbhandari et al. 2021, arXiv:2104.07857, ZeRO-Infinity; FSDP
 CPUOffload). Whatever trains offloaded weights updates them on the host.
-activations: tensors saved by blocks go down during forward and come back during backward on streams of their own (torchtune
-OffloadActivations); two blocks' worth stays.
+activations: tensors saved by blocks go down during forward and come back during backward on streams of their own, one by one (torchtune
+OffloadActivations; `sent.py`).
 
 Host processor: Adam reads weights, moments and gradients and writes weights and moments, 28 bytes a parameter in fp32, at the rate of host memory.
 """

@@ -61,7 +61,9 @@ def rank_step(r: Resolved, workload: Workload, trained: Sequence[Trained], share
 
 
 def expert_spread(r: Resolved, shares: Shares) -> float:
-    """How many times an expert's share is that of another parameter: experts are spread over fewer replicas than the rest."""
+    """How many times an expert's share is that of another parameter: experts are spread over fewer replicas than the rest, or over none."""
+    if r.stack.experts_apart:
+        return float(1.0 / shares.optimizer)
     return float(min(r.run.parallel.ep, 1.0 / shares.optimizer))
 
 

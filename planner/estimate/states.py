@@ -12,7 +12,17 @@ from planner.estimate import ledger
 from planner.estimate.arrays import least, some
 from planner.estimate.constants import constant
 from planner.estimate.late_weights import kept_for_weights
-from planner.estimate.memory import COMPONENTS, OPTIMIZER, Moment, Persistent, Walk, added, rounded
+from planner.estimate.memory import (
+    COMMUNICATION,
+    COMPONENTS,
+    GRADIENTS,
+    OPTIMIZER,
+    Moment,
+    Persistent,
+    Walk,
+    added,
+    rounded,
+)
 from planner.estimate.offload import Offload
 from planner.estimate.resolve import Resolved
 from planner.estimate.schedules import Waiting
@@ -75,7 +85,9 @@ class Holdings:
         return self._known[key]
 
     def _spread(self, p: Parameter, share: Any) -> Any:
-        """Share of one parameter: experts are spread over fewer replicas than the rest."""
+        """Share of one parameter: experts are spread over fewer replicas than the rest, or over none."""
+        if p.expert and self._r.stack.experts_apart:
+            return 1.0
         return least(1.0, share * float(self._r.run.parallel.ep)) if p.expert else least(1.0, share)
 
     def weights(self, share: Any) -> dict[str, float]:
@@ -160,6 +172,19 @@ def kept_whole(r: Resolved) -> bool:
     return gathers(r) and r.run.parallel.pp > 1 and r.stack.pipelines_gathered
 
 
+def deferred(r: Resolved) -> bool:
+    """Whether gradients of several micro steps are added up whole and divided once (accelerate's `no_sync`, which FSDP takes to keep what it has)."""
+    several = bool(np.all(np.asarray(r.run.batch.accumulation) > 1))
+    return several and r.stack.defers_reduction and r.run.parallel.sharding in ("zero2", "zero3", "hsdp") and replicated(r)
+
+
+def settled(r: Resolved, held: Holdings, shares: Shares) -> tuple[Any, Any]:
+    """Gradients and gathered weights that are gone when the optimizer runs, since they are divided after the last micro step [bytes]."""
+    if kept_whole(r):
+        return held.gradients(1.0) - held.gradients(shares.gradients), held.working_copy()
+    return (held.fresh_gradients() - held.gradients(shares.gradients) if deferred(r) else 0.0), 0.0
+
+
 def present(r: Resolved, offload: Offload) -> bool:
     """Whether gradients are there before a micro step: accumulated ones, or a stack's own buffer of them."""
     several = bool(np.all(np.asarray(r.run.batch.accumulation) > 1))
@@ -185,7 +210,8 @@ def books_of(r: Resolved, held: Holdings, step: Step, shares: Shares, offload: O
     if r.formats.master and not offload.optimizer:
         put("optimizer/master_weights", held.masters(shares.optimizer))
     if present(r, offload):
-        put("gradients/accumulated", held.gradients(1.0 if kept_whole(r) else shares.gradients))
+        whole = held.fresh_gradients() if deferred(r) else held.gradients(1.0 if kept_whole(r) else shares.gradients)
+        put("gradients/accumulated", whole)
     if r.stack.low_gradients and r.formats.gradient == "fp32":
         put("gradients/in_the_weights_type", held.fresh_gradients())
     sharding = r.run.parallel.sharding
@@ -216,7 +242,7 @@ def persistent_of(r: Resolved, fine: dict[str, float], shares: Shares, offload: 
         present=present(r, offload),
         gathered=BYTES[r.formats.compute] if (gathers(r) and passing) or offload.params else None,
         gradient_share=0.0 if offload.frees_gradients else shares.gradients,
-        sharded_gradients=(r.run.parallel.sharding in ("zero2", "zero3", "hsdp") and replicated(r) and passing)
+        sharded_gradients=(r.run.parallel.sharding in ("zero2", "zero3", "hsdp") and replicated(r) and passing and not deferred(r))
         or offload.frees_gradients,
         offloaded=offload.activations,
     )
@@ -264,7 +290,8 @@ def memory_of(
 
     flying: further micro batches whose activations wait for their backward; of several entries that which takes most.
     """
-    fine = books_of(r, Holdings(r, w, trained), step, shares, offload)
+    held = Holdings(r, w, trained)
+    fine = books_of(r, held, step, shares, offload)
     walk = Walk(w, persistent_of(r, fine, shares, offload))
     moments = walk.run()
     more = waiting_bytes(walk, w, flying)
@@ -272,6 +299,9 @@ def memory_of(
         moments = [m._replace(parts=added(m.parts, more, 1.0)) for m in moments]
     end = list(walk.live)
     end[OPTIMIZER] += 0.0 if offload.optimizer else step.temporaries
+    gradients, gathered = (0.0, 0.0) if offload.frees_gradients else settled(r, held, shares)
+    end[GRADIENTS] -= gradients
+    end[COMMUNICATION] -= gathered
     walked = moments[-1].position if moments else 0.0  # a stage without layers only passes on
     moments.append(Moment("optimizer", "optimizer", tuple(end), 1.05 * (walked + 1)))
     return moments, Detail(fine, context_of(r)), walk.offloaded

@@ -67,7 +67,8 @@ def class_names(kind: Kind, facts: Mapping[str, Any]) -> tuple[str, ...]:
     ---------
     facts: `basis` of the device's curves, `stack`, `gpus`, `nodes` (machines), `tokens` of one micro step on one accelerator, `encoder` and
         `mixture` (of experts) where the model is one; for memory `lengths`: "varying" where samples differ in length and are neither packed
-        nor padded to one, so that the longest batch is unknown and the allocator's cache breaks up. Missing facts widen the class.
+        nor padded to one, so that the longest batch is unknown and the allocator's cache breaks up; for memory `counter`: "live" where tensors are
+        counted, "held" where what the allocator holds is. Missing facts widen the class.
     """
     curves = CURVES.get(str(facts.get("basis")), "datasheet")
     stack = facts.get("stack")
@@ -81,6 +82,8 @@ def class_names(kind: Kind, facts: Mapping[str, Any]) -> tuple[str, ...]:
     steps = f"{'long' if tokens >= LONG_STEP else 'short'} steps" if tokens else None
     if kind == "memory":  # how fast a device is says nothing about memory
         named = [f"{stack} · {scale} · {steps}"] if stack and steps else []
+        if named and facts.get("counter"):
+            named = [f"{named[0]} · {facts['counter']}", *named]
         named += [f"{stack} · {scale}", f"{stack}"] if stack else []
         return tuple(name + model for name in (*named, scale, "all"))
     named = [f"{stack} · {scale} · {curves} · {steps}"] if stack and steps else []

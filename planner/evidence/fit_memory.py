@@ -19,7 +19,7 @@ import numpy as np
 
 from planner.estimate import constants as engine_constants
 from planner.evidence.folds import FOLDS, fold_of, group_of
-from planner.evidence.lengths import cache_is_cleared, longest_is_known
+from planner.evidence.lengths import cache_is_cleared, cache_is_whole, longest_is_known
 from planner.evidence.predict import ALLOCATED_KINDS, Predictor
 from planner.evidence.quirks import contradicts
 from planner.evidence.rows import DATA, Row, rows
@@ -90,6 +90,8 @@ def implied(scored: Scored) -> Implied | None:
         own = next((s for s in SHARES.values() if p.stack in s.stacks), SHARES["reserved_slack"])
         slack = held / p.allocated_gib - 1
         return Implied(own.path, *place, slack) if abs(slack) <= MOST_SLACK else None
+    if cache_is_whole(row):
+        return None
     passing = p.memory_parts.get("activations", 0.0) + p.memory_parts.get("logits", 0.0)
     if passing < PASSING * p.allocated_gib:
         return None

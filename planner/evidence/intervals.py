@@ -2,7 +2,8 @@
 
 A class's range is the 5 % and 95 % quantile of log(measured / predicted). Small classes are drawn towards the wider class above them in
 proportion to the rows that they lack. The distance of the quantiles from the median is then stretched or shortened, by one factor for
-each kind of model and one for each training stack with enough rows in it, until the intervals hold 90 % of the rows of folds that did not make them.
+each kind of model, one for each training stack with enough rows in it and one for each most specific class, until the intervals hold 90 % of the rows
+of folds that did not make them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from planner.evidence.score import NOMINAL, Scored
 
 SHRINKAGE: Final = 40.0
 """Rows at which a class weighs as much as the class above it."""
+_OUTSIDE: Final = MIN_ROWS * (FOLDS - 1) // FOLDS
+"""Rows that a class with just enough of them has left where one fold is kept out."""
 PARTS: Final = ("mixtures", "encoders", "varying lengths")
 _STRETCHES: Final = np.geomspace(0.6, 2.0, 40)
 """Not beyond twice: where a few groups of rows agree with each other but not with the model, no stretch holds the next group."""
+
+_LEAF_STRETCHES: Final = np.geomspace(0.3, 2.0, 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,8 @@ def classes_of(scored: Scored, kind: Kind) -> tuple[str, ...]:
 
 
 def choose(ranges: Mapping[str, tuple[float, float, int, float]], classes: Sequence[str]) -> tuple[float, float] | None:
-    """Log range of the most specific class with enough rows."""
-    return next((ranges[name][:2] for name in classes if name in ranges and ranges[name][2] >= MIN_ROWS), None)
+    """Log range of the most specific class with enough rows outside of a fold."""
+    return next((ranges[name][:2] for name in classes if name in ranges and ranges[name][2] >= _OUTSIDE), None)
 
 
 def residuals(scored: Sequence[Scored], kind: Kind) -> list[Residual]:
@@ -132,11 +137,12 @@ def _families(members: Sequence[Residual]) -> dict[str, list[Residual]]:
     found: dict[str, list[Residual]] = {}
     for r in members:
         found.setdefault(family_of(r.classes), []).append(r)
-    return {family: rows for family, rows in sorted(found.items()) if family and len(rows) >= 2 * MIN_ROWS}
+    return {family: rows for family, rows in sorted(found.items()) if family and len(rows) >= 1.5 * MIN_ROWS}
 
 
 def stretches(members: Sequence[Residual]) -> dict[str, float]:
-    """Stretch of each part, and of each stack with enough rows in it, as "part|stack"."""
+    """Stretch of each part, of each stack with enough rows in it, as "part|stack", and of each most specific class on top of these, as
+    "part|stack|class"."""
     at: dict[str, float] = {}
     for part in sorted({part_of(r.classes) for r in members}):
         inside = [r for r in members if part_of(r.classes) == part]
@@ -146,7 +152,46 @@ def stretches(members: Sequence[Residual]) -> dict[str, float]:
             at[f"{part}|{family}"] = min(
                 (abs(_family_coverage(rows, family, float(s), others) - NOMINAL), abs(float(s) - at[part]), float(s)) for s in _STRETCHES
             )[2]
+        known = [_at(inside, at, fold) for fold in range(FOLDS)]
+        for leaf, rows in _leaves(inside).items():
+            at[f"{part}|{family_of(rows[0].classes)}|{leaf}"] = min(
+                (abs(_leaf_coverage(rows, leaf, float(s), known) - NOMINAL), abs(float(s) - 1.0), float(s)) for s in _LEAF_STRETCHES
+            )[2]
     return at
+
+
+def _at(inside: Sequence[Residual], at: Mapping[str, float], fold: int) -> Ranges:
+    """Ranges of a part that its other folds make, so far as stretches are known."""
+    return all_ranges([r for r in inside if r.fold != fold], {key: s for key, s in at.items() if key.split("|")[0] == part_of(inside[0].classes)})
+
+
+def _leaves(members: Sequence[Residual]) -> dict[str, list[Residual]]:
+    """Rows of each most specific class that has enough of them to be stretched by itself."""
+    found: dict[str, list[Residual]] = {}
+    for r in members:
+        if len(r.classes) > 1:
+            found.setdefault(r.classes[0], []).append(r)
+    return {leaf: rows for leaf, rows in sorted(found.items()) if len(rows) >= MIN_ROWS}
+
+
+def _leaf_coverage(rows: Sequence[Residual], leaf: str, stretch: float, known: Sequence[Ranges]) -> float:
+    """Share of a class's rows inside the intervals that the other folds make."""
+    inside = 0
+    for fold, ranges in enumerate(known):
+        others = [r for r in rows if r.fold != fold]
+        here = _stretched(others, leaf, stretch, ranges) if others else ranges
+        held = ((choose(here, r.classes), r.value) for r in rows if r.fold == fold)
+        inside += sum(chosen is not None and chosen[0] <= value <= chosen[1] for chosen, value in held)
+    return inside / len(rows)
+
+
+def _stretched(rows: Sequence[Residual], leaf: str, stretch: float, ranges: Ranges) -> Ranges:
+    """The ranges with that of one class at a stretch of its own, on top of its stack's."""
+    if leaf not in ranges:
+        return ranges
+    low, high, n, error = ranges[leaf]
+    middle = float(np.median([r.value for r in rows]))
+    return ranges | {leaf: (middle - stretch * (middle - low), middle + stretch * (high - middle), n, error)}
 
 
 def _family_coverage(rows: Sequence[Residual], family: str, stretch: float, others: Sequence[Ranges]) -> float:
@@ -169,9 +214,13 @@ def all_ranges(members: Sequence[Residual], at: Mapping[str, float]) -> Ranges:
     for part in {key.split("|")[0] for key in at}:
         inside = [r for r in members if part_of(r.classes) == part]
         whole = class_ranges(inside, at[part])
-        for family in (key.split("|")[1] for key in at if key.startswith(f"{part}|")):
+        below = [key.split("|") for key in at if key.startswith(f"{part}|")]
+        for family in (path[1] for path in below if len(path) == 2):
             rows = [r for r in inside if family_of(r.classes) == family]
             whole = class_ranges(rows, at[f"{part}|{family}"], _without(whole, family))
+        for path in (path for path in below if len(path) == 3):
+            if rows := [r for r in inside if r.classes[0] == path[2]]:
+                whole = _stretched(rows, path[2], at["|".join(path)], whole)
         ranges |= whole
     return ranges
 
@@ -200,5 +249,11 @@ def table(members: Sequence[Residual]) -> dict[str, Any]:
         if n >= MIN_ROWS
     }
     share = round(held_out_coverage(members, at), 4)
-    shown = {key.replace("|", " · ").removeprefix(" · ") or "decoders": round(stretch, 4) for key, stretch in at.items()}
+    shown = {_label(key): round(stretch, 4) for key, stretch in at.items()}
     return {"classes": classes, "stretches": shown, "held_out_coverage": share, "rows": len(members)}
+
+
+def _label(key: str) -> str:
+    """What a stretch is of, in words."""
+    part, _, below = key.partition("|")
+    return below.rpartition("|")[2] if below.count("|") else " · ".join(filter(None, (part, below))) or "decoders"

@@ -11,7 +11,7 @@ from planner.device.profile import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate import uncertainty
 from planner.estimate.result import Estimate
-from planner.evidence.lengths import cache_is_cleared, has_mean_length, longest_is_known, walked_share
+from planner.evidence.lengths import cache_is_cleared, cache_is_whole, has_mean_length, longest_is_known, walked_share
 from planner.evidence.mapping import Skip, to_run
 from planner.evidence.rows import Row
 from planner.run import Run, parse_run
@@ -188,6 +188,7 @@ def facts_of(row: Row, prediction: Prediction | _Figures) -> dict[str, Any]:
         "encoder": row.arch == "encoder",
         "mixture": bool(row.experts),
         "lengths": "equal" if longest_is_known(row) else "varying",
+        "counter": "live" if row.mem_kind in ALLOCATED_KINDS else "held",
     }
 
 
@@ -222,7 +223,7 @@ def _compared(row: Row, memory: _Figures) -> float:
 
 def _held(row: Row, memory: _Figures) -> float:
     """What the allocator holds [bytes]: more than a step needs where samples differ in length, up to all that there is."""
-    if longest_is_known(row) or not memory.fragmented:
+    if longest_is_known(row) or not memory.fragmented or cache_is_whole(row):
         return memory.reserved
     held = memory.fragmented["cleared" if cache_is_cleared(row) else "kept"]
     return max(memory.reserved, min(held, memory.usable or held))

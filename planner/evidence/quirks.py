@@ -36,11 +36,6 @@ def _variant(row: Row, *words: str) -> bool:
 
 QUIRKS: Final = (
     Quirk(
-        "fms", "memory", lambda r: r.method == "full" and _several(r) and r.weights_dtype == "fp16",
-        "an unsharded half-precision copy of the model stands beside the shards: measured memory is 15.7 + 41 / GPUs GiB",
-        contradicts=True,
-    ),
-    Quirk(
         "fms", "memory", lambda r: r.id.startswith("fmsH-ff14d4f") and r.method == "full" and _several(r) and not r.experts,
         "20 bytes a parameter are measured, those of fp32 weights, which accelerate makes of bf16 ones under mixed precision; the columns say bf16 throughout",
         contradicts=True,

@@ -153,13 +153,19 @@ def audit(run: Run, records: Sequence[Record], profile: DeviceProfile | None = N
     short = None if found.oom is None else _shortfall(ran, plan, found, estimates)
     verdict, why = _verdict(first, plan, steps, bool(changed))
     return Audit(
-        verdict=verdict, why=why, planned=run, ran=ran, model=str(plan.details["model"]["name"]), device=str(plan.details.get("accelerator") or "own device"),
+        verdict=verdict, why=why, planned=run, ran=ran, model=str(plan.details["model"]["name"]), device=_device(plan, profile),
         basis=plan.basis, logs=tuple(Log(source=r.source, reader=r.reader, entries=len(r.points), digest=r.digest, notes=r.notes) for r in records),
         figures=tuple(_figures(plan, found)), corrections=tuple(changed), findings=tuple(findings),
         proposals=tuple(_proposals(ran, plan, changed, findings, short, profile)), shortage=short, steps=_course(steps),
         step_samples_s=() if steps is None else steps.samples, step_means="" if steps is None else steps.means,
         step_count=0 if steps is None else steps.count, notes=tuple(notes),
     )  # fmt: skip
+
+
+def _device(plan: Estimate, profile: DeviceProfile | None) -> str:
+    """Name of the device that the plan is for."""
+    measured_on = profile.conditions.device if profile is not None and profile.conditions is not None else None
+    return str(plan.details.get("accelerator") or measured_on or "own device")
 
 
 def _step(plan: Estimate) -> tuple[float | None, float]:

@@ -33,7 +33,10 @@ def read_files(names: Sequence[str]) -> list[Record]:
 
 def read_uploads(uploads: Iterable[tuple[str, bytes]]) -> list[Record]:
     """Records of logs that were uploaded or pasted: (name, content). Raises `PlanError`."""
-    return [read(Source(name, content)) for name, content in uploads]
+    given = list(uploads)
+    if len(given) > MAX_LOGS:
+        raise PlanError("log", len(given), f"are more than {MAX_LOGS}", "Give those of one run.")
+    return [read(Source(name, content)) for name, content in given]
 
 
 def _is_folder(path: Path) -> bool:

@@ -79,9 +79,10 @@ def save(store: Store, found: Audit, name: str = "") -> Entry:
     """The audit among the saved work, as a log; the same one stands there once. Raises `PlanError`."""
     step = next((figure for figure in found.figures if figure.name == "step_time_s"), None)
     peak = next((figure for figure in found.figures if figure.name == "peak_reserved_bytes"), None)
+    said = found.verdict if found.shortage is None else f"out of memory, {found.shortage.verdict}"
     figures = {
         "step_time_s": None if step is None else step.measured, "planned_step_time_s": None if step is None else step.planned,
-        "peak_reserved_bytes": None if peak is None else peak.measured, "verdict": found.verdict, "model": found.model, "gpu": found.device,
+        "peak_reserved_bytes": None if peak is None else peak.measured, "verdict": said, "model": found.model, "gpu": found.device,
     }  # fmt: skip
     words = " ".join((found.model, found.device, found.verdict, *(log.reader for log in found.logs)))
     title = name or f"{found.model.rpartition('/')[2]} on {found.device}: {found.logs[0].source}"

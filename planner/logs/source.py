@@ -35,11 +35,12 @@ class Source:
     def __init__(self, name: str, content: bytes | None = None, path: Path | None = None) -> None:
         self.name, self._content, self._path = shorten("".join(c if c.isprintable() else " " for c in name), 120), content, path
         try:
-            if path is not None and not path.is_file():
-                raise self.wrong("is no file" if path.exists() else "does not exist", "Name a log that this machine can read.")
-            self.size = len(content) if content is not None else path.stat().st_size if path is not None else 0
+            known, there = path is None or path.is_file(), path is not None and path.exists()
+            self.size = len(content) if content is not None else path.stat().st_size if path is not None and known else 0
         except (OSError, ValueError) as error:
             raise self.wrong(f"cannot be read ({_reason(error)})", "Name a log that this machine can read.") from None
+        if not known:
+            raise self.wrong("is no file" if there else "does not exist", "Name a log that this machine can read.")
         if self.size == 0:
             raise self.wrong("is empty", "The run may not have logged yet.")
         if self.size > MAX_BYTES:

@@ -13,7 +13,7 @@ from planner.report.registry import Comparison, Subject, register
 
 PLANS = ("rank", "plan", "time_s", "cost_usd", "energy_kwh", "peak_reserved_bytes", "chance_that_it_fits", "fits", "efficient", "reason")
 COLUMNS = ("name", "value", "unit", "formula", "inputs", "source")
-_COMMANDS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_COMMANDS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the wide forms too: some spreadsheets read them as the narrow ones
 
 
 def guard(cell: str) -> str:

@@ -117,14 +117,15 @@ def timeline_svg(timeline: Timeline | None) -> str:
     out = []
     for row, stage in enumerate(shown):
         y = top + row * (height + 3)
-        out.append(f'<rect x="{left}" y="{y:.1f}" width="{WIDTH - left - 8:.1f}" height="{height}" fill="{LINE}" fill-opacity=".45"/>')
+        hint = svg.hint(f"Stage {stage + 1}: works {units.format_seconds(timeline.busy[stage])}, waits {units.format_percent(waits(timeline, stage), 2)}")
+        out.append(f'<rect x="{left}" y="{y:.1f}" width="{WIDTH - left - 8:.1f}" height="{height}" fill="{LINE}" fill-opacity=".45">{hint}</rect>')
         out.append(f'<text x="{left - 8}" y="{y + 12:.1f}" fill="{FAINT}" text-anchor="end">stage {stage + 1}</text>')
     for kind in dict.fromkeys(bar.kind for bar in drawn):
         path = ""
         for bar in (bar for bar in drawn if bar.kind == kind):
             x, width = left + bar.start * scale, max((bar.end - bar.start) * scale - 0.4, 0.2)
             path += f"M{x:.2f},{top + bar.row * (height + 3):.1f}h{width:.2f}v{height}H{x:.2f}z"
-        out.append(f'<path d="{path}" fill="{COLOURS[kind]}"/>')
+        out.append(f'<path d="{path}" fill="{COLOURS[kind]}">{svg.hint(KINDS[kind].capitalize())}</path>')
     y = top + len(shown) * (height + 3) + 12
     out.append(f'<text x="{left}" y="{y}" fill="{FAINT}">0</text>')
     out.append(f'<text x="{WIDTH - 8}" y="{y}" fill="{FAINT}" text-anchor="end">{escape(units.format_seconds(end))}</text>')
@@ -147,7 +148,8 @@ def stages_svg(e: Estimate) -> str:
     out.append(f'<text x="{left - 6}" y="{top + plot}" fill="{FAINT}" text-anchor="end">0 GiB</text>')
     for view, colour in zip(views, LINES, strict=False):
         line = " ".join(f"{left + width * p.progress:.1f},{top + plot * (1 - p.allocated / highest):.1f}" for p in thin(view.curve))
-        out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        told = svg.hint(f"{name_of(view, e.run.parallel.pp).capitalize()}: {units.format_bytes(view.peak)} at the peak")
+        out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6">{told}</polyline>')
     if usable is not None and usable <= highest:
         y = top + plot * (1 - usable / highest)
         out.append(f'<line x1="{left}" y1="{y:.1f}" x2="{WIDTH - 8}" y2="{y:.1f}" stroke="{INK}" stroke-width="2" stroke-dasharray="5 4"/>')

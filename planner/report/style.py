@@ -22,6 +22,7 @@ ul { margin: .4rem 0; padding-left: 1.2rem; max-width: 46rem; }
 li { margin: .15rem 0; overflow-wrap: anywhere; }
 .wide, .chart { overflow-x: auto; }
 .chart svg { display: block; width: 100%; min-width: 26rem; max-width: 46rem; margin: .6rem 0; font-variant-numeric: tabular-nums; }
+.chart svg :is(rect, polygon, path, polyline):has(> title):hover { opacity: .72; }
 table { width: 100%; border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--faint); font-weight: 500; }

@@ -1,4 +1,4 @@
-"""Plain SVG charts for reports: no script, no font, no request. Each carries a sentence for who cannot see it.
+"""Plain SVG charts for reports: no script, no font, no request. Shapes say their figures under the pointer; each chart has a sentence in words.
 
 Colours are told apart by people with red-green colour blindness too (Okabe and Ito 2008, darkened for white paper), and every part has its label.
 """
@@ -51,7 +51,8 @@ def memory_bar(parts: Sequence[Part], usable: float | None) -> str:
     for part in parts:
         width = part.value * scale
         colour = COLOURS.get(part.name, FAINT)
-        out.append(f'<rect x="{x:.1f}" y="{top}" width="{width:.1f}" height="{height}" fill="{colour}"/>')
+        told = f"{part.label}: {units.format_bytes(part.value)}" + (f" ({part.detail})" if part.detail else "")
+        out.append(f'<rect x="{x:.1f}" y="{top}" width="{width:.1f}" height="{height}" fill="{colour}">{hint(told)}</rect>')
         number = units.significant(part.value / units.GIB, 3)
         clear = width if usable is None else max(0.0, min(x + width, usable * scale) - x)  # what is hatched is no ground for text
         if clear > 10 + _CHARACTER * len(number):
@@ -104,7 +105,8 @@ def memory_curve(points: Sequence[MemoryPoint], usable: float | None) -> str:
         above = [low + point.parts.get(name, 0.0) for low, point in zip(below, points, strict=True)]
         line = [at(point.progress, value) for point, value in zip(points, above, strict=True)]
         base = [at(point.progress, value) for point, value in zip(reversed(points), reversed(below), strict=True)]
-        out.append(f'<polygon points="{" ".join(line + base)}" fill="{COLOURS.get(name, FAINT)}"/>')
+        told = f"{COMPONENTS.get(name, name)}: at most {units.format_bytes(max(point.parts.get(name, 0.0) for point in points))}"
+        out.append(f'<polygon points="{" ".join(line + base)}" fill="{COLOURS.get(name, FAINT)}">{hint(told)}</polygon>')
         below = above
     if usable is not None and usable <= highest:
         y = top + plot * (1 - usable / highest)
@@ -143,7 +145,8 @@ def time_bars(parts: Sequence[Part]) -> str:
         y = 4 + i * row
         width = max(1.0, room * part.value / longest)
         out.append(_text(left - 8, y + 14, part.label, anchor="end"))
-        out.append(f'<rect x="{left:.1f}" y="{y}" width="{width:.1f}" height="19" fill="{ACCENT}"/>')
+        told = f"{part.label}: {units.format_seconds(part.value)}, {units.format_percent(part.share, 2)}" + (f" ({part.detail})" if part.detail else "")
+        out.append(f'<rect x="{left:.1f}" y="{y}" width="{width:.1f}" height="19" fill="{ACCENT}">{hint(told)}</rect>')
         out.append(_text(left + width + 6, y + 14, units.format_seconds(part.value, 2), fill=FAINT))
     first = max(parts, key=lambda part: part.value)
     words = f"Where a step goes: {first.label} takes {units.format_percent(first.share, 2)} of it."
@@ -155,6 +158,11 @@ def _usable_mark(edge: float, end: float, top: float, height: float, usable: flo
     out = f'<rect x="{edge:.1f}" y="{top}" width="{end - edge:.1f}" height="{height}" fill="url(#beyond)"/>' if end > edge else ""
     out += f'<line x1="{edge:.1f}" y1="{top - 6}" x2="{edge:.1f}" y2="{top + height + 6}" stroke="{INK}" stroke-width="2" stroke-dasharray="5 4"/>'
     return out + _text(min(max(edge, 60), WIDTH - 60), top - 10, f"usable {units.format_bytes(usable)}", fill=FAINT, anchor="middle")
+
+
+def hint(text: str) -> str:
+    """What is shown while the pointer rests on a shape: charts can be asked without a script."""
+    return f"<title>{escape(text)}</title>"
 
 
 def _svg(height: float, words: str, body: str) -> str:

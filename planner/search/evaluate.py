@@ -25,7 +25,7 @@ from planner.estimate.ranks import shares_of, whole_model
 from planner.estimate.resolve import Resolved, resolve
 from planner.estimate.shape import Shape, shape_of
 from planner.estimate.stages import alike, layers_of
-from planner.estimate.states import books_of, context_of, persistent_of
+from planner.estimate.states import books_of, context_of, persistent_of, settled
 from planner.estimate.step import clock_of
 from planner.estimate.time import Clock, StepTime
 from planner.estimate.verdict import reserved_of, steps_of
@@ -413,4 +413,5 @@ def _tide(r: Resolved, piece: Piece, step: Step, offload: Offload) -> Live:
     books = sum(books_of(r, piece.holdings, step, shares, offload).values())
     live = piece.live(persistent_of(r, {}, shares, offload))
     scratch = 0.0 if offload.optimizer else step.temporaries
-    return Live(books + live.peak, live.kept, books + live.end + scratch, live.away)
+    gone = 0.0 if offload.frees_gradients else sum(settled(r, piece.holdings, shares))
+    return Live(books + live.peak, live.kept, books + live.end + scratch - gone, live.away)

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from planner import units
 from planner.logs.audit import Audit
 from planner.ui.charts import Theme, styled
+from planner.ui.language import _
 
 
 def course(found: Audit, theme: Theme) -> go.Figure:
@@ -20,18 +21,18 @@ def course(found: Audit, theme: Theme) -> go.Figure:
         )  # fmt: skip
     if planned is not None and planned.planned is not None:
         figure.add_hline(
-            planned.planned / size, line={"color": theme.accent, "width": 1.5, "dash": "dash"}, annotation_text="planned, 90 %",
+            planned.planned / size, line={"color": theme.accent, "width": 1.5, "dash": "dash"}, annotation_text=_("planned, 90 %"),
             annotation_position="bottom right", annotation_font={"color": theme.accent, "size": 12},
         )  # fmt: skip
     figure.add_scatter(
         x=[step for step, _ in found.steps], y=[seconds / size for _, seconds in found.steps], mode="lines+markers", name="measured",
         line={"color": theme.ink, "width": 1}, marker={"color": theme.ink, "size": 5}, showlegend=False,
-        text=[units.format_seconds(seconds) for _, seconds in found.steps], hovertemplate="step %{x}: %{text}<extra></extra>",
+        text=[units.format_seconds(seconds) for _, seconds in found.steps], hovertemplate=f"{_('step')} %{{x}}: %{{text}}<extra></extra>",
     )  # fmt: skip
     styled(figure, theme, height=260)
     figure.update_layout(margin={"t": 10, "b": 10})
-    figure.update_xaxes(title="step", gridcolor=theme.line, nticks=8)
-    figure.update_yaxes(title={"text": f"time of a step [{unit}]", "standoff": 12}, rangemode="tozero", gridcolor=theme.line, nticks=6)
+    figure.update_xaxes(title=_("step"), gridcolor=theme.line, nticks=8)
+    figure.update_yaxes(title={"text": f"{_('time of a step')} [{unit}]", "standoff": 12}, rangemode="tozero", gridcolor=theme.line, nticks=6)
     return figure
 
 

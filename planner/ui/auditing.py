@@ -14,8 +14,10 @@ from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.logs import READERS, Audit, Record, audit, read_uploads
 from planner.logs.audit import Figure, Finding
+from planner.logs.files import MAX_LOGS
 from planner.run import Run
 from planner.ui import changes, texts
+from planner.ui.language import _
 
 MOST_MIB: Final = 64
 """Of one upload; larger logs are read by the command line, which streams them."""
@@ -45,7 +47,7 @@ SHORT: Final = {
 
 def formats() -> list[dict[str, str]]:
     """What can be read, for a table."""
-    return [{"log": f"{reader.label[:1].upper()}{reader.label[1:]}", "source": reader.reference} for reader in READERS.values()]
+    return [{"log": _(f"{reader.label[:1].upper()}{reader.label[1:]}"), "source": reader.reference} for reader in READERS.values()]
 
 
 def records(uploads: Sequence[Any], pasted: str) -> list[Record]:
@@ -53,6 +55,8 @@ def records(uploads: Sequence[Any], pasted: str) -> list[Record]:
     given = [(str(upload.name), upload.getvalue()) for upload in uploads]
     if pasted.strip():
         given.append((PASTED, pasted.encode("utf-8", "replace")))
+    if len(given) > MAX_LOGS:
+        raise PlanError("log", len(given), f"are more than {MAX_LOGS}", "Give those of one run.")
     return [_read(name, hashlib.sha256(content).hexdigest(), content) for name, content in given]
 
 
@@ -84,7 +88,7 @@ def figures(found: Audit) -> list[dict[str, Any]]:
     """Measured beside planned, for a table."""
     return [
         {
-            "figure": one.label,
+            "figure": _(one.label),
             "measured": one.measured_text,
             "planned": one.planned_text if one.planned is not None else "",
             "off": "" if one.error is None else f"{one.error:+.0%}",
@@ -104,8 +108,8 @@ def _interval(one: Figure) -> str:
 def line(one: Finding) -> str:
     """A finding as a line of markdown."""
     icon, words = STATUS[one.status]
-    remedy = f" {texts.plain(one.remedy)}" if one.remedy else ""
-    return f"{icon} **{texts.plain(one.title)}** · {words}. {texts.plain(one.sentence)}{remedy}"
+    remedy = f" {texts.plain(_(one.remedy))}" if one.remedy else ""
+    return f"{icon} **{texts.plain(_(one.title))}** · {_(words)}. {texts.plain(_(one.sentence))}{remedy}"
 
 
 def apply_change(ran: Run, change: dict[str, Any]) -> None:

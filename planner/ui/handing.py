@@ -17,11 +17,12 @@ from planner.device import DeviceProfile
 from planner.errors import PlanError, shorten
 from planner.launch import FORMATS, Launch, launch
 from planner.lock import changes, lock_in, lock_of, lock_text, pinned
-from planner.report import EXPORTERS, Comparison, Subject
+from planner.report import EXPORTERS, Comparison, Subject, subject_of
 from planner.run import Run, parse_run, plain_loader
 from planner.search.constraints import Objective
 from planner.ui import changes as widgets
-from planner.ui import frame, texts
+from planner.ui import estimates, frame, texts
+from planner.ui.language import _
 
 NOTE: Final = "handed_note"
 """Key of the session: (what was opened or why not, what has changed since it was written)."""
@@ -68,7 +69,18 @@ def show_note() -> None:
     if (note := st.session_state.pop(NOTE, None)) is not None:
         said, moved = note
         lines = [texts.plain(said), *(f"- {texts.plain(line)}" for line in moved[: frame.LINES])]
-        st.info("\n".join(lines), icon=":material/info:", title="Since it was written, this has changed" if moved else None)
+        st.info("\n".join(lines), icon=":material/info:", title=_("Since it was written, this has changed") if moved else None)
+
+
+def report_of(current: frame.Current, name: str) -> bytes:
+    """The plan's report in a format, made once. Raises `PlanError` where the format needs a package that is not installed."""
+    one = current.estimate
+    return _report(estimates.run_key(current.run), estimates.profile_key(current.profile), f"{one.basis} {one.step_time_s}", name, current)
+
+
+@st.cache_data(max_entries=40, show_spinner=False)
+def _report(run: str, device: str, stands_on: str, name: str, _current: frame.Current) -> bytes:
+    return EXPORTERS[name].render(subject_of(_current.run, _current.estimate, _current.profile))
 
 
 def lock_content(current: frame.Current) -> str:
@@ -78,9 +90,9 @@ def lock_content(current: frame.Current) -> str:
 
 def launch_section(current: frame.Current) -> None:
     """Choose a format, see what it cannot express, download its files."""
-    st.subheader("Start it", anchor=False, help="The plan as the files that start it, for the software that you use.")
+    st.subheader(_("Start it"), anchor=False, help=_("The plan as the files that start it, for the software that you use."))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox("Software", list(FORMATS), key="launch_format", format_func=lambda key: FORMATS[key].label, width=320)
+        name = st.selectbox(_("Software"), list(FORMATS), key="launch_format", format_func=lambda key: FORMATS[key].label, width=320)
         try:
             made = launch(current.estimate, name)
         except PlanError as error:
@@ -89,7 +101,7 @@ def launch_section(current: frame.Current) -> None:
         if made is not None:
             content, file = bundle(made)
             st.download_button(
-                "Download", content, file, "application/zip" if file.endswith(".zip") else "text/plain",
+                _("Download"), content, file, "application/zip" if file.endswith(".zip") else "text/plain",
                 key="launch_download", icon=":material/download:", on_click="ignore",
             )  # fmt: skip
     if made is None:
@@ -97,15 +109,15 @@ def launch_section(current: frame.Current) -> None:
         return
     st.code(made.command, language="sh", wrap_lines=True)
     if made.missing:
-        st.markdown(f"**{texts.plain(FORMATS[name].label)} does not express:**\n" + "\n".join(f"- {texts.plain(line)}" for line in made.missing))
+        st.markdown(_(f"**{texts.plain(FORMATS[name].label)} does not express:**\n" + "\n".join(f"- {texts.plain(line)}" for line in made.missing)))
     else:
-        st.caption("Everything that the plan says is expressed.")
+        st.caption(_("Everything that the plan says is expressed."))
     for note in made.notes:
         st.caption(texts.plain(note))
     for part in made.files:
         with st.expander(texts.plain(part.name)):
             st.code(part.text[: texts.PREVIEW], language=_language(part.name), wrap_lines=True, height=420)
-    st.caption(f"Settings after {texts.plain(FORMATS[name].reference)}.")
+    st.caption(_(f"Settings after {texts.plain(FORMATS[name].reference)}."))
 
 
 def bundle(made: Launch) -> tuple[bytes, str]:
@@ -127,13 +139,13 @@ def comparison_button(plans: Sequence[tuple[str, Run]], profile: DeviceProfile |
     """Download a comparison of plans as one report. plans: the first is the baseline; those beyond `MOST` are left out, and it is said."""
     shown = list(plans)[:MOST]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox("Report of these plans", list(EXPORTERS), key=f"{key}_format", format_func=lambda one: EXPORTERS[one].label, width=260)
+        name = st.selectbox(_("Report of these plans"), list(EXPORTERS), key=f"{key}_format", format_func=lambda one: EXPORTERS[one].label, width=260)
         st.download_button(
-            "Download", partial(comparison, shown, profile, objective, name), f"plumbline-comparison.{EXPORTERS[name].ending}", EXPORTERS[name].mime,
+            _("Download"), partial(comparison, shown, profile, objective, name), f"plumbline-comparison.{EXPORTERS[name].ending}", EXPORTERS[name].mime,
             key=f"{key}_download", icon=":material/download:", on_click="ignore",
         )  # fmt: skip
     if len(plans) > MOST:
-        st.caption(f"The report holds the baseline and the best of the rest, {MOST} in all.")
+        st.caption(_(f"The report holds the baseline and the best of the rest, {MOST} in all."))
 
 
 def comparison(plans: Sequence[tuple[str, Run]], profile: DeviceProfile | None, objective: Objective, name: str) -> bytes:

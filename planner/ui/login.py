@@ -11,6 +11,7 @@ from typing import Any, Final
 import streamlit as st
 
 from planner.ui import texts
+from planner.ui.language import _
 
 SECTION: Final = "plumbline"
 """Section of the secrets with `allowed`: addresses, and domains that begin with @."""
@@ -22,14 +23,14 @@ def require() -> None:
         return
     user: Mapping[str, Any] = st.user
     if not user.get("is_logged_in", False):
-        st.title("Plumbline", anchor=False)
-        st.markdown("This app asks for a login: who can open it can use the machine's accelerators.")
-        st.button("Log in", type="primary", icon=":material/login:", on_click=st.login, key="login")
+        st.title(_("Plumbline"), anchor=False)
+        st.markdown(_("This app asks for a login: who can open it can use the machine's accelerators."))
+        st.button(_("Log in"), type="primary", icon=":material/login:", on_click=st.login, key="login")
         st.stop()
     allowed = st.secrets.get(SECTION, {}).get("allowed", ())
     if not may_enter(user, allowed):
-        st.error("Ask whoever runs this app to add your address.", title=f"{texts.plain(str(user.get('email') or 'You'))} may not use this app")
-        st.button("Log out", icon=":material/logout:", on_click=st.logout, key="logout")
+        st.error(_("Ask whoever runs this app to add your address."), title=_(f"{texts.plain(str(user.get('email') or 'You'))} may not use this app"))
+        st.button(_("Log out"), icon=":material/logout:", on_click=st.logout, key="logout")
         st.stop()
 
 

@@ -194,7 +194,7 @@ def readings(status: Status) -> list[Figure]:
 def per_benchmark(status: Status) -> list[dict[str, Any]]:
     """How far each benchmark is."""
     return [
-        {"benchmark": label, "share": done / planned if planned else 1.0, "cases": f"{done} of {planned}"}
+        {"benchmark": label, "cases": f"{done} of {planned}", "share": 100.0 * done / planned if planned else 100.0}
         for label, done, planned in status.benchmarks
     ]
 

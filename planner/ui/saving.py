@@ -16,7 +16,7 @@ from planner.errors import PlanError, shorten
 from planner.estimate.result import Estimate
 from planner.evidence import own
 from planner.files import data_folder
-from planner.run import Run
+from planner.run import Run, parse_run
 from planner.search.compare import Compared, compare
 from planner.ui import changes as inputs
 from planner.ui import estimates, measuring, state, texts
@@ -115,7 +115,7 @@ def rows(found: Sequence[Entry]) -> list[dict[str, Any]]:
         {
             "name": one.name,
             "kind": one.kind,
-            "verdict": _(verdicts[one.figures["fits"]]) if one.kind == "plan" and one.figures.get("fits", 0) in verdicts else "",
+            "verdict": _(verdicts[one.figures["fits"]]) if one.kind == "plan" and one.figures.get("fits", 0) in verdicts else _of_log(one),
             "time": _(_took(one.figures)),
             "cost": one.figures.get("cost_usd"),
             "memory": None if (peak := one.figures.get("peak_reserved_bytes")) is None else peak / units.GIB,
@@ -125,6 +125,11 @@ def rows(found: Sequence[Entry]) -> list[dict[str, Any]]:
         }
         for one in found
     ]
+
+
+def _of_log(one: Entry) -> str:
+    """How a run went by its log, against its plan."""
+    return _(str(one.figures.get("verdict") or "")) if one.kind == "log" else ""
 
 
 def _took(figures: dict[str, Any]) -> str:
@@ -146,6 +151,16 @@ def open_plan(entry: str) -> None:
         if isinstance(now, Estimate):
             known = store().get(entry)
             st.session_state[NOTE] = (f"“{known.name}” is the plan now.", changes(saved.figures, now))
+    except PlanError as error:
+        st.session_state[NOTE] = (str(error), [])
+
+
+def open_log(entry: str) -> None:
+    """The run of an audited log becomes the plan, as it ran, and what was found is noted."""
+    try:
+        document = store().document(entry).document
+        inputs.set_run(parse_run(document.get("ran")))
+        st.session_state[NOTE] = (f"“{store().get(entry).name}” is the plan now, as it ran.", [str(document.get("why") or "")])
     except PlanError as error:
         st.session_state[NOTE] = (str(error), [])
 

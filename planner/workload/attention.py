@@ -277,9 +277,13 @@ def math_core(
     full, every, scores = (b, a, t, d), (b, a, keys, d), (b, a, t, keys)
     narrow = (g.lower(q)).dtype
     q, k, v = (g.cast(g.lower(x), "fp32") for x in (q, k, v))
-    if k.shape[1] != a:
+    repeated = k.shape[1] != a
+    if repeated:
         k, v = g.copy(k, every, name="repeat_kv"), g.copy(v, every, name="repeat_kv")
     q, k = g.unary("scale", q, save="none"), g.unary("scale", k, save="none")
+    if b > 1 and a > 1:  # heads of several sequences, read across tokens, are no row of matrices until they are copied
+        q = g.copy(q, full)
+        k, v = (k, v) if repeated else (g.copy(k, every), g.copy(v, every))
     autocast, g.autocast = g.autocast, None  # the operator runs below autocast
     try:
         weights = g.batched_matmul(q, k, t, keys, d, b * a, scores, "scores")

@@ -47,8 +47,9 @@ def head(w: Writer, x: Tensor) -> Tensor:
     g.category = "logits"
     head = arch.output_layer
     weight = w.with_tokens(w.weight(w.names.embedding + ".weight", (arch.vocab, width))) if tied else None
-    if w.s.stack.loss == "chunked":
-        return chunked_loss(w, x, weight if weight is not None else w.weight(head + ".weight", (arch.vocab, width)))
+    if w.s.stack.loss in ("chunked", "liger"):
+        chunks = liger_loss if w.s.stack.loss == "liger" else chunked_loss
+        return chunks(w, x, weight if weight is not None else w.weight(head + ".weight", (arch.vocab, width)))
     apart = arch.biased_apart and w.s.eager
     logits = w.linear(head, x, arch.vocab, bias=arch.head_bias and not apart, base=False, weight=weight)
     if apart:
@@ -162,6 +163,37 @@ def chunked_loss(w: Writer, x: Tensor, weight: Tensor) -> Tensor:
     back = (Kernel("elementwise", 2 * x.bytes),)
     g.add_operation(
         "chunked_loss", "matmul", (x, operand), (loss, gradient), saved, kernels, back, temporary=(scratch, 0.0)
+    )
+    return loss
+
+
+def liger_loss(w: Writer, x: Tensor, weight: Tensor) -> Tensor:
+    """Liger's fused head and loss (liger_kernel/ops/fused_linear_cross_entropy.py, August 2026): both gradients are formed in forward, chunk by chunk,
+    and wait for backward; a chunk's logits are still there while the next one's are made, and the weight's gradient of a chunk is summed in fp32."""
+    g = w.graph
+    given, x, operand = x, g.lower(x), g.lower(weight)
+    vocab, width = weight.shape
+    rows, element = x.numel / width, BYTES[x.dtype]
+    chunk = min(rows, 2.0 ** math.ceil(math.log2(max(1.0, -(-rows // -(-vocab // width))))))
+    needs = x.requires_grad or weight.requires_grad
+    loss = g.new((1,), "fp32", needs, "loss")
+    kernels = [matmul_kernel(rows, vocab, width, x.dtype), Kernel("reduction", 4 * rows * vocab * element)]
+    saved = []
+    scratch = chunk * vocab * element * (2.0 if rows > chunk else 1.0)
+    if needs:
+        saved.append(g.new(given.shape, given.dtype, False, "logit_gradient"))
+        kernels.append(matmul_kernel(rows, width, vocab, x.dtype, layout="dgrad"))
+        scratch = max(scratch, chunk * vocab * element + chunk * width * element)
+    held = 0.0
+    if weight.requires_grad:
+        saved.append(g.new(weight.shape, weight.dtype, False, "head_gradient"))
+        kernels.append(matmul_kernel(vocab, width, rows, x.dtype, layout="wgrad"))
+        again = weight.numel * element + (4.0 * weight.numel if element < 4 else 0.0)  # in the product's type and in fp32
+        scratch = max(scratch, chunk * vocab * element + again)
+        held = weight.bytes  # it becomes the gradient as it is
+    back = (Kernel("elementwise", 2 * x.bytes + 2 * held),)
+    g.add_operation(
+        "chunked_loss", "matmul", (given, operand), (loss, *saved), saved, kernels, back, temporary=(scratch, -held - given.bytes if needs else 0.0)
     )
     return loss
 

@@ -21,7 +21,7 @@ class Stack:
     fusion: `eager` runs one kernel per PyTorch operator; `kernels` has fused norm, rope, GLU and loss; `compiled` fuses elementwise chains (TorchInductor).
     loss: `upcast` keeps logits and an fp32 copy; `in-place` works in the fp32 copy; `compiled` never stores the fp32
     copy beside the logits; `chunked` computes
-        head and loss in pieces and never stores the logits.
+        head and loss in pieces and never stores the logits; `liger` does so with gradients formed in forward.
     early_stop: recomputation of a checkpointed block stops at the last tensor that backward needs (non-reentrant checkpoints).
     selective: what selective checkpointing recomputes: the `attention` core (Korthikanti et al. 2022,
     arXiv:2205.05198), or all but attention and every second
@@ -67,6 +67,8 @@ class Stack:
     pipelines: it can train with pipeline stages, so that a search proposes them.
     pipelines_gathered: fully sharded pipeline stages keep weights gathered and gradients whole over all micro batches of a step (torch's pipelining).
     upcasts_trained: fully sharded trained weights are stored in fp32 under mixed precision, whatever they were loaded in (accelerate since 0.31).
+    defers_reduction: fully sharded gradients stay whole, in the compute type, until the last of several micro steps (accelerate's no_sync).
+    experts_apart: experts are no part of full sharding; only expert parallelism divides them (fms-acceleration's accelerated-moe, which FSDP ignores).
     own_modules: model code of its own instead of transformers', with one kernel for GELU's approximation by tanh.
     joined_qkv: queries, keys and values are one product, and grouped heads are copied for every query head before attention (LitGPT).
     loss_over_ranks: under tensor parallelism the loss is torch's `loss_parallel`, operator by operator in fp32, compiled or not.
@@ -79,7 +81,7 @@ class Stack:
     help: str
     reference: str
     fusion: Literal["eager", "kernels", "compiled"] = "eager"
-    loss: Literal["upcast", "in-place", "compiled", "chunked"] = "upcast"
+    loss: Literal["upcast", "in-place", "compiled", "chunked", "liger"] = "upcast"
     early_stop: bool = True
     selective: Literal["attention", "operators"] = "attention"
     cast_on_gather: bool = True
@@ -121,12 +123,14 @@ class Stack:
     pipelines_gathered: bool = False
     loss_over_ranks: bool = False
     upcasts_trained: bool = False
+    defers_reduction: bool = False
+    experts_apart: bool = False
     own_modules: bool = False
     joined_qkv: bool = False
 
 
 _HUGGING_FACE: dict[str, Any] = {"pipelines": False, "every_expert": True, "output_copies": 1, "requires_input_grad": True, "wide_embedding_states": True,
-                                  "upcasts_trained": True}  # fmt: skip
+                                  "upcasts_trained": True, "defers_reduction": True}  # fmt: skip
 _MEGATRON_ROUTING = (75, 100)
 """Counted in megatron/core/transformer/moe: router and auxiliary loss 30, counts and their exchange 15, permutation, sorting of chunks and their
 inverses 30; backward repeats the permutations and the losses' gradients."""
@@ -169,13 +173,14 @@ STACKS: dict[str, Stack] = {
             "Fused kernels, and head and loss in chunks: the logits are never stored.",
             "Hsu et al. 2024, arXiv:2410.10989",
             "kernels",
-            "chunked",
+            "liger",
             early_stop=False,
             quantizes_experts=True,
             every_expert=True,
             requires_input_grad=True,
             wide_embedding_states=True,
             upcasts_trained=True,
+            defers_reduction=True,
             pipelines=False,
         ),
         Stack(
@@ -387,6 +392,7 @@ STACKS["hf-scattermoe"] = replace(
     help="One Triton product over all experts of a mixture, slower than the libraries' grouped products.",
     reference="Tan et al. 2024, arXiv:2403.08245; foundation-model-stack/fms-acceleration, accelerated-moe",
     counts_on_host=True,
+    experts_apart=True,
 )
 STACKS["hf-4-gptq"] = replace(
     STACKS["hf-4"],

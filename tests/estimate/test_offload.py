@@ -55,7 +55,9 @@ def test_offloaded_activations_are_those_of_the_other_blocks() -> None:
     lora = {"method": {"name": "lora", "rank": 8}}
     here, away = plan(**lora), plan(offload="activations", **lora)
     assert away.peak_memory_bytes < here.peak_memory_bytes
-    assert total(away, "host/activations") == pytest.approx(here.peak_memory_bytes - away.peak_memory_bytes, rel=0.05)
+    # each saving is a copy of its own, also of a storage that several operations save
+    saved = here.peak_memory_bytes - away.peak_memory_bytes
+    assert saved < total(away, "host/activations") < 1.5 * saved
     full = plan(offload="activations", activation_checkpointing="full", **lora)
     assert total(full, "host/activations") < 0.1 * total(away, "host/activations")
 

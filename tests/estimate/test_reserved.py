@@ -113,3 +113,17 @@ def test_accelerate_stores_fully_sharded_weights_in_fp32_under_mixed_precision()
     assert mixed.peak_memory_bytes == pytest.approx(20 * mixed.parameters / 2, rel=0.01)
     assert pure.peak_memory_bytes == pytest.approx(10 * pure.parameters / 2, rel=0.01)
     assert any("fp32" in note for note in mixed.assumptions)
+
+
+def test_accelerate_adds_up_whole_gradients_before_it_divides_them() -> None:
+    """FSDP under `no_sync`: the compute type's gradients of the whole model on every rank, until the last micro step; no more of them at the optimizer's."""
+    run = {
+        "model": "meta-llama/Llama-3.1-8B", "stack": "hf", "activation_checkpointing": "full", "parallel": {"sharding": "zero3"}, "precision": "bf16",
+        "hardware": {"gpu": "A100 SXM4 80GB", "gpus": 8}, "batch": {"micro": 1, "seq_len": 512},
+    }  # fmt: skip
+    one, four = (estimate(parse_run({**run, "batch": {"micro": 1, "accumulation": n, "seq_len": 512}})) for n in (1, 4))
+    gradients = [sum(t.value for t in e.terms if t.name.startswith("memory/gradients")) for e in (one, four)]
+    assert gradients[1] == pytest.approx(2 * four.parameters, rel=0.08)  # and that of the head, which passes
+    assert gradients[0] < 0.3 * gradients[1]
+    ends = [max(point.allocated for point in e.memory_curve if point.phase == "optimizer") for e in (one, four)]
+    assert ends[1] == pytest.approx(ends[0], rel=0.01)

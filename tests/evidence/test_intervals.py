@@ -120,3 +120,19 @@ def test_a_badly_predicted_part_widens_no_other() -> None:
     alone, together = table(good)["classes"], table(good + bad)["classes"]
     assert together["a"] == alone["a"]
     assert together["b · mixtures"]["high"] > 3
+
+
+def test_each_class_gets_the_stretch_that_holds_its_own_rows() -> None:
+    """One class is normal, the other of two kinds of runs at fixed errors: quantiles alone hold all of the second."""
+    plain = noise(1000, 0.2, ("s · one node · long steps · live", "s", "all"))
+    sharp = [replace(r, classes=("s · one node · long steps · held", "s", "all"), value=0.1 * (-1) ** i) for i, r in enumerate(plain[:200])]
+    made = table(plain + sharp)
+    assert {"s · one node · long steps · live", "s · one node · long steps · held"} <= set(made["stretches"])
+    assert 0.87 <= made["held_out_coverage"] <= 0.93
+
+
+def test_what_is_counted_decides_the_class_of_memory_alone() -> None:
+    facts = {"basis": "fitted", "stack": "hf-4", "gpus": 1, "nodes": 1, "tokens": 4096}
+    live, held = (class_names("memory", facts | {"counter": counter}) for counter in ("live", "held"))
+    assert live[0] != held[0] and live[1:] == held[1:] == class_names("memory", facts)
+    assert class_names("time", facts | {"counter": "held"}) == class_names("time", facts)

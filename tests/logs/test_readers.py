@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -192,8 +194,9 @@ def test_what_cannot_be_read_gets_one_sentence(content: bytes, problem: str) -> 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     for path, problem in ((tmp_path, "is no file"), (tmp_path / "none", "does not exist")):
-        with pytest.raises(PlanError, match=problem):
+        with pytest.raises(PlanError, match=problem) as caught:
             Source(path.name, path=path)
+        assert caught.value.problem == problem
 
 
 def test_huge_files_are_refused_or_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,3 +247,49 @@ def test_powershell_and_carriage_returns() -> None:
 def test_infinite_loss_is_remarked_on() -> None:
     found = record('{"global_step": 2, "log_history": [{"loss": NaN, "step": 1}, {"loss": 2.0, "step": 2}]}')
     assert found.notes and len(found.points) == 1
+
+
+def test_event_files_say_what_the_tensorboard_package_reads(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    pytest.importorskip("torch")
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in range(1, 40):
+            writer.add_scalar("time_metrics/end_to_end(s)", 0.5 + step * 1e-3, step)
+            writer.add_scalar("memory/max_reserved(GiB)", 0.25 * step, step, new_style=True)
+        writer.add_text("note", "a text is passed over", 3)
+    path = next(tmp_path.glob("events*"))
+    whole = accumulator.EventAccumulator(str(path))
+    whole.Reload()
+    found = read(Source("log", path=path))
+    assert [p.values["step_s"] for p in found.points] == [event.value for event in whole.Scalars("time_metrics/end_to_end(s)")]
+    assert [p.values["reserved_bytes"] for p in found.points] == [0.25 * step * GIB for step in range(1, 40)]
+
+
+HOSTILE = (
+    "step: 1 loss: x ", "iteration 1/2 | ", "(after 1 iterations) memory (MB) | ", "evaluate" + " " * 40, "time (ms) | fwd: 1 | bwd: ", "Step 1 | a",
+    "utilization.gpu" + " " * 60, "out of memory. Tried to allocate ", "1.1.1.1.1.1", '{"_step": ', "micro_step=1/global_step=1, RunningAvgSamplesPerSec=1, ",
+    "# gpu pwr ", "tps: 1,1,1,1,", " ", "[", "\x1b[", 'File "',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_no_line_takes_long(piece: str) -> None:
+    """Two megabytes of one piece, on one line and on many, and behind a line that a reader knows: less than two seconds each."""
+    many = piece * (2**21 // len(piece))
+    lines = "\n".join(piece * (3000 // len(piece)) for _ in range(300))
+    known = [(samples.BY_READER[name][:2000] + b"\n").decode(errors="replace") for name in ("torchtitan", "megatron", "nvidia_smi")]
+    for text in (many, lines, *(first + many for first in known)):
+        began = time.perf_counter()
+        with contextlib.suppress(PlanError):
+            record(text)
+        assert time.perf_counter() - began < 2
+
+
+def test_columns_of_a_hostile_export_are_bounded() -> None:
+    document = {f"system.gpu.{i}.gpu": {str(i): 1} for i in range(20_000)} | {"_step": {"0": 1}}
+    began = time.perf_counter()
+    with contextlib.suppress(PlanError):
+        record(json.dumps(document))
+    assert time.perf_counter() - began < 3

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 APP = ("Home.py", "pages/*.py", "planner/ui/*.py")
 ENGINE = (
     "planner/summary.py", "planner/advise/*.py", "planner/estimate/*.py", "planner/report/pipeline.py", "planner/search/*.py", "planner/store/plans.py",
+    "planner/logs/audit.py", "planner/logs/certain.py", "planner/logs/keep.py", "planner/logs/shortage.py", "planner/logs/signs.py", "planner/logs/trials.py",
 )  # fmt: skip
 NOT_SHOWN = (
     "planner/estimate/ledger.py", "planner/estimate/result.py", "planner/estimate/cache.py", "planner/search/cluster.py", "planner/ui/search_worker.py",
@@ -32,7 +33,10 @@ WORDS = (
 """Single words that stand alone on a page; in the source they cannot be told from keys."""
 ERRORS = ("planner/**/*.py",)
 """Files whose `PlanError`s are read: the problem and the fix."""
-NOT_ERRORS = ("planner/cli/", "planner/probe/", "planner/launch/", "planner/evidence/", "planner/search/cluster.py", "planner/workload/families/")
+NOT_ERRORS = (
+    "planner/cli/", "planner/probe/", "planner/launch/", "planner/evidence/", "planner/search/cluster.py", "planner/workload/families/",
+    "planner/logs/", "planner/lock.py",
+)  # fmt: skip
 """Rooms whose errors reach the command line only, or speak of a configuration's own fields."""
 MOST_VARIANTS = 24
 

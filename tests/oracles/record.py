@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tests.oracles import cases, checkpoints, float8, flops, memory, optimizers, parameters, structure_cases
+from tests.oracles import cases, checkpoints, float8, flops, memory, offloaded, optimizers, parameters, structure_cases
 from tests.oracles.published import PUBLISHED
 
 DATA = Path(__file__).parent / "data"
@@ -86,6 +86,7 @@ KINDS: dict[str, Kind] = {
         lambda config, arguments: checkpoints.measure(config, **arguments),
         cases.CONFIGS,
     ),
+    "offload-memory": (offloaded.cases, lambda config, arguments: offloaded.measure(config, **arguments), cases.CONFIGS),
     "structure": (structure_cases.structures, structure_cases.measure, structure_cases.STRUCTURES),
     **_areas(),
 }

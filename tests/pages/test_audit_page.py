@@ -57,6 +57,9 @@ def test_a_log_is_answered_applied_and_kept(open_app: Open) -> None:
     assert own.find(app.session_state["current"].run) is not None
     with open_store() as store:
         assert [one.kind for one in store.find(kind="log")] == ["log"]
+    app.switch_page("pages/saved.py").run()
+    assert_whole(app)
+    assert "agrees" in list(app.dataframe[0].value["verdict"])
 
 
 def test_a_pasted_message(open_app: Open) -> None:

@@ -30,6 +30,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("llava", {"model": LLAVA, "batch": {"seq_len": 64}}),
     ("llava lora", {"model": LLAVA, "method": {"name": "lora", "rank": 4, "targets": ["q_proj"]}, "batch": {"seq_len": 128, "images": 2}}),
     ("qwen2_vl", {"model": QWEN, "batch": {"seq_len": 64, "image_size": 112}}),
+    ("gpt2 with dropout", {"model": tiny.GPT2, "method": "bitfit", "batch": {"seq_len": 128}}),
     ("detr", {"model": DETECTION["detr"], "batch": {"image_size": 64}}),
 ]
 
@@ -47,7 +48,7 @@ def test_what_is_built_trains_as_planned(name: str, fields: dict[str, Any]) -> N
     assert sum(p.numel() for p in parameters if p.requires_grad) == planned.trainable_parameters
     said = predict(run, open_device("cpu"))
     assert said is not None
-    assert said.allocated_bytes == pytest.approx(loop.tracked()["peak"], rel=0.03)
+    assert said.allocated_bytes == pytest.approx(loop.tracked()["peak"], rel=0.015)
     assert bool(made.notes) is (name == "detr")
 
 

@@ -85,7 +85,11 @@ def test_an_estimate_in_the_terms_of_a_probe_leaves_the_workspace_out_where_tens
     e = estimate(tiny.run(hardware={"gpu": "H100 SXM 80GB"}, activation_checkpointing="full"))
     tracked, allocated = in_terms(e, tracked=True), in_terms(e, tracked=False)
     assert tracked.allocated_bytes < allocated.allocated_bytes == e.peak_memory_bytes
-    assert allocated.energy_per_step_j == pytest.approx(e.details["board_w"] * e.step_time_s)
+    bare = e.step_time_s - e.total("time/overhead/loop")  # a probe has no training loop around its steps
+    assert allocated.step_time_s == pytest.approx(bare)
+    assert allocated.energy_per_step_j == pytest.approx(e.details["board_w"] * bare)
+    unclipped = in_terms(e, tracked=False, clipped=False)
+    assert unclipped.step_time_s == pytest.approx(bare - e.total("time/optimizer/clip"))
     assert sum(tracked.phases.values()) == pytest.approx(e.total("time") - e.total("time/overhead"))
 
 

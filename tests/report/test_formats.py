@@ -116,6 +116,9 @@ def test_html_charts_have_a_sentence_and_drawable_numbers(subject: Subject) -> N
     for chart in charts:
         assert chart["role"] == "img"
         assert len(chart["aria-label"] or "") > 20
+    hints = [tag for tag, _ in page.tags if tag == "title"]
+    assert len(hints) > 12  # one of them is the page's own
+    assert "Weights: " in page.text and "Matmul: " in page.text
     places = {"x", "y", "width", "height", "x1", "x2", "cx", "cy"}
     shapes = [attributes for tag, attributes in page.tags if tag in {"rect", "line", "circle", "text"}]
     drawn = [value for attributes in shapes for name, value in attributes.items() if name in places]
@@ -179,6 +182,7 @@ def test_csv_runs_no_formula(hostile: Subject) -> None:
     for row in csv.DictReader(io.StringIO(rendered(hostile, "csv"), newline="")):
         for column, cell in row.items():
             assert column == "value" or not cell.startswith(("=", "+", "-", "@", "\t", "\r")), cell
+    assert guard("＝1+1") == "'＝1+1"
     assert [guard(text) for text in ("=1", "+1", "-1", "@a", "\ta", "a=1")] == ["'=1", "'+1", "'-1", "'@a", "'\ta", "a=1"]
 
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import socket
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
@@ -69,7 +71,8 @@ async def session(port: int, until: float, think: float, seed: int, record: Reco
                 said.ParseFromString(answer if isinstance(answer, bytes) else answer.encode())
                 kind = said.WhichOneof("type")
                 if kind == "delta" and said.delta.new_element.WhichOneof("type") == "exception":
-                    record.faults.append(said.delta.new_element.exception.message[:300])
+                    shown = said.delta.new_element.exception
+                    record.faults.append(f"{ask.rerun_script.page_name} {plan}: {shown.type} {shown.message[:80]} {list(shown.stack_trace)[-2:]}")
                 if kind == "delta" and "fault of Plumbline" in str(said.delta.new_element.alert):
                     record.faults.append(f"{ask.rerun_script.page_name} {plan}")
                 if kind == "script_finished" and said.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
@@ -115,6 +118,7 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--think", type=float, default=4.0, help="seconds between an answer and the next question, in the mean")
+    parser.add_argument("--log", type=Path, help="keep what the server said in this file")
     options = parser.parse_args()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -136,7 +140,12 @@ def main() -> int:
         finally:
             server.terminate()
             server.wait(20)
-    print(json.dumps(summary(record, options), indent=2))
+        text = (Path(folder) / "log").read_text()
+        if options.log:
+            options.log.write_text(text)
+        lines = text.splitlines()
+        told = Counter(line.strip() for line in lines if re.match(r"\s*(\w+\.)*\w*(Error|Exception)\b|\s+File .*(planner|pages)/", line))
+    print(json.dumps(summary(record, options) | {"log": told.most_common(12)}, indent=2))
     return 1 if record.faults else 0
 
 

@@ -132,3 +132,18 @@ def test_lora_fa_is_pefts_optimizer(precision: str) -> None:
     ours = step_of(CONFIGS["llama"], {**arguments, "optimizer": "lora-fa", "method": {**arguments["method"], "name": "lora_fa"}})  # type: ignore[dict-item]
     assert sum(ours.states.values()) == sum(t.numel() * t.element_size() for t in _tensors(engine.state, set()))
     assert ours.temporaries == pytest.approx(scratch, rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["sophia", "lamb", "sgd"])
+def test_optimizers_without_a_package_are_their_algorithms(name: str, dtype: str) -> None:
+    import torch
+
+    from tests.oracles import written_optimizers
+
+    shapes = [(64, 32), (300, 70), (300, 70), (17,)]
+    truth = written_optimizers.measure(name, shapes, {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
+    parameters = [Parameter(str(i), tuple(float(n) for n in shape), dtype, True) for i, shape in enumerate(shapes)]
+    step = OPTIMIZERS[name].step(Task([Trained(p) for p in parameters]))
+    assert sum(step.states.values()) == truth["states"]
+    assert step.temporaries == pytest.approx(truth["scratch"], abs=64)

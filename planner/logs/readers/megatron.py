@@ -19,24 +19,30 @@ from planner.logs.record import Point, Record
 from planner.logs.source import Source, number, whole
 from planner.units import MIB
 
-_LINE: Final = re.compile(r"\biteration\s+(\d+)\s*/\s*(\d+)\s*\|(?=.*(?:elapsed time per iteration \(ms\)|train_step_timing in s))")
-_MEMORY: Final = re.compile(r"\(after (\d+) iterations\) memory \(MB\) \|.*?max allocated:\s*([\d.]+)(?:.*?max reserved:\s*([\d.]+))?")
+_TIMES: Final = ("elapsed time per iteration (ms)", "train_step_timing in s")
+_LINE: Final = re.compile(r"\biteration\s+(\d{1,15})\s*/\s*\d{1,15}\s*\|")
+_REPORT: Final = re.compile(r"\(after (\d{1,15}) iterations\) memory \(MB\) \|")
+_PEAKS: Final = (("allocated_bytes", re.compile(r"max allocated:\s*([\d.]{1,25})")), ("reserved_bytes", re.compile(r"max reserved:\s*([\d.]{1,25})")))
 _TESTED: Final = re.compile(r"validation loss at iteration (\d+)")
 _SAVED: Final = re.compile(r"successfully saved checkpoint (?:at|from) iteration\s+(\d+)")
-_TIMER: Final = re.compile(r"\b(save-checkpoint|evaluate|eval-time)\s*\.*:?\s*\(?\s*([\d.]+)")
+_TIMER: Final = re.compile(r"\b(save-checkpoint|evaluate|eval-time) ?\.{0,80}: ?\(?([\d.]{1,20})")
 
 
-@register("megatron", label="Megatron-LM's or NeMo's console", position=72, reference="Megatron-LM training_log, NeMo ProgressPrinter", recognises=sniff(_LINE))
+@register(
+    "megatron", label="Megatron-LM's or NeMo's console", position=72, reference="Megatron-LM training_log, NeMo ProgressPrinter",
+    recognises=sniff(_LINE, *_TIMES),
+)  # fmt: skip
 def read(source: Source) -> Record:
     """Steps, the report of memory, evaluations and checkpoints."""
     return collect(source, "megatron", _points)
 
 
 def _points(where: str, line: str) -> Iterator[Point]:
-    if (memory := _MEMORY.search(line)) is not None:
-        values = {name: value * MIB for name, text in (("allocated_bytes", memory[2]), ("reserved_bytes", memory[3])) if (value := number(text)) is not None}
-        yield Point(where, "train", values, whole(memory[1]))
-    if (match := _LINE.search(line)) is not None:
+    if (report := _REPORT.search(line)) is not None:
+        peaks = {name: found[1] for name, pattern in _PEAKS if (found := pattern.search(line, report.end())) is not None}
+        values = {name: value * MIB for name, text in peaks.items() if (value := number(text)) is not None}
+        yield Point(where, "train", values, whole(report[1]))
+    if (match := _LINE.search(line)) is not None and any(name in line for name in _TIMES):
         cells = (cell.partition(":") for cell in line[match.end() :].split("|"))
         values = values_of({name.strip(): text.strip() for name, mark, text in cells if mark})
         step = whole(match[1])

@@ -31,14 +31,20 @@ _DMON: Final[dict[str, tuple[str, float]]] = {
 _THROTTLE: Final = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
 """NVML's clocksEventReasons that slow a board down: software power cap, hardware slowdown, software and hardware thermal, power brake."""
 _SLOW: Final = re.compile(r"clocks_(throttle|event)_reasons\.(hw_|sw_)(thermal|power|slowdown)")
-_NAME: Final = re.compile(r"^\s*([a-z_][\w.]*)\s*(?:\[(.*)\])?\s*$", re.I)
+_NAME: Final = re.compile(r"([a-z_][\w.]*)(?: \[(.*)\])?$", re.I)
 
 
 def _query(source: Source) -> bool:
     if not source.is_text:
         return False
-    names = [match[1].lower() for cell in source.head.lstrip().partition("\n")[0].split(",") if (match := _NAME.match(cell))]
+    names = [name for name, _ in _header(source.head.lstrip().partition("\n")[0])]
     return len(names) > 1 and any(name in _QUERY for name in names)
+
+
+def _header(line: str) -> list[tuple[str, str]]:
+    """(name, unit) of every column; empty for what is none."""
+    found = [_NAME.match(cell.strip()[:100]) for cell in line.split(",")]
+    return [("", "") if match is None else (match[1].lower(), (match[2] or "").lower()) for match in found]
 
 
 @register("nvidia_smi", label="nvidia-smi CSV", position=60, reference="nvidia-smi --query-gpu --format=csv", recognises=_query)
@@ -50,7 +56,7 @@ def read(source: Source) -> Record:
 
 def _samples(source: Source) -> Iterator[Point]:
     lines = source.lines()
-    names = [(match[1].lower(), (match[2] or "").lower()) if (match := _NAME.match(cell)) else ("", "") for cell in next(lines)[1].split(",")]
+    names = _header(next(lines)[1])
     known = [name for name, _ in names]
     for place, line in lines:
         said = [cell.strip() for cell in line.split(",")]
@@ -98,7 +104,7 @@ def _clock(text: str) -> float | None:
 def _facts(source: Source) -> dict[str, float | str]:
     """The board's name, where it was asked for."""
     first, _, rest = source.head.lstrip().partition("\n")
-    names = [match[1].lower() if (match := _NAME.match(cell)) else "" for cell in first.split(",")]
+    names = [name for name, _ in _header(first)]
     row = cells(rest.partition("\n")[0])
     return {"device": row[names.index("name")][:100]} if "name" in names and len(row) == len(names) else {}
 

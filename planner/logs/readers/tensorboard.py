@@ -20,6 +20,7 @@ from planner.logs.source import MAX_POINTS, Source, number
 
 MAX_RECORD: Final = 2**26
 """Bytes of one record; images and graphs are passed over, larger ones are damage."""
+MAX_RECORDS: Final = 3_000_000
 _TABLE: Final = tuple(reduce(lambda crc, _: (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0), range(8), byte) for byte in range(256))
 
 
@@ -34,7 +35,7 @@ def read(source: Source) -> Record:
     points: dict[tuple[int, bool], tuple[str, float, dict[str, float]]] = {}
     notes: list[str] = []
     try:
-        for at, event in _events(source):
+        for count, (at, event) in enumerate(_events(source)):
             wall, step, scalars = _event(event)
             for tag, value in scalars:
                 tested = tag.lower().startswith(("eval", "val", "test"))
@@ -44,8 +45,8 @@ def read(source: Source) -> Record:
                 values = points.setdefault((step, tested), (f"record at byte {at}", wall, {}))[2]
                 if meant is not None and (not tested or meant[0] == "pause_s"):
                     values[meant[0]] = said * meant[1]
-            if len(points) >= MAX_POINTS:
-                notes.append(f"Only the first {MAX_POINTS:,} steps were read.")
+            if len(points) >= MAX_POINTS or count >= MAX_RECORDS:
+                notes.append(f"Only the first {len(points):,} steps were read.")
                 break
     except ValueError as error:
         notes.append(f"The file is damaged or cut off {error}; what stands before was read.")

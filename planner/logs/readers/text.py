@@ -16,6 +16,9 @@ from planner.logs.source import Source
 
 COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 """ANSI colours, which torchtitan writes on a terminal."""
+SHORTEST: Final = 12
+LONGEST: Final = 4000
+"""Characters of a line that a trainer prints; more of it is not looked at."""
 _CLOCK: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,6}))?")
 
 
@@ -31,19 +34,23 @@ def clock(line: str) -> float | None:
         return None
 
 
-def sniff(pattern: re.Pattern[str]) -> Callable[[Source], bool]:
-    """Whether a line of the first megabyte, or of the end, is one that a trainer prints."""
+def sniff(pattern: re.Pattern[str], *words: str) -> Callable[[Source], bool]:
+    """Whether the first megabyte of a log, or its end, holds a line that a trainer prints, and one of some words (where any are given)."""
+
+    def said(text: str) -> bool:
+        return (not words or any(word in text for word in words)) and pattern.search(COLOURS.sub("", text)) is not None
 
     def recognises(source: Source) -> bool:
         if not source.is_text:
             return False
         start = source.head if source.size <= 2**16 else source.read(0, 2**20).decode(source.encoding, "replace")
-        return pattern.search(COLOURS.sub("", start)) is not None or (source.size > 2**20 and pattern.search(COLOURS.sub("", source.tail())) is not None)
+        return said(start) or (source.size > 2**20 and said(source.tail()))
 
     return recognises
 
 
 def collect(source: Source, reader: str, line_of: Callable[[str, str], Iterator[Point]]) -> Record:
     """The record of a log of lines. line_of: points of a line, from its place and its text without colours."""
-    points, notes = kept(point for number, line in source.lines() for point in line_of(f"line {number}", COLOURS.sub("", line)))
+    lines = ((number, line[:LONGEST]) for number, line in source.lines() if len(line) > SHORTEST)
+    points, notes = kept(point for number, line in lines for point in line_of(f"line {number}", COLOURS.sub("", line)))
     return Record(source.name, reader, points, notes=notes)

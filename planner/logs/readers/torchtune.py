@@ -16,8 +16,8 @@ from planner.logs.readers.text import clock, collect, sniff
 from planner.logs.record import Point, Record
 from planner.logs.source import Source, whole
 
-_LINE: Final = re.compile(r"^Step (\d+) \| (?=.*\w:\S)", re.MULTILINE)
-_FIELD: Final = re.compile(r"([A-Za-z_][\w/]*):\s*([-+.\deE]+)")
+_LINE: Final = re.compile(r"^Step (\d{1,15}) \| [\w/]{1,60}:", re.MULTILINE)
+_FIELD: Final = re.compile(r"\b([A-Za-z_][\w/]{0,60}):\s*([-+.\deE]{1,30})")
 
 
 @register("torchtune", label="torchtune's log", position=76, reference="torchtune 0.6 training/metric_logging.py", recognises=sniff(_LINE))
@@ -27,5 +27,5 @@ def read(source: Source) -> Record:
 
 
 def _points(where: str, line: str) -> Iterator[Point]:
-    if (match := _LINE.search(line)) is not None and (values := values_of(dict(_FIELD.findall(line[match.end() : match.end() + 4000])))):
+    if (match := _LINE.search(line)) is not None and (values := values_of(dict(_FIELD.findall(line[line.index("|") :])))):
         yield Point(where, "train", values, whole(match[1]), clock(line))

@@ -10,12 +10,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from planner.logs.names import SINCE, STEP, TIME, kind_of, telemetry, values_of
+from planner.logs.names import SINCE, STEP, TIME, kind_of, quantity, telemetry, values_of
 from planner.logs.reader import kept, register
 from planner.logs.record import Point, Record
 from planner.logs.source import Source, cells, number, whole
 
 _OWN: Final = ("_step", "_runtime", "_timestamp", "_wandb")
+MAX_COLUMNS: Final = 200
 _AXES: Final = ("step", "relative time (process)", "relative time (wall)", "wall time", "train/global_step", "trainer/global_step", "global_step")
 
 
@@ -50,7 +51,8 @@ def _rows(source: Source, document: Any) -> Iterator[tuple[str, Mapping[str, Any
     if isinstance(document, list):
         yield from ((f"row {place}", row) for place, row in enumerate(document) if isinstance(row, dict))
     elif isinstance(document, dict):
-        columns = {name: column for name, column in document.items() if isinstance(column, dict | list)}
+        columns = {name: column for name, column in document.items() if isinstance(column, dict | list) and _says(name)}
+        columns = dict(list(columns.items())[:MAX_COLUMNS])
         keys: Iterable[Any] = range(max((len(c) for c in columns.values()), default=0))
         if any(isinstance(column, dict) for column in columns.values()):
             keys = dict.fromkeys(key for column in columns.values() if isinstance(column, dict) for key in column)
@@ -62,6 +64,11 @@ def _rows(source: Source, document: Any) -> Iterator[tuple[str, Mapping[str, Any
                 yield f"line {place}", row
     else:
         yield from _csv(source)
+
+
+def _says(name: str) -> bool:
+    """Whether a column is one of those that are read."""
+    return name.lower() in (*STEP, *TIME, *SINCE) or quantity(name) is not None or telemetry(name) is not None
 
 
 def _cell(column: Any, key: Any) -> Any:
