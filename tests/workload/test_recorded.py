@@ -10,7 +10,10 @@ from tests.recorded import Case, areas, cases
 
 LOOSE_FLOPS = {"sequence": 0.003}
 """A fused LSTM's products, which the counter does not see, are taken off by a formula. 0.05 % elsewhere."""
-LOOSE_PEAKS = {"xlm-roberta-xl-odd": 0.04, "codegen-odd": 0.04, "distilbert": 0.04, "megatron-bert": 0.05, "opt-few": 0.04, "bert-few": 0.04, "gemma-few": 0.04, "deberta-odd": 0.04}
+LOOSE_PEAKS = {
+    "xlm-roberta-xl-odd": 0.04, "codegen-odd": 0.04, "distilbert": 0.04, "megatron-bert": 0.05, "opt-few": 0.04, "bert-few": 0.04,
+    "gemma-few": 0.04, "deberta-odd": 0.04,
+}
 """Configs that stand up to 3.5 % above the tracked peak in one case each, for a reason not yet found; Megatron's BERT stands up to 4.9 %
 below it, since each layer holds the attention probabilities of the one before it; three small models over quantized bases with checkpoints
 stand up to 3.8 % above it, OPT and Gemma as they do without; DeBERTa's first version with odd sizes up to 3.7 % in one. 3 % elsewhere."""
