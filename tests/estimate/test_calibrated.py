@@ -30,6 +30,18 @@ def test_the_range_holds_what_other_families_missed() -> None:
     assert len(calibrated.residuals(skipped)) == 1
 
 
+def test_proofs_of_other_hours_count_together_and_the_document_says_what_no_proof_has_said() -> None:
+    first, later = (proof({f"family{i % 3} {i}": ratio for i in range(30)}) for ratio in (1.0, 1.2))
+    made = calibrated.table(first, later)
+    assert made["n"] == 60
+    assert made["low"] <= 1.0 < 1.2 <= made["high"]
+    assert made["uncalibrated_median"] is made["memory_most"] is None
+    said = "\n".join(calibrated.section())
+    shipped = json.loads(CALIBRATED.read_text())["processor"]
+    assert f"| {shipped['n']} | {100 * shipped['median']:.1f} % |" in said
+    assert "Not measured yet: any GPU" in said
+
+
 def test_a_calibrated_processor_has_a_class_of_its_own_and_a_gpu_none_yet() -> None:
     shipped = json.loads(CALIBRATED.read_text())
     found = interval("time", {"basis": "calibrated", "device": "processor", "gpus": 1})
