@@ -41,6 +41,7 @@ def sliding(f: Fields, full_every: int, default: int, offset: int = 1) -> tuple[
 
 
 def cohere(f: Fields, **changes: Any) -> Architecture:
+    """Command R: attention and MLP beside each other behind one norm."""
     bias = f.flag("attention_bias", False)
     traits: dict[str, Any] = {"norm": "layer-fp32", "names": Names(norms=("input_layernorm",)), **changes}
     return llama(
