@@ -95,9 +95,8 @@ def cached_weights(w: Workload) -> tuple[float, float]:
     kept = moved = 0.0
     for stretch in w.stretches:
         for operation in stretch.operations:
-            if operation.name == "scaled_linear" or (
-                operation.name == "grouped_linear" and operation.forward[-1].dtype == scaled.recipe.product
-            ):
+            grouped = operation.name == "grouped_linear" and any(k.dtype == scaled.recipe.product for k in operation.forward)
+            if operation.name == "scaled_linear" or grouped:
                 weight = next(t for t in operation.inputs if t.parameter is not None)
                 kept += scaled.weight_bytes(weight.numel) * stretch.count
                 moved += sum(k.moved for k in scaled.cast(weight.bytes, weight.numel, scaled.copies)) * stretch.count
