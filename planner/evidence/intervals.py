@@ -222,7 +222,8 @@ def all_ranges(members: Sequence[Residual], at: Mapping[str, float]) -> Ranges:
             if rows := [r for r in inside if r.classes[0] == path[2]]:
                 whole = _stretched(rows, path[2], at["|".join(path)], whole)
         ranges |= whole
-    return ranges
+    # an interval holds its own estimate, also in a class that is off to one side
+    return {name: (min(low, 0.0), max(high, 0.0), n, median) for name, (low, high, n, median) in ranges.items()}
 
 
 def held_out_coverage(members: Sequence[Residual], at: Mapping[str, float]) -> float:
