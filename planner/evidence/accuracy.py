@@ -19,7 +19,7 @@ SCORED: Final = DATA / "accuracy_rows.csv"
 GROUPINGS: Final = ("source", "device", "method", "stack", "scale")
 NUMBERS: Final = (
     "gpus", "step_time_s", "tokens_per_s_gpu", "measured_tokens_per_s_gpu", "tokens_ratio", "held_out_tokens_ratio", "tokens_low", "tokens_high",
-    "memory_gib", "measured_memory_gib", "memory_ratio", "memory_low_gib", "memory_high_gib", "allocated_gib", "reserved_gib",
+    "memory_gib", "measured_memory_gib", "memory_ratio", "held_out_memory_ratio", "memory_low_gib", "memory_high_gib", "allocated_gib", "reserved_gib",
     "tokens_in_interval", "memory_in_interval",
 )  # fmt: skip
 """Columns of the scored rows that hold numbers; the others hold words."""

@@ -71,7 +71,10 @@ def support(estimate: Estimate, k: int = 5) -> Support:
 
 @cache
 def _ratios() -> dict[str, tuple[float | None, float | None]]:
-    return {line["id"]: (line["held_out_tokens_ratio"] or line["tokens_ratio"], line["memory_ratio"]) for line in scored_rows()}
+    return {
+        line["id"]: (line["held_out_tokens_ratio"] or line["tokens_ratio"], line["held_out_memory_ratio"] or line["memory_ratio"])
+        for line in scored_rows()
+    }
 
 
 def run_facts(estimate: Estimate) -> dict[str, Any]:

@@ -193,6 +193,7 @@ def _line(s: Scored, unseen: Scored) -> dict[str, Any]:
         "tokens_ratio": s.tokens_ratio,
         "memory_ratio": s.memory_ratio,
         "held_out_tokens_ratio": unseen.tokens_ratio,
+        "held_out_memory_ratio": unseen.memory_ratio,
         "tokens_in_interval": None if unseen.tokens_covered is None else int(unseen.tokens_covered),
         "memory_in_interval": None if unseen.memory_covered is None else int(unseen.memory_covered),
     }

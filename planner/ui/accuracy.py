@@ -19,7 +19,7 @@ QUANTITIES: Final = {"tokens": "Throughput", "memory": "Peak memory"}
 _UNITS: Final = {"tokens": "tokens/s per GPU", "memory": "GiB"}
 _JUDGED: Final = {
     "tokens": "Figures are held out: nothing that a prediction uses was fitted to rows of the same source, model, accelerator and method.",
-    "memory": "Figures are in sample: the allocator's shares are medians over these rows. Intervals are judged on other folds.",
+    "memory": "Figures are held out: what the allocator holds beyond live tensors was fitted without rows of the same source, model, accelerator and method.",
 }
 CHART_HELP: Final = "One dot a published run, predicted from its configuration alone. Hover for the run and where it was published."
 TABLE_NOTE: Final = (

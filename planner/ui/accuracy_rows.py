@@ -35,7 +35,7 @@ GROUPINGS: Final = {
 COLOURS: Final = {"scale": "Scale", "method": "Method", "stack": "Software", "family": "Model family"}
 _COLUMNS: Final = {
     "tokens": ("measured_tokens_per_s_gpu", "tokens_per_s_gpu", "tokens_ratio", "held_out_tokens_ratio", "tokens_in_interval"),
-    "memory": ("measured_memory_gib", "memory_gib", "memory_ratio", "memory_ratio", "memory_in_interval"),
+    "memory": ("measured_memory_gib", "memory_gib", "memory_ratio", "held_out_memory_ratio", "memory_in_interval"),
 }
 """Measured and predicted value, ratio predicted / measured in sample and held out, and whether the held-out interval holds the row."""
 

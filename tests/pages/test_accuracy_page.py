@@ -98,7 +98,7 @@ def test_errors_beside_a_plan_are_those_of_the_record() -> None:
     for run in support(estimate(parse_run(NEAR_PLAN))).runs:
         line, row = nearby.line(run), known[run.neighbour.row.id]
         if row["memory_ratio"]:
-            assert line["memory_error"] == pytest.approx(100 * (row["memory_ratio"] - 1))
+            assert line["memory_error"] == pytest.approx(100 * (row["held_out_memory_ratio"] - 1))
             assert line["memory"] == pytest.approx(row["measured_memory_gib"], rel=1e-3)
     assert len(known) == len(rows())
 
