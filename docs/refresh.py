@@ -156,8 +156,8 @@ def accuracy_text() -> str:
         f"Tokens per second: median error {_percent(tokens['median'])}, 90 % of {tokens['n']} runs within {_percent(tokens['p90'])}; the 90 % "
         f"interval held {_percent(tokens['coverage'])} of them.",
         "[docs/accuracy.md](docs/accuracy.md) has every source by itself.",
-        f"Peak memory: median error {_percent(memory['median'])}, 90 % of {memory['n']} runs within {_percent(memory['p90'])}, in sample (the "
-        f"allocator's shares are medians over them); the interval held {_percent(memory['coverage'])}.",
+        f"Peak memory: median error {_percent(memory['median'])}, 90 % of {memory['n']} runs within {_percent(memory['p90'])} (which software "
+        f"keeps which copy was read off some of them); the interval held {_percent(memory['coverage'])}.",
         f"Of {ran['rows']} runs that ran, {ran['fits']} are said to fit and {ran['too_close']} are too close to call; of {failed['rows']} that ran out of "
         f"memory, {failed['does_not_fit']} are said not to fit and {failed['fits']} to fit (area under the curve {said['auc']:.3f}).",
     )
