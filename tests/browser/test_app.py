@@ -154,9 +154,9 @@ def test_nothing_is_cut_off_on_a_phone(server: Any, open_page: Any, scheme: str,
     assert page.screenshot(path=str(tmp_path / "phone.png"), full_page=True)
     ground = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
     assert ground == ("rgb(17, 23, 22)" if scheme == "dark" else "rgb(255, 255, 255)")
-    ink = page.evaluate(
-        "getComputedStyle(document.querySelector('.js-plotly-plot .xtick text, .js-plotly-plot .ytick text')).fill"
-    )
+    tick = page.locator(".js-plotly-plot .xtick text, .js-plotly-plot .ytick text").first
+    tick.wait_for(state="attached", timeout=60_000)  # charts are drawn after the texts
+    ink = tick.evaluate("e => getComputedStyle(e).fill")
     assert ink.replace(" ", "") in (
         ("rgb(230,237,235)", "rgb(154,168,164)") if scheme == "dark" else ("rgb(16,22,21)", "rgb(95,107,104)")
     )
