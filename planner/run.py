@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from planner import words
 from planner.errors import PlanError, shorten
 from planner.method import Method as Method
-from planner.misspelt import nearest_field
 from planner.parts import NonNegative, Part, Positive
 from planner.units import parse_count
 from planner.whole_run import Currency as Currency
@@ -542,7 +541,7 @@ def describe(error: ValidationError) -> PlanError:
     if isinstance(cause := first.get("ctx", {}).get("error"), PlanError):
         return cause
     if first["type"] == "extra_forbidden":
-        near = nearest_field(first["loc"], Run)
+        near = words.nearest_field(first["loc"], Run)
         fix = f"Did you mean {near}?" if near else "Remove it or correct its name;"
         return PlanError(field, first["input"], "is not a field of a run", f"{fix} `python -m planner doctor --fields` lists all.")
     if first["type"] == "missing":

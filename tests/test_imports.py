@@ -17,7 +17,7 @@ CORE = ("planner", "planner.estimate", "planner.catalog", "planner.device", "pla
 HEAVY = {"pandas", "peft", "plotly", "pyarrow", "scipy", "streamlit", "torch", "transformers"}
 
 LAYERS = (
-    {"errors", "files", "misspelt", "parts", "registry", "words"},
+    {"errors", "files", "parts", "registry", "words"},
     {"units"},
     {"catalog"},
     {"run", "method", "whole_run"},

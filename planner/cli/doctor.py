@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -20,6 +19,7 @@ from planner.catalog import accelerators, models, prices, snapshot_date
 from planner.catalog.refreshed import read_refreshed
 from planner.cli.inputs import add_json
 from planner.cli.output import bold, emit_json, table, wrapped
+from planner.parts import fields_of
 from planner.run import Run
 
 NAME = "doctor"
@@ -120,34 +120,18 @@ def _refreshed() -> str:
     return f", of them refreshed: {', '.join(state.asked)}" if state.asked else ""
 
 
-def fields(model: type[BaseModel] = Run, prefix: str = "") -> list[dict[str, str]]:
+def fields() -> list[dict[str, str]]:
     """Every field of a run file: dotted path, what it takes, default, description; other accepted names in `also`."""
-    rows = []
-    for name, field in model.model_fields.items():
-        path = prefix + name
-        part = _part(field.annotation)
-        if part is not None:
-            rows.append(
-                {
-                    "field": path,
-                    "takes": "fields below",
-                    "default": "",
-                    "also": "",
-                    "description": field.description or "",
-                }
-            )
-            rows += fields(part, path + ".")
-        else:
-            rows.append(
-                {
-                    "field": path,
-                    "takes": _takes(field),
-                    "default": _default(field),
-                    "also": field.alias or "",
-                    "description": field.description or "",
-                }
-            )
-    return rows
+    return [
+        {
+            "field": path,
+            "takes": "fields below" if part is not None else _takes(field),
+            "default": "" if part is not None else _default(field),
+            "also": "" if part is not None else field.alias or "",
+            "description": field.description or "",
+        }
+        for path, field, part in fields_of(Run)
+    ]
 
 
 def _print_fields(as_json: bool) -> None:
@@ -196,13 +180,6 @@ def _self_check() -> str:
         return f"fails: {type(error).__name__}: {error}"
     took = units.format_seconds(time.perf_counter() - start, 2)
     return f"fits: {result.fits}, step {units.format_seconds(result.step_time_s, 2)}, basis {result.basis}, answered in {took}"
-
-
-def _part(annotation: Any) -> type[BaseModel] | None:
-    for kind in (annotation, *get_args(annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
 
 
 def _takes(field: FieldInfo) -> str:

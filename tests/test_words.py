@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from planner.errors import PlanError
-from planner.misspelt import ELSEWHERE, nearest_field
 from planner.run import Run, parse_run
+from planner.words import FIELDS, nearest_field
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def test_a_name_that_is_near_nothing_is_not_guessed() -> None:
 
 
 def test_every_other_name_leads_to_a_field_of_a_run() -> None:
-    for ours, others in ELSEWHERE.items():
+    for ours, others in FIELDS.items():
         for other in others:
             found = nearest_field((other,), Run)
             assert found is not None and found.rpartition(".")[2] == ours, other
-    names = [other for others in ELSEWHERE.values() for other in others]
+    names = [other for others in FIELDS.values() for other in others]
     assert len(set(names)) == len(names)
