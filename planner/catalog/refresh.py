@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -141,7 +142,9 @@ def _offer(item: dict[str, Any], date: dt.date) -> Price | str:
     provider = NAMES.get(provider.casefold(), provider.casefold())
     if str(item.get("vendor") or "").casefold() == "google":
         return "TPU slices, whose chips are not told"
-    name = _known(provider, instance) or _named(str(item.get("gpu_name") or ""), item.get("gpu_memory"))
+    memory = item.get("gpu_memory")
+    told = float(memory) if isinstance(memory, (int, float)) and not isinstance(memory, bool) else 0.0
+    name = _known(provider, instance) or _named(str(item.get("gpu_name") or ""), told)
     if not name:
         return "of accelerators that the catalogue does not tell apart"
     usual, each = _usual(name), price / gpus
@@ -161,25 +164,30 @@ def _offer(item: dict[str, Any], date: dt.date) -> Price | str:
     )
 
 
+@cache
 def _known(provider: str, instance: str) -> str:
     """The part of an instance that the shipped offers know: they tell SXM from PCIe where a list says "H100"."""
     names = {o.accelerator for o in snapshot() if instance and o.provider == provider and o.instance == instance}
     return names.pop() if len(names) == 1 else ""
 
 
-def _named(listed: str, memory_gb: object) -> str:
+@cache
+def _named(listed: str, memory_gb: float) -> str:
     """Catalogue name, or the family name with its memory, of what a list calls "A100" with 40 GB; empty where several parts remain."""
-    if not isinstance(memory_gb, (int, float)) or isinstance(memory_gb, bool) or not memory_gb > 0:
+    if not memory_gb > 0:
         return ""
-    named = [p for p in accelerators() if normalise(listed) in {normalise(n) for n in (p.name, *p.aliases, *p.family_names)}]
     spelt = f"{listed} {memory_gb:g}GB"
-    named = named or [p for p in accelerators() if normalise(spelt) in {normalise(n) for n in (p.name, *p.aliases, *p.family_names)}]
-    named = named or [p for p in accelerators() if normalise(f"{listed} SXM") in {normalise(n) for n in (p.name, *p.aliases)}]
-    fitting = [p for p in named if _holds(p, float(memory_gb))]
+    named = _called(listed) or _called(spelt) or _called(f"{listed} SXM", shared=False)
+    fitting = [p for p in named if _holds(p, memory_gb)]
     if len(fitting) == 1:
         return fitting[0].name
     shared = set.intersection(*({normalise(n) for n in p.family_names} for p in fitting)) if fitting else set()
     return spelt if normalise(spelt) in shared else ""
+
+
+def _called(name: str, shared: bool = True) -> list[Accelerator]:
+    """Parts with this name, alias or (shared) family name."""
+    return [p for p in accelerators() if normalise(name) in map(normalise, (p.name, *p.aliases, *(p.family_names if shared else ())))]
 
 
 def _holds(part: Accelerator, memory_gb: float) -> bool:
@@ -187,6 +195,7 @@ def _holds(part: Accelerator, memory_gb: float) -> bool:
     return abs(memory_gb / sticker - 1) <= MEMORY_TOLERANCE
 
 
+@cache
 def _usual(name: str) -> float | None:
     """Median of the shipped on-demand offers for a part or family [USD/h]; None where fewer than three are known."""
     known = [o.usd_per_gpu_hour for o in snapshot() if o.accelerator == name and not o.spot]

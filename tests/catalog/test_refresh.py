@@ -79,6 +79,8 @@ def test_a_provider_that_does_not_answer_keeps_its_last_good_offers() -> None:
         ({"gpu_count": 0.5}, "without a whole number of accelerators"),
         ({"provider": None}, "without a whole number of accelerators"),
         ({"instance_name": "new", "gpu_memory": 10.0}, "of accelerators that the catalogue does not tell apart"),
+        ({"instance_name": "new", "gpu_memory": [80]}, "of accelerators that the catalogue does not tell apart"),
+        ({"instance_name": "new", "gpu_memory": True}, "of accelerators that the catalogue does not tell apart"),
         ({"instance_name": "new", "gpu_name": "H999"}, "of accelerators that the catalogue does not tell apart"),
         ({"instance_name": "new", "gpu_name": "RTXPRO6000", "gpu_memory": 96.0}, "of accelerators that the catalogue does not tell apart"),
         ({"gpu_name": "v5p", "vendor": "google"}, "TPU slices, whose chips are not told"),
