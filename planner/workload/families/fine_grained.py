@@ -61,8 +61,8 @@ def listed_dense(f: Fields, default: int) -> tuple[dict[str, Any], ...]:
     return dense_layers(f, lambda i: types[i] == "dense")
 
 
-def latent(f: Fields, rotation: Literal["halves", "pairs", "complex"], **defaults: int) -> dict[str, Any]:
-    """Traits of a stack with latent attention."""
+def latent(f: Fields, turned: Literal["halves", "pairs", "complex"], **defaults: int) -> dict[str, Any]:
+    """Traits of a stack with latent attention. turned: which values of a head turn together."""
     heads = f.size("num_attention_heads", default=defaults.get("heads"))
     kv_heads = f.size("num_key_value_heads", default=heads)
     if kv_heads != heads:
@@ -78,7 +78,7 @@ def latent(f: Fields, rotation: Literal["halves", "pairs", "complex"], **default
         plain=f.size("qk_nope_head_dim", default=defaults.get("plain", 128)),
         rotary=rotary,
         value=f.size("v_head_dim", default=defaults.get("value", 128)),
-        rotation=rotation,
+        rotation=turned,
         bias=f.flag("attention_bias", False),
     )
     return {"mixer": mixer, "kv_heads": heads, "head_dim": mixer.plain + rotary, "rotary_dim": rotary, "names": SHARED}
@@ -92,6 +92,11 @@ def without_head_dim(f: Fields) -> Fields:
 def latent_llama(f: Fields, traits: dict[str, Any], **changes: Any) -> Architecture:
     """A Llama with latent attention."""
     return llama(without_head_dim(f), **{**traits, **changes})
+
+
+def rotation(f: Fields) -> Literal["pairs", "halves"]:
+    """Which values of a head turn together, where the config says so."""
+    return "pairs" if f.flag("rope_interleave", True) else "halves"
 
 
 @family("deepseek_v2")
@@ -113,10 +118,9 @@ def _(f: Fields) -> Architecture:
 @family("deepseek_v3", "kimi_k2")
 def _(f: Fields) -> Architecture:
     without_router_loss(f)
-    rotation: Literal["pairs", "halves"] = "pairs" if f.flag("rope_interleave", True) else "halves"
     return latent_llama(
         f,
-        latent(f, rotation, query_rank=1536),
+        latent(f, rotation(f), query_rank=1536),
         experts=sigmoid_experts(f, 256, 8, 2048, 1, groups=8),
         variants=first_dense(f, 3),
     )
@@ -125,10 +129,9 @@ def _(f: Fields) -> Architecture:
 @family("glm4_moe_lite")
 def _(f: Fields) -> Architecture:
     without_router_loss(f)
-    rotation: Literal["pairs", "halves"] = "pairs" if f.flag("rope_interleave", True) else "halves"
     return latent_llama(
         f,
-        latent(f, rotation, query_rank=768, plain=192, value=256),
+        latent(f, rotation(f), query_rank=768, plain=192, value=256),
         experts=sigmoid_experts(f, 64, 4, 1536, 1),
         variants=listed_dense(f, 1),
     )
