@@ -18,7 +18,10 @@ SHARED = Names(shared_expert="mlp.shared_experts")
 
 
 def sigmoid_experts(f: Fields, count: int, active: int | None, ffn: int, shared: int | None, **changes: Any) -> Experts:
-    """Experts chosen by a corrected sigmoid among those of the best groups, beside shared ones (DeepSeek V3)."""
+    """Experts chosen by a corrected sigmoid among those of the best groups, beside shared ones (DeepSeek V3).
+
+    shared_width: of all shared ones together, where the config says it by itself.
+    """
     renormalized = f.flag("norm_topk_prob", changes.pop("renormalized", True))
     total = f.size("n_routed_experts", "num_local_experts", "num_experts", default=count)
     groups = f.size("n_group", default=changes.pop("groups", 1))
@@ -26,14 +29,14 @@ def sigmoid_experts(f: Fields, count: int, active: int | None, ffn: int, shared:
         raise PlanError(
             "model.n_group", groups, f"does not divide {total} experts into groups of 2 or more", "Use a divisor."
         )
-    width = f.size("moe_intermediate_size", default=ffn)
+    width, own = f.size("moe_intermediate_size", default=ffn), changes.pop("shared_width", None)
     made: dict[str, Any] = {
         "count": total,
         "active": f.size("num_experts_per_tok", default=active),
         "ffn": width,
         "routing": "sigmoid-renormalized" if renormalized else "sigmoid",
         "wide": True,
-        "shared": width * f.size("n_shared_experts", "num_shared_experts", default=shared),
+        "shared": own or width * f.size("n_shared_experts", "num_shared_experts", default=shared),
         "precise": True,
         "limited": True,
         "correction": "buffer",
