@@ -281,14 +281,12 @@ class Walk:
         attached = [] if recomputed and not self.workload.setting.stack.early_stop else self._attached(stretch)
         for storage in attached:
             self._hold_saved(storage)
-        if stretch.checkpointed and stretch.needs_backward and stretch.source is not None:
+        if recomputed and stretch.source is not None:
             self._hold_saved(stretch.source.storage)
             for operation in stretch.retained:
                 for tensor in operation.outputs:
                     self._hold_saved(tensor.storage)
-            self._operations(stretch, "forward", keep=False, stop=len(stretch.operations), keeps_output=True)
-        else:
-            self._operations(stretch, "forward", keep=True, stop=len(stretch.operations), keeps_output=True)
+        self._operations(stretch, "forward", keep=not recomputed, stop=len(stretch.operations), keeps_output=True)
         self._remember(stretch, attached)
         self._gather(stretch, -1)
 

@@ -190,6 +190,11 @@ class _Part:
     def add(
         self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks, backward: bool = False
     ) -> None:
+        self._count(clock, operation, kernels, ranks, backward)
+        if operation.name == "sort" and not backward and clock.stack.counts_on_host:  # the processor issues nothing until all this is done
+            self.awaited = (self.gpu, self.kernels, self.issued, self.waits)
+
+    def _count(self, clock: Clock, operation: Operation, kernels: Sequence[Kernel], ranks: Ranks, backward: bool) -> None:
         whole = clock.operation_seconds(operation, kernels, backward)
         if whole is not None:
             self.kinds[operation.kind] += whole
@@ -222,10 +227,6 @@ class _Part:
     @property
     def gpu(self) -> float:
         return sum(self.kinds.values()) + sum(self.exchanged.values())
-
-    def wait_here(self) -> None:
-        """The processor issues nothing until the device has done all this."""
-        self.awaited = (self.gpu, self.kernels, self.issued, self.waits)
 
     def waiting(self, clock: Clock, dispatch: float, rank_wait: float, units: float) -> float:
         """How long the device waits for the processor. units: what sharding adds to issuing [s].
@@ -280,8 +281,6 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
     forward, backward, recompute = _Part(), _Part(), _Part()
     for operation in stretch.operations:
         forward.add(clock, operation, operation.forward, ranks)
-        if operation.name == "sort" and clock.stack.counts_on_host:
-            forward.wait_here()
         if operation.grads and stretch.needs_backward:
             backward.add(clock, operation, operation.backward, ranks, backward=True)
     phases = [("forward", forward, clock.dispatch), ("backward", backward, clock.backward_dispatch)]
@@ -290,8 +289,6 @@ def _stretch(result: StepTime, stretch: Stretch, clock: Clock, ranks: Ranks, acc
         for operation in stretch.operations[: len(stretch.operations) - stretch.skipped]:
             if id(operation) not in retained:
                 recompute.add(clock, operation, operation.forward, ranks)
-                if operation.name == "sort" and clock.stack.counts_on_host:
-                    recompute.wait_here()
         phases.insert(1, ("recompute", recompute, clock.dispatch))
     gathers = ranks.sharding in ("zero3", "hsdp") and ranks.several
     slowdown = constant("overlap_slowdown")

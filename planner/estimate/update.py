@@ -54,29 +54,12 @@ def update_seconds(profile: DeviceProfile, step: Step, trained: Sequence[Trained
 
     dispatch: processor time of one operator [s].
     """
-    passes = max(1.0, step.kernels)
     measured = profile.measured
-    if measured is not None and measured.optimizer and trained:
-        per_element = step.moved / sum(t.parameter.numel * t.times for t in trained)
-        seconds = 0.0
-        for parameter, times, _ in trained:
-            host = _host(measured.optimizer, step.name, parameter.dtype)
-            seconds += times * host.tensor(parameter.numel * per_element)
-        return seconds + host.step_s
-    if measured is not None and (known := measured.updates.get(step.name)) is not None:
-        return _queued(known, step.moved, trained)
+    if measured is not None and (known := _measured(measured.optimizer, measured.updates, step.name, step.moved, trained)) is not None:
+        return known
+    passes = max(1.0, step.kernels)
     busy = passes * profile.stream_seconds(step.moved / passes, "optimizer")
     return most(busy, step.kernels * dispatch)
-
-
-def _queued(known: Update, moved: Any, trained: Sequence[Trained]) -> Any:
-    """The longer of issuing a step over all tensors and of moving its bytes [s]."""
-    return most(known.step_s + known.tensor_s * sum(t.times for t in trained), moved / known.rate)
-
-
-def _host(known: dict[str, Host], name: str, dtype: str) -> Host:
-    """The loop of this optimizer over tensors of this type, or the nearest that was measured: AdamW's, of any type."""
-    return known.get(f"{name}/{dtype}") or known.get(dtype) or next(iter(known.values()))
 
 
 def clip_seconds(profile: DeviceProfile, trained: Sequence[Trained], gradient_bytes: Any) -> Any:
@@ -85,16 +68,24 @@ def clip_seconds(profile: DeviceProfile, trained: Sequence[Trained], gradient_by
     gradient_bytes: of this rank [bytes].
     """
     measured = profile.measured
-    if measured is not None and measured.clip and trained:
-        elements = sum(t.parameter.numel * t.times for t in trained)
+    if measured is not None and (known := _measured(measured.clip, measured.updates, "clip", 3 * gradient_bytes, trained)) is not None:
+        return known
+    return profile.stream_seconds(gradient_bytes, "reduction") + profile.stream_seconds(2 * gradient_bytes, "elementwise")
+
+
+def _measured(loops: dict[str, Host], queued: dict[str, Update], name: str, moved: Any, trained: Sequence[Trained]) -> Any:
+    """Time of a step over all tensors that moves `moved` [bytes]: of a loop over them, else behind a queue; None where neither was measured [s]."""
+    if loops and trained:
+        per_element = moved / sum(t.parameter.numel * t.times for t in trained)
         seconds = 0.0
         for parameter, times, _ in trained:
-            host = _host(measured.clip, "clip", parameter.dtype)
-            seconds += times * host.tensor(3 * gradient_bytes * parameter.numel / elements)
+            # the loop over tensors of this type, or the nearest that was measured: AdamW's, of any type
+            host = loops.get(f"{name}/{parameter.dtype}") or loops.get(parameter.dtype) or next(iter(loops.values()))
+            seconds += times * host.tensor(parameter.numel * per_element)
         return seconds + host.step_s
-    if measured is not None and (known := measured.updates.get("clip")) is not None:
-        return _queued(known, 3 * gradient_bytes, trained)
-    return profile.stream_seconds(gradient_bytes, "reduction") + profile.stream_seconds(2 * gradient_bytes, "elementwise")
+    if (known := queued.get(name)) is not None:  # the longer of issuing the step and of moving its bytes
+        return most(known.step_s + known.tensor_s * sum(t.times for t in trained), moved / known.rate)
+    return None
 
 
 def product_seconds(profile: DeviceProfile, step: Step) -> tuple[float, float]:

@@ -36,6 +36,8 @@ class Disentangled:
     conv: str = ""
     separate: ClassVar[bool] = True
     """No kernel computes such scores, in any stack."""
+    own: ClassVar[tuple[str, str]] = ("pos_key_proj", "pos_query_proj")
+    """Names of the positions' own projections."""
 
     @property
     def linears(self) -> tuple[str, ...]:
@@ -48,7 +50,7 @@ class Disentangled:
         return tuple(path for path in (self.table, self.conv) if path)
 
     def _own(self) -> tuple[str, ...]:
-        wanted = (("pos_key_proj", self.to_position), ("pos_query_proj", self.to_content))
+        wanted = zip(self.own, (self.to_position, self.to_content), strict=True)
         return tuple(f"attention.self.{name}" for name, there in wanted if there)
 
     def prepare(self, w: Writer) -> None:
@@ -107,31 +109,42 @@ class Disentangled:
         b, a, t, d = w.b, arch.heads, w.t, arch.head_dim
         table = w.carried[TABLE] if self.norm else w.weight(self.table + ".weight", (span, arch.hidden))
         dropped = g.view(g.dropout(table, w.active(arch.hidden_dropout)), (1, span, arch.hidden))
-        names = ("key_proj", "query_proj") if self.shared else ("pos_key_proj", "pos_query_proj")
+        names = ("key_proj", "query_proj") if self.shared else self.own
         wanted = [(n, c) for n, c, there in zip(names, (q, k), (self.to_position, self.to_content), strict=True) if there]
         repeated = [g.copy(self._heads(w, f"{path}.{name}", dropped), (b * a, span, d), name="repeat") for name, _ in wanted]
         local: list[Tensor] = [dropped, *repeated]
         total: Tensor | None = None
         for (_, content), positions in zip(wanted, repeated, strict=True):
             every = g.batched_matmul(content, positions, t, span, d, b * a, (b * a, t, span), "position_product")
-            places = g.new((1, t, t), "int64", False, "places")
-            picked = g.new((b * a, t, t), every.dtype, every.requires_grad, "picked")
-            moved = (Kernel("elementwise", 2 * picked.bytes + places.bytes),)
-            back = (Kernel("elementwise", every.bytes), Kernel("elementwise", 2 * picked.bytes))
-            saved = (every, places) if every.requires_grad else ()
-            g.add_operation("gather", "elementwise", (every, w.carried[DISTANCES]), (picked, places), saved, moved, back)
-            scaled = g.unary("scale", picked, save="none")
-            if total is None:
-                total = g.unary("zero_plus", scaled, save="none")
-            else:
-                moved = (Kernel("elementwise", 3 * scaled.bytes),)
-                summed = Tensor(total.shape, total.dtype, total.storage, total.requires_grad or scaled.requires_grad)
-                g.add_operation("add", "elementwise", (total, scaled), (summed,), (), moved, (), alias=True)
-                total = summed
+            picked, places = self._looked_up(w, every)
+            total = self._summed(w, total, g.unary("scale", picked, save="none"))
             local += [picked, places]
         g.release(*local)
         assert total is not None
         return total
+
+    @staticmethod
+    def _looked_up(w: Writer, every: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the scores with all positions [.., t, 2s] those of each pair's distance [.., t, t], and the places where they stood."""
+        g = w.graph
+        places = g.new((1, w.t, w.t), "int64", False, "places")
+        picked = g.new((*every.shape[:-1], w.t), every.dtype, every.requires_grad, "picked")
+        moved = (Kernel("elementwise", 2 * picked.bytes + places.bytes),)
+        back = (Kernel("elementwise", every.bytes), Kernel("elementwise", 2 * picked.bytes))
+        saved = (every, places) if every.requires_grad else ()
+        g.add_operation("gather", "elementwise", (every, w.carried[DISTANCES]), (picked, places), saved, moved, back)
+        return picked, places
+
+    @staticmethod
+    def _summed(w: Writer, total: Tensor | None, part: Tensor) -> Tensor:
+        """`total += part`, in the memory of the first sum."""
+        g = w.graph
+        if total is None:
+            return g.unary("zero_plus", part, save="none")
+        moved = (Kernel("elementwise", 3 * part.bytes),)
+        summed = Tensor(total.shape, total.dtype, total.storage, total.requires_grad or part.requires_grad)
+        g.add_operation("add", "elementwise", (total, part), (summed,), (), moved, (), alias=True)
+        return summed
 
     @staticmethod
     def _masked(w: Writer, scores: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ He et al. 2020, arXiv:2006.03654. Source: transformers 5.24 `modeling_deberta.py
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from planner.workload.disentangled import DISTANCES, MASK, Disentangled
+from planner.workload.disentangled import Disentangled
 from planner.workload.graph import Kernel, Tensor
 from planner.workload.writer import Writer
 
@@ -16,22 +17,11 @@ from planner.workload.writer import Writer
 class FusedDisentangled(Disentangled):
     """`span` is the farthest distance that the model tells apart; a shorter sequence uses the middle of its table."""
 
+    own: ClassVar[tuple[str, str]] = ("pos_proj", "pos_q_proj")
+
     @property
     def linears(self) -> tuple[str, ...]:
-        own = (("pos_proj", self.to_position), ("pos_q_proj", self.to_content)) if self.span else ()
-        return ("attention.self.in_proj", *(f"attention.self.{n}" for n, there in own if there), "attention.output.dense")
-
-    def prepare(self, w: Writer) -> None:
-        """What all blocks use: the positions' embedding, the distances of all pairs, and the mask of all pairs."""
-        g = w.graph
-        made = [g.new((w.b, 1, w.t, w.t), "fp32", False, MASK)]
-        if self.span:
-            w.share(self.table + ".weight", (2 * self.span, w.arch.hidden))
-            made.append(g.new((1, w.t, w.t), "int64", False, DISTANCES))
-            w.carried[DISTANCES] = made[-1]
-        moved = tuple(Kernel("elementwise", 2 * t.bytes) for t in made)
-        g.add_operation(DISTANCES, "elementwise", (), made, (), moved, ())
-        w.arguments = (*w.arguments, *made)
+        return ("attention.self.in_proj", *(self._own() if self.span else ()), "attention.output.dense")
 
     def write(self, w: Writer, layer: str, index: int, x: Tensor) -> Tensor:
         g, arch = w.graph, w.arch
@@ -62,30 +52,16 @@ class FusedDisentangled(Disentangled):
         middle = Tensor((1, span, arch.hidden), dropped.dtype, dropped.storage, dropped.requires_grad)
         back = (Kernel("elementwise", dropped.bytes),)
         g.add_operation("slice", "elementwise", (dropped,), (middle,), (), (), back)
-        wanted = [
-            (name, content, bias)
-            for name, content, bias, there in (("pos_proj", q, False, self.to_position), ("pos_q_proj", k, True, self.to_content))
-            if there
-        ]
+        kinds = zip(self.own, (q, k), (False, True), (self.to_position, self.to_content), strict=True)
+        wanted = [(name, content, bias) for name, content, bias, there in kinds if there]
         total: Tensor | None = None
         local: list[Tensor] = [dropped]
         for name, content, bias in wanted:
             positions = w.linear(f"{path}.{name}", middle, a * d, bias=bias)
             repeated = g.copy(g.lower(positions), (b, a, d, span), name="repeat")
             every = g.batched_matmul(g.copy(g.lower(content)), repeated, t, span, d, b * a, (b, a, t, span), "position_product")
-            places = g.new((1, t, t), "int64", False, "places")
-            picked = g.new((b, a, t, t), every.dtype, every.requires_grad, "picked")
-            moved = (Kernel("elementwise", 2 * picked.bytes + places.bytes),)
-            spread = (Kernel("elementwise", every.bytes), Kernel("elementwise", 2 * picked.bytes))
-            saved = (every, places) if every.requires_grad else ()
-            g.add_operation("gather", "elementwise", (every, w.carried[DISTANCES]), (picked, places), saved, moved, spread)
-            if total is None:
-                total = g.unary("zero_plus", picked, save="none")
-            else:
-                moved = (Kernel("elementwise", 3 * picked.bytes),)
-                summed = Tensor(total.shape, total.dtype, total.storage, total.requires_grad or picked.requires_grad)
-                g.add_operation("add", "elementwise", (total, picked), (summed,), (), moved, (), alias=True)
-                total = summed
+            picked, places = self._looked_up(w, every)
+            total = self._summed(w, total, picked)
             local += [positions, picked, places]
         g.release(*local)
         assert total is not None

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.errors import PlanError
-from planner.run import Batch
 from planner.workload.attention import core, rotate
 from planner.workload.graph import BATCH, Kernel, Tensor
-from planner.workload.merging import with_images
-from planner.workload.packed_vision import one_by_one
+from planner.workload.packed_vision import RowOfImages, one_by_one
 from planner.workload.vision_attention import biased_core, finish
 from planner.workload.writer import Writer
 
@@ -20,54 +17,11 @@ MASK = "image mask"
 """Name under which the mask between images is carried."""
 
 
-@dataclass(frozen=True)
-class ImageRow:
-    """One row of the patches of all images. size: of an image when the run does not say · patch: pixels a side · merge: patches a
-    side that become one token of the language model · path: of the convolution · norm: path of the norm behind it."""
+@dataclass(frozen=True, kw_only=True)
+class ImageRow(RowOfImages):
+    """Pixtral's row, in which a convolution projects the patches of each image. norm: path of the norm behind it."""
 
-    size: int
-    patch: int
-    merge: int
-    channels: int
-    path: str
     norm: str
-
-    @property
-    def note(self) -> str:
-        return "All images are squares of batch.image_size."
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return ("images", "image_size")
-
-    def resolve(self, batch: Batch) -> Batch:
-        batch, step = with_images(batch), self.patch * self.merge
-        size = batch.image_size or self.size // step * step
-        if not size or size % step:
-            raise PlanError(
-                "batch.image_size", size, f"is no multiple of {step}, to which images are resized",
-                f"Use {max(1, round(size / step)) * step}.",
-            )  # fmt: skip
-        return batch.model_copy(update={"image_size": size})
-
-    def side(self, batch: Batch) -> int:
-        """Patches a side of an image."""
-        return (batch.image_size or self.size) // self.patch
-
-    def images(self, batch: Batch) -> int:
-        return batch.micro * (batch.images or 1)
-
-    def tokens(self, batch: Batch) -> int:
-        return self.images(batch) * self.side(batch) ** 2
-
-    def sequences(self, batch: Batch) -> int:
-        return 1
-
-    def counted(self, batch: Batch) -> int:
-        return 0
-
-    def features(self, batch: Batch) -> int:
-        return (self.side(batch) // self.merge) ** 2
 
     def write(self, w: Writer, require_grad: bool) -> Tensor:
         g, h, given = w.graph, w.arch.hidden, w.s.given

@@ -23,29 +23,22 @@ DEFAULT_SIZE = 448
 
 
 @dataclass(frozen=True)
-class PackedPatches:
-    """One row of the patches of all images.
+class RowOfImages:
+    """The patches of all images, which are equal squares, in one row.
 
-    patch: pixels a side · merge: patches a side that become one token of the language model · frames: that a patch spans (an image is repeated) ·
-    window: patches a side of a window, 0 where the tower has none · path: of the projection · head_dim: that positions rotate ·
-    bias: the projection has one · table: path and rows of learned positions, interpolated to each image's grid ·
-    exposed: transformers finds the projection when it asks a frozen model's first hidden states for a gradient.
+    patch: pixels a side · merge: patches a side that become one token of the language model · path: of what projects a patch ·
+    size: of an image when the run does not say [pixel].
     """
 
     patch: int
     merge: int
     channels: int
-    frames: int
-    head_dim: int
     path: str
-    window: int = 0
-    bias: bool = False
-    table: tuple[str, int] | None = None
-    exposed: bool = True
+    size: int = DEFAULT_SIZE
 
     @property
     def note(self) -> str:
-        return "All images are squares of batch.image_size, which are cut into patches as they are."
+        return "All images are squares of batch.image_size."
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -53,8 +46,8 @@ class PackedPatches:
 
     def resolve(self, batch: Batch) -> Batch:
         batch, step = with_images(batch), self.patch * self.merge
-        size = batch.image_size or DEFAULT_SIZE // step * step
-        if size % step:
+        size = batch.image_size or self.size // step * step
+        if not size or size % step:
             raise PlanError(
                 "batch.image_size", size, f"is no multiple of {step}, to which images are resized",
                 f"Use {max(1, round(size / step)) * step}.",
@@ -63,7 +56,7 @@ class PackedPatches:
 
     def side(self, batch: Batch) -> int:
         """Patches a side of an image."""
-        return (batch.image_size or DEFAULT_SIZE) // self.patch
+        return (batch.image_size or self.size) // self.patch
 
     def images(self, batch: Batch) -> int:
         return batch.micro * (batch.images or 1)
@@ -79,6 +72,27 @@ class PackedPatches:
 
     def features(self, batch: Batch) -> int:
         return (self.side(batch) // self.merge) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedPatches(RowOfImages):
+    """Qwen's row, in which a linear layer projects each patch.
+
+    frames: that a patch spans (an image is repeated) · window: patches a side of a window, 0 where the tower has none ·
+    head_dim: that positions rotate · bias: the projection has one · table: path and rows of learned positions, interpolated to each image's grid ·
+    exposed: transformers finds the projection when it asks a frozen model's first hidden states for a gradient.
+    """
+
+    frames: int
+    head_dim: int
+    window: int = 0
+    bias: bool = False
+    table: tuple[str, int] | None = None
+    exposed: bool = True
+
+    @property
+    def note(self) -> str:
+        return "All images are squares of batch.image_size, which are cut into patches as they are."
 
     def spans(self, batch: Batch, windowed: bool) -> list[tuple[int, int]]:
         """(patches, how many) of the pieces inside which patches see each other: images, or windows cut off at the edges."""
@@ -114,7 +128,6 @@ class PackedPatches:
         if x.requires_grad or trained(w):
             w.arguments = (*w.arguments, *tables)  # else no block saves them, and they go with the tower's forward
         return x
-
 
     def _positions(self, w: Writer, path: str, rows: int) -> Tensor:
         """Four rows of the table for each patch, weighed in fp32 and summed: `(table[indices] * weights).sum(1)`, cast back."""

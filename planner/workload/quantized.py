@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.workload.graph import BYTES, Kernel, Tensor
+from planner.workload.graph import BYTES, Kernel, Tensor, matmul_kernel
 
 if TYPE_CHECKING:
     from planner.workload.writer import Writer
@@ -76,10 +76,8 @@ def _products(x: Tensor, weight: Tensor, dtype: str) -> tuple[Kernel, list[Kerne
     """(forward, backward) products. The weight needs no gradient."""
     out, inner = weight.shape
     rows = x.numel / inner
-    count = 2 * rows * out * inner
-    forward = Kernel("matmul", 0.0, count, rows, out, inner, 1.0, dtype)
-    backward = [Kernel("matmul", 0.0, count, rows, inner, out, 1.0, dtype, "dgrad")] if x.requires_grad else []
-    return forward, backward
+    backward = [matmul_kernel(rows, inner, out, dtype, layout="dgrad")] if x.requires_grad else []
+    return matmul_kernel(rows, out, inner, dtype), backward
 
 
 def _dequantize(weight: Tensor, dtype: str) -> Kernel:
@@ -88,14 +86,14 @@ def _dequantize(weight: Tensor, dtype: str) -> Kernel:
     return Kernel("dequantize", weight.numel * SPACE[stored] + weight.numel * BYTES[dtype], dtype=stored)
 
 
-def _operands(weight: Tensor, *more: Tensor | None) -> list[Tensor]:
-    return [weight, *(t for t in more if t is not None)]
+def _operands(*tensors: Tensor | None) -> list[Tensor]:
+    return [t for t in tensors if t is not None]
 
 
 def _unpacked(w: Writer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The weight is unpacked for forward and again for backward."""
-    g, compute = w.graph, w.s.formats.compute
-    formats = w.s.formats
+    g, formats = w.graph, w.s.formats
+    compute = formats.compute
     # under FSDP's mixed precision, and in what was measured with transformers 4, outputs stay in the compute type
     came = x.dtype if w.s.stack.restores_type and formats.graph == formats.stored else compute
     x = g.cast(x, compute)
@@ -117,7 +115,7 @@ def _unpacked(w: Writer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
         if w.joined is not None:
             w.joined[id(x.storage)] = saved[0]
     g.add_operation(
-        "quantized_linear", "matmul", [x, *_operands(weight, bias)], (y, *kept), saved, [*unpack, forward],
+        "quantized_linear", "matmul", _operands(x, weight, bias), (y, *kept), saved, [*unpack, forward],
         [*again, *backward] if backward else [], temporary=(full + 2 * scales, full + max(0.0, scales - x.bytes)),
     )  # fmt: skip
     return g.cast(y, came)
@@ -145,7 +143,7 @@ def _int8(w: Writer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     full = weight.numel * BYTES[x.dtype]
     backward = [_dequantize(weight, x.dtype), Kernel("elementwise", 2 * full), *backward] if backward else []
     g.add_operation(
-        "quantized_linear", "matmul", [x, *_operands(weight, bias)], (y,), (), [*elementwise, forward, *after], backward,
+        "quantized_linear", "matmul", _operands(x, weight, bias), (y,), (), [*elementwise, forward, *after], backward,
         temporary=(max(quantizing - y.bytes, rescaling), full), attached=(x,) if x.requires_grad else (),
     )  # fmt: skip
     return y
@@ -172,7 +170,7 @@ def _awq(w: Writer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     unpack = _dequantize(weight, compute)
     repeat = Kernel("elementwise", (1 + copies) * full)
     g.add_operation(
-        "quantized_linear", "matmul", [x, *_operands(weight, bias)], (y,), (x,) if x.requires_grad else (), [unpack, forward],
+        "quantized_linear", "matmul", _operands(x, weight, bias), (y,), (x,) if x.requires_grad else (), [unpack, forward],
         [unpack, repeat, *backward] if backward else [],
         temporary=(full + (y.bytes if bias is not None else 0.0), (1 + copies) * full),
     )  # fmt: skip

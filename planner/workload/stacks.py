@@ -176,12 +176,7 @@ STACKS: dict[str, Stack] = {
             "liger",
             early_stop=False,
             quantizes_experts=True,
-            every_expert=True,
-            requires_input_grad=True,
-            wide_embedding_states=True,
-            upcasts_trained=True,
-            defers_reduction=True,
-            pipelines=False,
+            **{**_HUGGING_FACE, "output_copies": 0},
         ),
         Stack(
             "hf-compile",
@@ -354,74 +349,79 @@ STACKS: dict[str, Stack] = {
 }
 
 
-STACKS["litgpt-compile"] = replace(
-    STACKS["litgpt"],
-    name="litgpt-compile",
+def _variant(base: str, name: str, *, label: str, help: str, **changes: Any) -> None:
+    """Register a stack that differs from another in a few traits."""
+    STACKS[name] = replace(STACKS[base], name=name, label=label, help=help, **changes)
+
+
+_variant(
+    "litgpt",
+    "litgpt-compile",
     label="LitGPT, compiled",
     help="Lightning Fabric FSDP with torch.compile or Thunder, as its pretraining runs.",
     fusion="compiled",
     loss="compiled",
 )
-STACKS["torchtitan-eager"] = replace(
-    STACKS["torchtitan"],
-    name="torchtitan-eager",
+_variant(
+    "torchtitan",
+    "torchtitan-eager",
     label="torchtitan, not compiled",
     help="FSDP2 with plain PyTorch operators.",
     fusion="eager",
     loss="upcast",
     own_modules=True,
 )
-STACKS["torchtitan-2024"] = replace(
-    STACKS["torchtitan"],
-    name="torchtitan-2024",
+_variant(
+    "torchtitan",
+    "torchtitan-2024",
     label="torchtitan of 2024",
     help="FSDP2 with torch.compile per block, the loss in plain PyTorch operators (before compile.components).",
     loss="upcast",
 )
-STACKS["torchtitan-async-tp"] = replace(
-    STACKS["torchtitan"],
-    name="torchtitan-async-tp",
+_variant(
+    "torchtitan",
+    "torchtitan-async-tp",
     label="torchtitan, asynchronous tensor parallelism",
     help="FSDP2 with torch.compile per block, and tensor-parallel collectives split and run beside the products.",
     reference="pytorch/torchtitan, parallelism.enable_async_tensor_parallel",
 )
-STACKS["hf-scattermoe"] = replace(
-    STACKS["hf"],
-    name="hf-scattermoe",
+_variant(
+    "hf",
+    "hf-scattermoe",
     label="Hugging Face Trainer with ScatterMoE",
     help="One Triton product over all experts of a mixture, slower than the libraries' grouped products.",
     reference="Tan et al. 2024, arXiv:2403.08245; foundation-model-stack/fms-acceleration, accelerated-moe",
     counts_on_host=True,
     experts_apart=True,
 )
-STACKS["hf-4-gptq"] = replace(
-    STACKS["hf-4"],
-    name="hf-4-gptq",
+_variant(
+    "hf-4",
+    "hf-4-gptq",
     label="Hugging Face Trainer, transformers 4, AutoGPTQ of 2023",
     help="The same where PyTorch operators unpack 4-bit integer weights.",
     reference="AutoGPTQ 0.4 qlinear_cuda_old.py, which training ran with exllama's kernels switched off",
     unpacks_by_operators=True,
 )
-STACKS["deepspeed-kernels"] = replace(
-    STACKS["deepspeed"],
-    name="deepspeed-kernels",
+_variant(
+    "deepspeed",
+    "deepspeed-kernels",
     label="DeepSpeed with its transformer kernels",
     help="One fused layer for encoders: bias, dropout, residual, norm and GELU in few kernels.",
     reference="deepspeedai/DeepSpeed ops/transformer/transformer.py; Rasley et al. 2020, doi 10.1145/3394486.3406703",
     fusion="kernels",
 )
-STACKS["tensorflow"] = replace(
-    STACKS["hf-compile"],
-    name="tensorflow",
+_variant(
+    "hf-compile",
+    "tensorflow",
     label="TensorFlow 1 with Horovod",
     help="XLA fuses the model; gradients are exchanged and clipped before an update of single operators.",
     reference="NVIDIA/DeepLearningExamples TensorFlow/LanguageModeling/BERT: optimization.py, Horovod's DistributedOptimizer",
     optimizer="operators",
     overlaps_gradients=False,
 )
-STACKS["nanotron-blocking"] = replace(
-    STACKS["nanotron"],
-    name="nanotron-blocking",
+_variant(
+    "nanotron",
+    "nanotron-blocking",
     label="nanotron, blocking pipelines",
     help="nanotron where every tensor between pipeline stages holds both of them up, as in part of its published sweep.",
     reference="nanotron/ultrascale-playbook, benchmark data",

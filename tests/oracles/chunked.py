@@ -53,5 +53,3 @@ def measure(rows: int, width: int, vocab: int, dtype: torch.dtype, trained: bool
             loss.backward()
         found |= {phase: peak.raw - static for phase, peak in tracker.peaks.items() if phase in ("forward", "backward")}
     return found
-
-

@@ -49,7 +49,6 @@ GROUPED: dict[Any, Any] = {
     torch.ops.aten._int_mm: _product,
     _MOE.grouped_mm_fallback: _grouped,
     _MOE.grouped_mm_fallback_backward: _grouped_backward,
-    torch.ops.aten.convolution_backward: _convolution_backward,
 }
 """Formulas of the products that ``torch.utils.flop_counter`` does not know, or counts wrongly."""
 

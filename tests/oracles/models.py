@@ -28,11 +28,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 import planner.probe.models
-from planner.probe import sequence_methods
+from planner.probe import reft, sequence_methods
 from planner.probe.freezing import CLASSIFIER
 from planner.probe.inputs import make
 from planner.probe.models import base_model, checkpoint, multimodal
-from tests.oracles import denoisers, newer_methods, pictures, quantized, reft
+from tests.oracles import denoisers, newer_methods, pictures, quantized
 
 
 @dataclass(frozen=True)

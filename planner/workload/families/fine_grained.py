@@ -18,7 +18,10 @@ SHARED = Names(shared_expert="mlp.shared_experts")
 
 
 def sigmoid_experts(f: Fields, count: int, active: int | None, ffn: int, shared: int | None, **changes: Any) -> Experts:
-    """Experts chosen by a corrected sigmoid among those of the best groups, beside shared ones (DeepSeek V3)."""
+    """Experts chosen by a corrected sigmoid among those of the best groups, beside shared ones (DeepSeek V3).
+
+    shared_width: of all shared ones together, where the config says it by itself.
+    """
     renormalized = f.flag("norm_topk_prob", changes.pop("renormalized", True))
     total = f.size("n_routed_experts", "num_local_experts", "num_experts", default=count)
     groups = f.size("n_group", default=changes.pop("groups", 1))
@@ -26,14 +29,14 @@ def sigmoid_experts(f: Fields, count: int, active: int | None, ffn: int, shared:
         raise PlanError(
             "model.n_group", groups, f"does not divide {total} experts into groups of 2 or more", "Use a divisor."
         )
-    width = f.size("moe_intermediate_size", default=ffn)
+    width, own = f.size("moe_intermediate_size", default=ffn), changes.pop("shared_width", None)
     made: dict[str, Any] = {
         "count": total,
         "active": f.size("num_experts_per_tok", default=active),
         "ffn": width,
         "routing": "sigmoid-renormalized" if renormalized else "sigmoid",
         "wide": True,
-        "shared": width * f.size("n_shared_experts", "num_shared_experts", default=shared),
+        "shared": own or width * f.size("n_shared_experts", "num_shared_experts", default=shared),
         "precise": True,
         "limited": True,
         "correction": "buffer",
@@ -61,8 +64,8 @@ def listed_dense(f: Fields, default: int) -> tuple[dict[str, Any], ...]:
     return dense_layers(f, lambda i: types[i] == "dense")
 
 
-def latent(f: Fields, rotation: Literal["halves", "pairs", "complex"], **defaults: int) -> dict[str, Any]:
-    """Traits of a stack with latent attention."""
+def latent(f: Fields, turned: Literal["halves", "pairs", "complex"], **defaults: int) -> dict[str, Any]:
+    """Traits of a stack with latent attention. turned: which values of a head turn together."""
     heads = f.size("num_attention_heads", default=defaults.get("heads"))
     kv_heads = f.size("num_key_value_heads", default=heads)
     if kv_heads != heads:
@@ -78,7 +81,7 @@ def latent(f: Fields, rotation: Literal["halves", "pairs", "complex"], **default
         plain=f.size("qk_nope_head_dim", default=defaults.get("plain", 128)),
         rotary=rotary,
         value=f.size("v_head_dim", default=defaults.get("value", 128)),
-        rotation=rotation,
+        rotation=turned,
         bias=f.flag("attention_bias", False),
     )
     return {"mixer": mixer, "kv_heads": heads, "head_dim": mixer.plain + rotary, "rotary_dim": rotary, "names": SHARED}
@@ -92,6 +95,11 @@ def without_head_dim(f: Fields) -> Fields:
 def latent_llama(f: Fields, traits: dict[str, Any], **changes: Any) -> Architecture:
     """A Llama with latent attention."""
     return llama(without_head_dim(f), **{**traits, **changes})
+
+
+def rotation(f: Fields) -> Literal["pairs", "halves"]:
+    """Which values of a head turn together, where the config says so."""
+    return "pairs" if f.flag("rope_interleave", True) else "halves"
 
 
 @family("deepseek_v2")
@@ -113,10 +121,9 @@ def _(f: Fields) -> Architecture:
 @family("deepseek_v3", "kimi_k2")
 def _(f: Fields) -> Architecture:
     without_router_loss(f)
-    rotation: Literal["pairs", "halves"] = "pairs" if f.flag("rope_interleave", True) else "halves"
     return latent_llama(
         f,
-        latent(f, rotation, query_rank=1536),
+        latent(f, rotation(f), query_rank=1536),
         experts=sigmoid_experts(f, 256, 8, 2048, 1, groups=8),
         variants=first_dense(f, 3),
     )
@@ -125,10 +132,9 @@ def _(f: Fields) -> Architecture:
 @family("glm4_moe_lite")
 def _(f: Fields) -> Architecture:
     without_router_loss(f)
-    rotation: Literal["pairs", "halves"] = "pairs" if f.flag("rope_interleave", True) else "halves"
     return latent_llama(
         f,
-        latent(f, rotation, query_rank=768, plain=192, value=256),
+        latent(f, rotation(f), query_rank=768, plain=192, value=256),
         experts=sigmoid_experts(f, 64, 4, 1536, 1),
         variants=listed_dense(f, 1),
     )

@@ -12,6 +12,7 @@ from typing import Any
 from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Experts, Names
 from planner.workload.families.fields import Fields, family
+from planner.workload.families.fine_grained import sigmoid_experts
 from planner.workload.families.gated import llama
 from planner.workload.families.sparse import without_router_loss
 from planner.workload.families.statespace import rank
@@ -230,24 +231,14 @@ def _pattern(f: Fields) -> list[str]:
 def _ungated_experts(f: Fields) -> Experts:
     """DeepSeek's choice of experts that are two weights each, in a width of their own where the config says so (Nemotron 3)."""
     without_router_loss(f)
-    count, groups = f.size("n_routed_experts", "num_local_experts", default=8), f.size("n_group", default=1)
-    if count % groups or count // groups < 2:
-        raise PlanError("model.n_group", groups, f"does not divide {count} experts into groups of 2 or more", "Use a divisor.")
     latent = f.config.get("moe_latent_size")
-    return Experts(
-        count=count,
-        active=f.size("num_experts_per_tok", default=2),
-        ffn=f.size("moe_intermediate_size", default=7688),
-        routing="sigmoid-renormalized" if f.flag("norm_topk_prob", True) else "sigmoid",
-        wide=True,
-        shared=f.size("moe_shared_expert_intermediate_size", default=7688),
-        precise=True,
-        limited=True,
-        correction="buffer",
-        scaled=True,
+    return sigmoid_experts(
+        f, 8, 2, 7688, None,
+        shared_width=f.size("moe_shared_expert_intermediate_size", default=7688),
+        unstacked=(),
         gated=False,
         latent=0 if latent is None else f.size("moe_latent_size"),
-    )
+    )  # fmt: skip
 
 
 @family("nemotron_h")

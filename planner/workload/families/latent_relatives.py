@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from planner.errors import PlanError
 from planner.workload.architecture import Architecture, Names
@@ -13,19 +13,16 @@ from planner.workload.families.fine_grained import (
     latent,
     latent_llama,
     listed_dense,
+    rotation,
     sigmoid_experts,
 )
 from planner.workload.families.gated import llama
-from planner.workload.families.sparse import DENSE, without_router_loss
-
-
-def _rotation(f: Fields) -> Literal["pairs", "halves"]:
-    return "pairs" if f.flag("rope_interleave", True) else "halves"
+from planner.workload.families.sparse import dense_layers, without_router_loss
 
 
 @family("youtu")
 def _(f: Fields) -> Architecture:
-    traits: dict[str, Any] = {**latent(f, _rotation(f), query_rank=1536), "names": Names()}
+    traits: dict[str, Any] = {**latent(f, rotation(f), query_rank=1536), "names": Names()}
     return latent_llama(f, traits, tied=f.flag("tie_word_embeddings", True))
 
 
@@ -33,9 +30,8 @@ def _(f: Fields) -> Architecture:
 def _(f: Fields) -> Architecture:
     heads = f.size("num_attention_heads", default=40)
     value = f.size("v_head_dim", default=f.divided(f.size("hidden_size"), heads, "num_attention_heads"))
-    inner = Fields({"kv_lora_rank": 256, "qk_rope_head_dim": 32, **{k: v for k, v in f.config.items() if v is not None}})
-    if "q_lora_rank" in f.config:
-        inner = Fields({**inner.config, "q_lora_rank": f.config["q_lora_rank"]})
+    given = {k: v for k, v in f.config.items() if v is not None or k == "q_lora_rank"}
+    inner = Fields({"kv_lora_rank": 256, "qk_rope_head_dim": 32, **given})
     traits = {**latent(inner, "halves", query_rank=768, plain=64, value=value), "names": Names()}
     return latent_llama(
         f,
@@ -55,7 +51,7 @@ def _(f: Fields) -> Architecture:
         raise PlanError("model.q_lora_rank", None, "is not covered for axk1", "Its queries always pass a latent: give its width.")
     return latent_llama(
         f,
-        latent(f, _rotation(f), query_rank=1536),
+        latent(f, rotation(f), query_rank=1536),
         experts=sigmoid_experts(f, 192, 8, 2048, 1, groups=8, unstacked=(), norm_after="mlp.post_mlp_layernorm"),
         variants=_first(f, 1),
     )
@@ -66,8 +62,7 @@ def _first(f: Fields, default: int) -> tuple[dict[str, Any], ...]:
     if f.config.get("mlp_layer_types") is not None:
         return listed_dense(f, default)
     first, every = f.size("first_k_dense_replace", default=default, zero=True), f.size("moe_layer_freq", default=1)
-    dense = [i < first or i % every != 0 for i in range(f.layers("num_hidden_layers"))]
-    return tuple(DENSE if plain else {} for plain in dense) if any(dense) else ()
+    return dense_layers(f, lambda i: i < first or i % every != 0)
 
 
 @family("mistral4")
@@ -77,13 +72,11 @@ def _(f: Fields) -> Architecture:
     experts = sigmoid_experts(
         f, 128, 4, 2048, 1, routing="renormalized" if renormalized else "softmax", correction="none", precise=False, unstacked=(),
     )
-    first = f.size("first_k_dense_replace", default=0, zero=True)
-    dense = tuple(DENSE if i < first else {} for i in range(f.layers("num_hidden_layers")))
     return latent_llama(
         f,
-        latent(Fields({"kv_lora_rank": 256, **f.config}), _rotation(f), query_rank=1024, plain=64, value=128),
+        latent(Fields({"kv_lora_rank": 256, **f.config}), rotation(f), query_rank=1024, plain=64, value=128),
         experts=experts,
-        variants=dense if first else (),
+        variants=first_dense(f, 0),
         query_rescaled=True,
     )
 
@@ -94,7 +87,7 @@ def _(f: Fields) -> Architecture:
     given = {"q_lora_rank": None, **f.config}  # null: transformers' default here is no latent of the queries
     return latent_llama(
         f,
-        latent(Fields(given), _rotation(f), query_rank=1536),
+        latent(Fields(given), rotation(f), query_rank=1536),
         experts=sigmoid_experts(f, 128, 8, 2048, 1),
         variants=first_dense(f, 1),
     )

@@ -13,9 +13,8 @@ from planner.workload.components import Tail
 from planner.workload.families.contrastive import _clip_vision, _siglip_vision
 from planner.workload.families.fields import FAMILIES, Fields, family
 from planner.workload.families.vision import pair, patches, plain
-from planner.workload.image_rows import ImageRow
 from planner.workload.merging import VISION, MergeImages, Pictures
-from planner.workload.packed_vision import PackedAttention, PackedPatches, PatchMerger
+from planner.workload.packed_vision import PackedAttention, PackedPatches, PatchMerger, RowOfImages
 from planner.workload.patches import Patches
 from planner.workload.projector import PooledProjector, Projector, Rest, ShuffledProjector
 from planner.workload.tiles import TiledProjector, Tiles
@@ -77,7 +76,7 @@ def language_model(f: Fields, default: str, tower: Architecture, prefix: str = L
     if made.towers or made.outputs or made.layout is not None or not made.causal:
         raise PlanError("model.text_config.model_type", kind, "is not a plain language model", "Use for example llama.")
     front = tower.front
-    assert isinstance(front, Pictures | PackedPatches | ImageRow)
+    assert isinstance(front, Pictures | RowOfImages)
     base = replace(
         made,
         model_type=f.config["model_type"],

@@ -10,15 +10,14 @@ from planner.workload.families.fields import Fields, family
 from planner.workload.families.fine_grained import SHARED, listed_dense
 from planner.workload.families.gated import layer_windows, llama
 from planner.workload.families.relatives import cohere, listed, sliding, unrotated
-from planner.workload.families.sparse import DENSE, UNSTACKED, without_router_loss
+from planner.workload.families.sparse import UNSTACKED, dense_layers, without_router_loss
 
 
 def _listed_only(f: Fields, dense_first: int) -> tuple[dict[str, Any], ...]:
     """Layers with a plain MLP: those that `mlp_layer_types` names, without it the first few."""
     if f.config.get("mlp_layer_types") is not None:
         return listed_dense(f, 0)
-    layers = f.layers("num_hidden_layers")
-    return tuple(DENSE if i < dense_first else {} for i in range(layers)) if dense_first else ()
+    return dense_layers(f, lambda i: i < dense_first)
 
 
 @family("mellum")

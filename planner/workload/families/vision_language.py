@@ -115,7 +115,8 @@ def pixtral(f: Fields, vision: Fields, width: int, prefix: str = TOWER) -> Archi
     merge = f.size("spatial_merge_size", default=2)
     (size, other), (patch, _) = pair(vision, "image_size", 1024), pair(vision, "patch_size", 16)
     front = ImageRow(
-        max(size, other), patch, merge, vision.size("num_channels", default=3), f"{prefix}.patch_conv", f"{prefix}.ln_pre"
+        patch=patch, merge=merge, channels=vision.size("num_channels", default=3), path=f"{prefix}.patch_conv", size=max(size, other),
+        norm=f"{prefix}.ln_pre",
     )  # fmt: skip
     attention = RowAttention()
     names = Names(
@@ -171,6 +172,5 @@ def _(f: Fields) -> Architecture:
         "model.connector.modality_projection.proj", text.size("hidden_size"), square, f"{prefix}.post_layernorm"
     )  # fmt: skip
     tower = as_tower(_siglip_vision(Fields({**defaults, **given}), prefix), tail, square**2)
-    pictures = {name: getattr(tower.front, name) for name in tower.front.__dataclass_fields__}  # type: ignore[union-attr]
-    front = BucketedPictures(**{**pictures, "sizes": "free"})
+    front = BucketedPictures(**{**vars(tower.front), "sizes": "free"})
     return language_model(f, "llama", replace(tower, front=front), "model.text_model", merge=MergeImages(front))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from planner.errors import PlanError
@@ -72,19 +72,7 @@ class Task:
 
     def of(self, trained: Iterable[Trained]) -> Task:
         """The same for a part of the parameters."""
-        return Task(
-            tuple(trained),
-            self.master,
-            self.fused,
-            self.wide_embeddings,
-            self.hidden,
-            self.heads,
-            self.product,
-            self.rank,
-            self.every,
-            self.single,
-            self.operators,
-        )
+        return replace(self, trained=tuple(trained))
 
 
 class Decomposition(NamedTuple):
@@ -119,16 +107,14 @@ class Step:
 
     def share(self, part: float) -> Step:
         """The step of one rank that owns this part of all states; launches stay as they are."""
-        return Step(
-            {name: size * part for name, size in self.states.items()},
-            self.temporaries * part,
-            self.moved * part,
-            self.kernels,
-            tuple((kernel, times * part) for kernel, times in self.products),
-            tuple(d._replace(times=d.times * part) for d in self.decompositions),
-            {name: size * part for name, size in self.paged.items()},
-            self.gradients,
-            self.name,
+        return replace(
+            self,
+            states={name: size * part for name, size in self.states.items()},
+            temporaries=self.temporaries * part,
+            moved=self.moved * part,
+            products=tuple((kernel, times * part) for kernel, times in self.products),
+            decompositions=tuple(d._replace(times=d.times * part) for d in self.decompositions),
+            paged={name: size * part for name, size in self.paged.items()},
         )
 
     def beside(self, other: Step) -> Step:
