@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from planner import estimate, units
@@ -40,15 +41,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 @cache
 def _made(text: str) -> Estimate:
-    import json
-
     return estimate(parse_run(json.loads(text)))
 
 
 def plan(**run: Any) -> Estimate:
     """The estimate of a run, made once."""
-    import json
-
     return _made(json.dumps(run, sort_keys=True))
 
 
@@ -77,6 +74,14 @@ def attention(head: Sequence[str]) -> str:
     return table(head, rows)
 
 
+def gpt_plan(**way: Any) -> Estimate:
+    """The GPT on four V100, trained in this way."""
+    return plan(
+        model=GPT, hardware={"gpu": V100, "gpus": 4}, batch={"micro": 1, "accumulation": 8, "seq_len": 1024},
+        activation_checkpointing="full", attention="sdpa", data={"tokens": "10M"}, **way,
+    )  # fmt: skip
+
+
 def gpt(head: Sequence[str]) -> str:
     """The GPT of 12.8B on four V100: ways to train it, whether they fit, and what 300 billion tokens, or 10 million for fine-tuning, take."""
     ways: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -88,10 +93,7 @@ def gpt(head: Sequence[str]) -> str:
     )
     rows = []
     for name, way in ways:
-        e = plan(
-            model=GPT, hardware={"gpu": V100, "gpus": 4}, batch={"micro": 1, "accumulation": 8, "seq_len": 1024},
-            activation_checkpointing="full", attention="sdpa", data={"tokens": "10M"}, **way,
-        )  # fmt: skip
+        e = gpt_plan(**way)
         rows.append((
             name, f"{units.format_bytes(e.peak_reserved_bytes)} / {units.format_bytes(e.usable_memory_bytes or 0.0)}",
             verdict(e).sentence.partition(":")[0].partition(",")[0],
@@ -102,10 +104,7 @@ def gpt(head: Sequence[str]) -> str:
 
 def gpt_work(words: str) -> str:
     """What one step of the GPT costs, put into a sentence with places."""
-    e = plan(
-        model=GPT, method="full", precision="fp16-mixed", hardware={"gpu": V100, "gpus": 4}, batch={"micro": 1, "accumulation": 8, "seq_len": 1024},
-        activation_checkpointing="full", attention="sdpa", parallel={"sharding": "zero3"}, data={"tokens": "10M"},
-    )  # fmt: skip
+    e = gpt_plan(method="full", precision="fp16-mixed", parallel={"sharding": "zero3"})
     per_token = e.flops_per_step / float(e.details["tokens_per_step"])
     pace = 4 * 15.7e12
     return words.format(
@@ -135,17 +134,16 @@ def bert(head: Sequence[str]) -> str:
 def lora(head: Sequence[str]) -> str:
     """LoRA beside full fine-tuning, by model: share of parameters, of FLOP, of time, of memory."""
     rows = []
-    for model, gpus in (("meta-llama/Llama-3.2-1B", 1), ("meta-llama/Llama-3.1-8B", 1), ("Qwen/Qwen2.5-32B", 1)):
-        both = [
+    for model in ("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.1-8B", "Qwen/Qwen2.5-32B"):
+        full, low = (
             plan(
-                model=model, method=method, precision="bf16", hardware={"gpu": "H100 SXM 80GB", "gpus": gpus},
-                batch={"micro": 1, "accumulation": 8, "seq_len": 2048}, activation_checkpointing="none", parallel={"sharding": "zero3"} if gpus > 1 else {},
+                model=model, method=method, precision="bf16", hardware={"gpu": "H100 SXM 80GB"},
+                batch={"micro": 1, "accumulation": 8, "seq_len": 2048}, activation_checkpointing="none",
             )
             for method in ("full", {"name": "lora", "rank": 16, "targets": "all-linear"})
-        ]  # fmt: skip
-        full, low = both
+        )  # fmt: skip
         rows.append((
-            model.partition("/")[2], str(gpus), units.format_percent(low.trainable_parameters / low.parameters, 2),
+            model.partition("/")[2], "1", units.format_percent(low.trainable_parameters / low.parameters, 2),
             f"{low.flops_per_step / full.flops_per_step:.2f}", f"{(low.step_time_s or 0) / (full.step_time_s or 1):.2f}",
             units.format_bytes(full.peak_memory_bytes), units.format_bytes(low.peak_memory_bytes),
         ))  # fmt: skip
@@ -167,27 +165,38 @@ def precision(head: Sequence[str]) -> str:
     return table(head, rows)
 
 
-ENGLISH: dict[str, Callable[[], str]] = {
-    "products": lambda: products(("matrices", "work", "fp32", "rate", "fp16, tensor cores", "rate")),
-    "attention": lambda: attention(("sequence [tokens]", "attention, forward", "of the FLOP forward", "of the step's time")),
-    "gpt-work": lambda: gpt_work(
+PARTS: dict[str, Callable[[Any], str]] = {
+    "products": products, "attention": attention, "gpt-work": gpt_work, "gpt": gpt, "bert": bert, "lora": lora, "precision": precision,
+}  # fmt: skip
+"""What each marker of the documents is replaced by, from its words: the heads of a table, or a sentence with places."""
+
+
+def in_words(words: dict[str, str | tuple[str, ...]]) -> dict[str, Callable[[], str]]:
+    """The parts in the words of one language."""
+    return {name: partial(PARTS[name], said) for name, said in words.items()}
+
+
+ENGLISH = in_words({
+    "products": ("matrices", "work", "fp32", "rate", "fp16, tensor cores", "rate"),
+    "attention": ("sequence [tokens]", "attention, forward", "of the FLOP forward", "of the step's time"),
+    "gpt-work": (
         "A step of {tokens} tokens is {step}, {token} for each token. Four V100 at their whole fp32 peak of 15.7 TFLOP/s would take {ideal} for it, "
         "not 0.008 s. And weights, gradients and AdamW's states of {parameters} parameters are {states}, where four cards have {four} together."
     ),
-    "gpt": lambda: gpt(("way", "peak per GPU / usable", "verdict", "step", "MFU", "10M tokens")),
-    "bert": lambda: bert(("method", "trained", "FLOP beside full", "time beside full", "step", "peak memory")),
-    "lora": lambda: lora(("model", "H100", "trained", "FLOP beside full", "time beside full", "memory, full", "memory, LoRA")),
-    "precision": lambda: precision(("GPU, format", "step", "beside fp32", "MFU", "peak memory")),
-}
-CHINESE: dict[str, Callable[[], str]] = {
-    "products": lambda: products(("矩阵", "计算量", "fp32", "速率", "fp16，Tensor Core", "速率")),
-    "attention": lambda: attention(("序列 [词元]", "注意力，前向", "占前向 FLOP", "占每步时间")),
-    "gpt-work": lambda: gpt_work(
+    "gpt": ("way", "peak per GPU / usable", "verdict", "step", "MFU", "10M tokens"),
+    "bert": ("method", "trained", "FLOP beside full", "time beside full", "step", "peak memory"),
+    "lora": ("model", "H100", "trained", "FLOP beside full", "time beside full", "memory, full", "memory, LoRA"),
+    "precision": ("GPU, format", "step", "beside fp32", "MFU", "peak memory"),
+})
+CHINESE = in_words({
+    "products": ("矩阵", "计算量", "fp32", "速率", "fp16，Tensor Core", "速率"),
+    "attention": ("序列 [词元]", "注意力，前向", "占前向 FLOP", "占每步时间"),
+    "gpt-work": (
         "一步 {tokens} 个词元需要 {step}，即每个词元 {token}。四块 V100 即使都达到 15.7 TFLOP/s 的 fp32 峰值，也需要 {ideal}，而不是 0.008 秒。"
         "而 {parameters} 个参数的权重、梯度和 AdamW 状态共 {states}，四块卡合计只有 {four}。"
     ),
-    "gpt": lambda: gpt(("方式", "每 GPU 峰值 / 可用", "结论", "每步", "MFU", "10M 词元")),
-    "bert": lambda: bert(("方法", "训练参数", "FLOP（相对全参数）", "时间（相对全参数）", "每步", "显存峰值")),
-    "lora": lambda: lora(("模型", "H100", "训练参数", "FLOP（相对全参数）", "时间（相对全参数）", "显存，全参数", "显存，LoRA")),
-    "precision": lambda: precision(("GPU，格式", "每步", "相对 fp32", "MFU", "显存峰值")),
-}
+    "gpt": ("方式", "每 GPU 峰值 / 可用", "结论", "每步", "MFU", "10M 词元"),
+    "bert": ("方法", "训练参数", "FLOP（相对全参数）", "时间（相对全参数）", "每步", "显存峰值"),
+    "lora": ("模型", "H100", "训练参数", "FLOP（相对全参数）", "时间（相对全参数）", "显存，全参数", "显存，LoRA"),
+    "precision": ("GPU，格式", "每步", "相对 fp32", "MFU", "显存峰值"),
+})

@@ -7,7 +7,6 @@ samples refine the prior and many replace it.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import numpy as np
 from planner.calibrate.benchmarks.sustained import PRODUCT
 from planner.calibrate.benchmarks.transfers import BESIDE
 from planner.calibrate.fit_attention import fit_attention
-from planner.calibrate.fit_summary import LEAST_CASES, SCALE, summary
+from planner.calibrate.fit_summary import LEAST_CASES, SCALE, correction, summary, table_of
 from planner.calibrate.fit_updates import hosts, updates
 from planner.calibrate.hardware import Hardware
 from planner.calibrate.prior import prior_profile
@@ -63,7 +62,7 @@ def fit_profile(
     for layout, part in _by_layout(groups["convolution"]).items():
         dtype = layout.split("/")[0]
         if dtype in gemm:
-            corrections[layout] = _correction(part, _law(prior, dtype, gemm[dtype]), ("m", "n", "k", "batch"))
+            corrections[layout] = correction(part, _law(prior, dtype, gemm[dtype]), _sizes)
     queued = {} if hardware.synchronous else updates(steps + groups["clipping"])
     if "adamw" in queued:  # other optimizers move their bytes as quickly
         rate = queued["adamw"].rate / prior.memory_bandwidth
@@ -135,12 +134,17 @@ def _products(
         for layout in ("forward", "dgrad", "wgrad"):
             of_layout = [s for s in own if s.case["layout"] == layout]
             if len(of_layout) >= LEAST_CASES:
-                made = _correction(of_layout, law, ("m", "n", "k", "batch"))
+                made = correction(of_layout, law, _sizes)
                 corrections[f"{dtype}/{layout}"] = made
                 missed += made.left_out()
         if missed:
             errors[f"gemm/{dtype}"] = summary(missed)
     return curves, corrections
+
+
+def _sizes(sample: Sample) -> tuple[float, float, float, float]:
+    m, n, k, batch = (_number(sample, name) for name in ("m", "n", "k", "batch"))
+    return m, n, k, batch
 
 
 def _by_layout(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -154,7 +158,7 @@ def _law(prior: DeviceProfile, dtype: str, curve: GemmCurve) -> Any:
     bound = Gemm(curve, prior.peak_flops[dtype], prior.memory_bandwidth, prior.sm_count, prior.l2_bytes)
 
     def seconds(s: Sample) -> float:
-        m, n, k, batch = (_number(s, name) for name in ("m", "n", "k", "batch"))
+        m, n, k, batch = _sizes(s)
         return float(bound.seconds(m, n, k, batch, layout=cast(Layout, s.case["layout"])))
 
     return seconds
@@ -187,13 +191,6 @@ def _gemm(prior: DeviceProfile, dtype: str, samples: Sequence[Sample]) -> GemmCu
     return curve(soft_l1_fit(residual, np.zeros(6), -bound, bound, scale=SCALE, prior=0.5))
 
 
-def _correction(samples: Sequence[Sample], law: Any, sizes: tuple[str, ...]) -> Correction:
-    return Correction(
-        sizes=tuple(tuple(_number(s, name) for name in sizes) for s in samples),
-        residuals=tuple(math.log(s.seconds / law(s)) for s in samples),
-    )
-
-
 # -- memory-bound operators, dispatch, optimizer ---------------------------------------------------------------------------------------------------
 
 
@@ -203,14 +200,14 @@ def _tables(samples: Sequence[Sample]) -> dict[str, Table]:
         run = "backward" if s.case["backward"] else "forward"
         moved = _number(s, "moved")
         points[f"{s.case['operator']}/{s.case['dtype']}/{run}"][moved].append(s.seconds)
-    tables = {key: _table({moved: statistics.median(times) for moved, times in found.items()}) for key, found in points.items()}
+    tables = {key: table_of({moved: statistics.median(times) for moved, times in found.items()}) for key, found in points.items()}
     for kind, members in KINDS.items():  # what an operator without a table is taken for: the middle of its kind
         for dtype in {key.split("/")[1] for key in points}:
             for run in ("forward", "backward"):
                 own = [tables[k] for m in members if (k := f"{m}/{dtype}/{run}") in tables]
                 grid = sorted({moved for table in own for moved in table.moved})
                 if grid:
-                    tables[f"{kind}/{dtype}/{run}"] = _table(
+                    tables[f"{kind}/{dtype}/{run}"] = table_of(
                         {moved: statistics.median(t.at(moved) for t in own) for moved in grid}
                     )
     return tables
@@ -223,17 +220,12 @@ KINDS: Final = {
 """Operators whose middle stands for all others of their kind."""
 
 
-def _table(times: dict[float, float]) -> Table:
-    ordered = sorted(times)
-    return Table(moved=tuple(ordered), seconds=tuple(times[moved] for moved in ordered))
-
-
 def _dequantize(samples: Sequence[Sample]) -> dict[str, Table]:
     """Times by format, which the graph's kernels of that kind read by the bytes they move."""
     times: dict[str, dict[float, float]] = defaultdict(dict)
     for s in samples:
         times[_text(s, "format")][_number(s, "moved")] = s.seconds
-    return {name: _table(points) for name, points in times.items()}
+    return {name: table_of(points) for name, points in times.items()}
 
 
 def _host_link(samples: Sequence[Sample]) -> float | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from planner.calibrate.fit_summary import LEAST_CASES, SCALE, summary
+from planner.calibrate.fit_summary import LEAST_CASES, SCALE, correction, summary
 from planner.calibrate.result import Sample
 from planner.device.attention import Attention, AttentionCurve
 from planner.device.gemm import GemmCurve
@@ -90,8 +89,7 @@ def _kernel(
             for backward in (0.0, 1.0):
                 part = [s for s in samples if (s.case["dtype"], s.case["causal"], s.case["backward"]) == (dtype, causal, backward)]
                 if len(part) >= LEAST_CASES:
-                    sizes = tuple((b * h, t, t, d) for b, h, t, d in map(_sizes, part))
-                    made = Correction(sizes=sizes, residuals=tuple(math.log(s.seconds / predict(s)) for s in part))
+                    made = correction(part, predict, _shape)
                     corrections[f"{dtype}/{'causal' if causal else 'full'}/{'backward' if backward else 'forward'}"] = made
                     missed += made.left_out()
     return curve(found), corrections, missed
@@ -100,3 +98,9 @@ def _kernel(
 def _sizes(sample: Sample) -> tuple[float, float, float, float]:
     b, h, t, d = (float(sample.case[key]) for key in ("batch", "heads", "length", "head_dim"))
     return b, h, t, d
+
+
+def _shape(sample: Sample) -> tuple[float, float, float, float]:
+    """As a correction has it: sequences times heads, queries, keys, width."""
+    b, h, t, d = _sizes(sample)
+    return b * h, t, t, d

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
+from planner.calibrate.fit_summary import table_of
 from planner.calibrate.result import Sample
-from planner.device.measured import Host, Table, Update
+from planner.device.measured import Host, Update
 from planner.workload.graph import BYTES, Parameter
 from planner.workload.optimizers import Task, Trained, find_optimizer
 
@@ -46,9 +47,7 @@ def hosts(samples: Sequence[Sample]) -> dict[str, Host]:
             if numel > _SMALL:
                 points[moved_bytes(name, dtype, numel, True)] = max((s.seconds - step_s) / count - tensor_s, 1e-9)
         if points:
-            ordered = sorted(points)
-            table = Table(moved=tuple(ordered), seconds=tuple(points[moved] for moved in ordered))
-            found[dtype if name in ("adamw", "clip") else f"{name}/{dtype}"] = Host(step_s=step_s, tensor_s=tensor_s, table=table)
+            found[dtype if name in ("adamw", "clip") else f"{name}/{dtype}"] = Host(step_s=step_s, tensor_s=tensor_s, table=table_of(points))
     return found
 
 

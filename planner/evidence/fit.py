@@ -32,8 +32,8 @@ from planner.evidence.mapping import stack_of
 from planner.evidence.predict import Predictor
 from planner.evidence.rows import DATA, Row, rows
 from planner.evidence.score import Scored, score
+from planner.evidence.trial import CONSTANTS, changeable, read_folds, write_folds, write_table
 
-CONSTANTS: Final = Path(engine_constants.__file__).with_name("data") / "constants.json"
 FOLD_VALUES: Final = DATA / "folds.json"
 PER_GROUP: Final = 6
 """Rows of one group that take part in the search; a sweep of hundreds of layouts says little more than six of them."""
@@ -143,15 +143,13 @@ PRIORS: Final = {
 @contextmanager
 def constants(values: Mapping[str, float], beliefs: Mapping[str, Prior]) -> Iterator[None]:
     """The engine with other values of some constants."""
-    table = engine_constants._table()
-    before = json.loads(json.dumps({prior.name: table[prior.name] for prior in beliefs.values()}))
-    for path, value in values.items():
-        _set(table, beliefs[path], value)
-    resolve._known_profile.cache_clear()
     try:
-        yield
+        with changeable({prior.name for prior in beliefs.values()}) as table:
+            for path, value in values.items():
+                _set(table, beliefs[path], value)
+            resolve._known_profile.cache_clear()
+            yield
     finally:
-        table.update(before)
         resolve._known_profile.cache_clear()
 
 
@@ -306,8 +304,7 @@ def held_out(
 
 def fold_values() -> list[dict[str, float]]:
     """The constants of each fold as the last fit wrote them."""
-    values: list[dict[str, float]] = json.loads(FOLD_VALUES.read_text(encoding="utf-8"))
-    return values
+    return read_folds(FOLD_VALUES)
 
 
 def write_intervals(unseen: Sequence[Scored], path: Path = uncertainty.DATA) -> dict[str, Any]:
@@ -320,10 +317,7 @@ def write_intervals(unseen: Sequence[Scored], path: Path = uncertainty.DATA) -> 
 
 def write_constants(values: Mapping[str, float], beliefs: Mapping[str, Prior], path: Path = CONSTANTS) -> None:
     """Put fitted values into ``constants.json``; everything else in it stays."""
-    table = json.loads(path.read_text(encoding="utf-8"))
-    for name, value in values.items():
-        _set(table, beliefs[name], float(f"{value:.3g}"))
-    path.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_table(lambda table, name, value: _set(table, beliefs[name], value), values, path)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -339,8 +333,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{path}: {value:.3g} (prior {PRIORS[path].median:.3g}; folds {folds})")
         if "--write" in arguments:
             write_constants(values, PRIORS)
-            rounded = [{path: float(f"{value:.4g}") for path, value in fold.items()} for fold in by_fold]
-            FOLD_VALUES.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+            write_folds(by_fold, FOLD_VALUES)
     unseen = held_out(table, by_fold)
     errors = np.array([abs(s.tokens_ratio - 1) for s in unseen if s.tokens_ratio is not None])
     print(f"held out: {errors.size} rows, median {np.median(errors):.1%}, 90 % {np.quantile(errors, 0.9):.1%}")

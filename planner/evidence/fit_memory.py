@@ -7,25 +7,23 @@ which copy was read off some of them. With ``--write`` the values replace the sh
 
 from __future__ import annotations
 
-import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from planner.estimate import constants as engine_constants
 from planner.evidence.folds import FOLDS, fold_of, group_of
 from planner.evidence.lengths import cache_is_cleared, cache_is_whole, longest_is_known
 from planner.evidence.predict import ALLOCATED_KINDS, Predictor
 from planner.evidence.quirks import contradicts
 from planner.evidence.rows import DATA, Row, rows
 from planner.evidence.score import Scored, score
+from planner.evidence.trial import changeable, read_folds, write_folds, write_table
 
-CONSTANTS: Final = Path(engine_constants.__file__).with_name("data") / "constants.json"
 FOLD_SHARES: Final = DATA / "folds_memory.json"
 PRIOR_WEIGHT: Final = 2.0
 """What a prior weighs, in groups of one row."""
@@ -104,9 +102,7 @@ def fitted(shown: Sequence[Implied]) -> dict[str, float]:
     found = {}
     for path, share in SHARES.items():
         own = [s for s in shown if s.path == path]
-        sizes: dict[str, int] = {}
-        for s in own:
-            sizes[s.group] = sizes.get(s.group, 0) + 1
+        sizes = Counter(s.group for s in own)
         values, weights = np.array([s.value for s in own]), np.array([sizes[s.group] ** -0.5 for s in own])
         total = float(weights.sum())
         middle = _median(values, weights) if own else share.prior
@@ -124,29 +120,23 @@ def _median(values: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> floa
 @contextmanager
 def memory_constants(values: Mapping[str, float]) -> Iterator[None]:
     """The engine with other shares."""
-    table = engine_constants._table()
-    names = {SHARES[path].name for path in values}
-    before = json.loads(json.dumps({name: table[name] for name in names}))
-    _put(table, values)
-    try:
+    with changeable({SHARES[path].name for path in values}) as table:
+        for path, value in values.items():
+            _put(table, path, value)
         yield
-    finally:
-        table.update(before)
 
 
-def _put(table: dict[str, Any], values: Mapping[str, float]) -> None:
-    for path, value in values.items():
-        share = SHARES[path]
-        if not share.stacks:
-            table[share.name]["value"] = value
-        for stack in share.stacks:
-            table[share.name]["by_stack"][stack] = value
+def _put(table: dict[str, Any], path: str, value: float) -> None:
+    share = SHARES[path]
+    if not share.stacks:
+        table[share.name]["value"] = value
+    for stack in share.stacks:
+        table[share.name]["by_stack"][stack] = value
 
 
 def fold_shares() -> list[dict[str, float]]:
     """The shares of each fold as the last fit wrote them."""
-    values: list[dict[str, float]] = json.loads(FOLD_SHARES.read_text(encoding="utf-8"))
-    return values
+    return read_folds(FOLD_SHARES)
 
 
 def measured(table: Sequence[Row]) -> list[Implied]:
@@ -166,11 +156,8 @@ def main(arguments: Sequence[str]) -> int:
         count = sum(s.path == path for s in shown)
         print(f"{path}: {value:.3g} from {count} rows (prior {SHARES[path].prior:.3g}; folds {folds})")
     if "--write" in arguments:
-        table = json.loads(CONSTANTS.read_text(encoding="utf-8"))
-        _put(table, {path: float(f"{value:.3g}") for path, value in values.items()})
-        CONSTANTS.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        rounded = [{path: float(f"{value:.4g}") for path, value in fold.items()} for fold in by_fold]
-        FOLD_SHARES.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+        write_table(_put, values)
+        write_folds(by_fold, FOLD_SHARES)
     return 0
 
 

@@ -30,6 +30,9 @@ _STRETCHES: Final = np.geomspace(0.6, 2.0, 40)
 
 _LEAF_STRETCHES: Final = np.geomspace(0.3, 2.0, 40)
 
+Ranges = dict[str, tuple[float, float, int, float]]
+"""Per class: low and high of log(measured / predicted), number of rows, median absolute percentage error."""
+
 
 @dataclass(frozen=True, slots=True)
 class Residual:
@@ -46,7 +49,7 @@ def classes_of(scored: Scored, kind: Kind) -> tuple[str, ...]:
     return class_names(kind, facts_of(scored.row, scored.prediction))
 
 
-def choose(ranges: Mapping[str, tuple[float, float, int, float]], classes: Sequence[str]) -> tuple[float, float] | None:
+def choose(ranges: Ranges, classes: Sequence[str]) -> tuple[float, float] | None:
     """Log range of the most specific class with enough rows outside of a fold."""
     return next((ranges[name][:2] for name in classes if name in ranges and ranges[name][2] >= _OUTSIDE), None)
 
@@ -61,11 +64,7 @@ def residuals(scored: Sequence[Scored], kind: Kind) -> list[Residual]:
     return found
 
 
-Ranges = dict[str, tuple[float, float, int, float]]
-"""Per class: low and high of log(measured / predicted), number of rows, median absolute percentage error."""
-
-
-def class_ranges(members: Sequence[Residual], stretch: float, known: Mapping[str, tuple[float, float, int, float]] | None = None) -> Ranges:
+def class_ranges(members: Sequence[Residual], stretch: float, known: Ranges | None = None) -> Ranges:
     """Ranges of all classes of the rows at a stretch; those that are known stay as they are."""
     by_class: dict[str, list[float]] = {}
     parents: dict[str, str | None] = {}
@@ -96,16 +95,18 @@ def _depth(name: str, parents: Mapping[str, str | None]) -> int:
     return depth
 
 
+def _held(members: Sequence[Residual], by_fold: Sequence[Ranges]) -> list[bool]:
+    """Whether each row that has a class lies in its interval; by_fold: for each fold, ranges that its rows had no part in."""
+    inside: list[bool] = []
+    for fold, ranges in enumerate(by_fold):
+        chosen = ((choose(ranges, r.classes), r.value) for r in members if r.fold == fold)
+        inside += [span[0] <= value <= span[1] for span, value in chosen if span is not None]
+    return inside
+
+
 def coverage(members: Sequence[Residual], stretch: float) -> list[bool]:
     """Whether each row lies in the interval that the other folds' rows make for it."""
-    inside: list[bool] = []
-    for fold in range(FOLDS):
-        ranges = class_ranges([r for r in members if r.fold != fold], stretch)
-        for residual in (r for r in members if r.fold == fold):
-            chosen = choose(ranges, residual.classes)
-            if chosen is not None:
-                inside.append(chosen[0] <= residual.value <= chosen[1])
-    return inside
+    return _held(members, [class_ranges([r for r in members if r.fold != fold], stretch) for fold in range(FOLDS)])
 
 
 def calibrate(members: Sequence[Residual]) -> tuple[float, float]:
@@ -152,17 +153,12 @@ def stretches(members: Sequence[Residual]) -> dict[str, float]:
             at[f"{part}|{family}"] = min(
                 (abs(_family_coverage(rows, family, float(s), others) - NOMINAL), abs(float(s) - at[part]), float(s)) for s in _STRETCHES
             )[2]
-        known = [_at(inside, at, fold) for fold in range(FOLDS)]
+        known = [all_ranges([r for r in inside if r.fold != fold], at) for fold in range(FOLDS)]
         for leaf, rows in _leaves(inside).items():
             at[f"{part}|{family_of(rows[0].classes)}|{leaf}"] = min(
                 (abs(_leaf_coverage(rows, leaf, float(s), known) - NOMINAL), abs(float(s) - 1.0), float(s)) for s in _LEAF_STRETCHES
             )[2]
     return at
-
-
-def _at(inside: Sequence[Residual], at: Mapping[str, float], fold: int) -> Ranges:
-    """Ranges of a part that its other folds make, so far as stretches are known."""
-    return all_ranges([r for r in inside if r.fold != fold], {key: s for key, s in at.items() if key.split("|")[0] == part_of(inside[0].classes)})
 
 
 def _leaves(members: Sequence[Residual]) -> dict[str, list[Residual]]:
@@ -176,18 +172,13 @@ def _leaves(members: Sequence[Residual]) -> dict[str, list[Residual]]:
 
 def _leaf_coverage(rows: Sequence[Residual], leaf: str, stretch: float, known: Sequence[Ranges]) -> float:
     """Share of a class's rows inside the intervals that the other folds make."""
-    inside = 0
-    for fold, ranges in enumerate(known):
-        others = [r for r in rows if r.fold != fold]
-        here = _stretched(others, leaf, stretch, ranges) if others else ranges
-        held = ((choose(here, r.classes), r.value) for r in rows if r.fold == fold)
-        inside += sum(chosen is not None and chosen[0] <= value <= chosen[1] for chosen, value in held)
-    return inside / len(rows)
+    here = [_stretched([r for r in rows if r.fold != fold], leaf, stretch, ranges) for fold, ranges in enumerate(known)]
+    return sum(_held(rows, here)) / len(rows)
 
 
 def _stretched(rows: Sequence[Residual], leaf: str, stretch: float, ranges: Ranges) -> Ranges:
     """The ranges with that of one class at a stretch of its own, on top of its stack's."""
-    if leaf not in ranges:
+    if leaf not in ranges or not rows:
         return ranges
     low, high, n, error = ranges[leaf]
     middle = float(np.median([r.value for r in rows]))
@@ -196,12 +187,8 @@ def _stretched(rows: Sequence[Residual], leaf: str, stretch: float, ranges: Rang
 
 def _family_coverage(rows: Sequence[Residual], family: str, stretch: float, others: Sequence[Ranges]) -> float:
     """Share of a stack's rows inside the intervals that the other folds make; others: for each fold, ranges of all classes."""
-    inside = 0
-    for fold, known in enumerate(others):
-        ranges = class_ranges([r for r in rows if r.fold != fold], stretch, _without(known, family))
-        held = ((choose(ranges, r.classes), r.value) for r in rows if r.fold == fold)
-        inside += sum(chosen is not None and chosen[0] <= value <= chosen[1] for chosen, value in held)
-    return inside / len(rows)
+    here = [class_ranges([r for r in rows if r.fold != fold], stretch, _without(known, family)) for fold, known in enumerate(others)]
+    return sum(_held(rows, here)) / len(rows)
 
 
 def _without(ranges: Ranges, family: str) -> Ranges:
@@ -219,8 +206,7 @@ def all_ranges(members: Sequence[Residual], at: Mapping[str, float]) -> Ranges:
             rows = [r for r in inside if family_of(r.classes) == family]
             whole = class_ranges(rows, at[f"{part}|{family}"], _without(whole, family))
         for path in (path for path in below if len(path) == 3):
-            if rows := [r for r in inside if r.classes[0] == path[2]]:
-                whole = _stretched(rows, path[2], at["|".join(path)], whole)
+            whole = _stretched([r for r in inside if r.classes[0] == path[2]], path[2], at["|".join(path)], whole)
         ranges |= whole
     # an interval holds its own estimate, also in a class that is off to one side
     return {name: (min(low, 0.0), max(high, 0.0), n, median) for name, (low, high, n, median) in ranges.items()}
@@ -228,11 +214,7 @@ def all_ranges(members: Sequence[Residual], at: Mapping[str, float]) -> Ranges:
 
 def held_out_coverage(members: Sequence[Residual], at: Mapping[str, float]) -> float:
     """Share of rows inside the intervals that other folds make for them."""
-    inside: list[bool] = []
-    for fold in range(FOLDS):
-        ranges = all_ranges([r for r in members if r.fold != fold], at)
-        held = ((choose(ranges, r.classes), r.value) for r in members if r.fold == fold)
-        inside += [chosen[0] <= value <= chosen[1] for chosen, value in held if chosen is not None]
+    inside = _held(members, [all_ranges([r for r in members if r.fold != fold], at) for fold in range(FOLDS)])
     return sum(inside) / len(inside) if inside else float("nan")
 
 

@@ -8,7 +8,9 @@ interval, moved along, held 93 to 97 % of them.
 
 from __future__ import annotations
 
+import json
 import math
+from functools import lru_cache
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -56,7 +58,13 @@ def correction(run: Run, profile: DeviceProfile | None = None, folder: Path | No
 def _off(row: own.Own, profile: DeviceProfile | None) -> float | None:
     """ln(measured / planned now) of a run that was measured."""
     try:
-        planned = estimate(parse_run(dict(row.run or {})), profile).step_time_s
+        planned = _planned(json.dumps(row.run or {}, sort_keys=True), profile)
     except PlanError:
         return None
     return math.log(median(row.steps) / planned) if planned and min(row.steps) > 0 else None
+
+
+@lru_cache(maxsize=64)
+def _planned(run: str, profile: DeviceProfile | None) -> float | None:
+    """Step time of a kept run as it is planned now [s]: made once, since every plan of its kin asks for it."""
+    return estimate(parse_run(json.loads(run)), profile).step_time_s

@@ -112,21 +112,14 @@ def _with_ranges(scored: Sequence[Scored]) -> list[tuple[Scored, dict[Kind, tupl
 
 def fitted_constants() -> dict[str, dict[str, Any]]:
     """Value in use, prior and range between folds of every fitted constant."""
-    table, folds = engine_constants._table(), fit.fold_values()
-    found = {}
-    for path, prior in fit.PRIORS.items():
+    table, folds = engine_constants._table(), [a | b for a, b in zip(fit.fold_values(), fold_shares(), strict=True)]
+    found: dict[str, dict[str, Any]] = {
+        path: {"value": fit.value_of(table, prior), "prior": prior.median, "from": prior.source} for path, prior in fit.PRIORS.items()
+    }
+    found |= {path: {"value": share.value_of(table), "prior": share.prior, "from": share.source} for path, share in SHARES.items()}
+    for path, entry in found.items():
         values = [fold[path] for fold in folds]
-        found[path] = {
-            "value": fit.value_of(table, prior),
-            "prior": prior.median,
-            "low": min(values),
-            "high": max(values),
-            "from": prior.source,
-        }
-    kept = fold_shares()
-    for path, share in SHARES.items():
-        values = [fold[path] for fold in kept]
-        found[path] = {"value": share.value_of(table), "prior": share.prior, "low": min(values), "high": max(values), "from": share.source}
+        entry |= {"low": min(values), "high": max(values)}
     return found
 
 

@@ -13,12 +13,13 @@ import torch
 from planner.errors import PlanError, shorten
 from planner.files import write_whole
 from planner.probe.cases import Case
-from planner.probe.compare import Comparison, compare
+from planner.probe.compare import compare
 from planner.probe.device import Device, open_device
 from planner.probe.load import BUSY
 from planner.probe.measure import Measured, Spread, measure
-from planner.probe.predict import Predicted, predict
+from planner.probe.predict import predict
 from planner.probe.table import summary
+from planner.run import Run
 
 if TYPE_CHECKING:
     from planner.device.profile import DeviceProfile
@@ -134,35 +135,33 @@ def _predictions(
     found = {}
     for case in cases:
         measured = merged([Measured.model_validate({k: v for k, v in r.items() if k != "pace_s"}) for r in rows[case.name]["rounds"]])
-        entry: dict[str, Any] = {
-            "outcome": measured.outcome,
-            "step_time_s": measured.step_time_s.model_dump() if measured.step_time_s else None,
-            "phases_s": {name: spread.median for name, spread in measured.phases.items()},
-            "allocated_bytes": measured.allocated_bytes,
-            "reserved_bytes": measured.reserved_bytes,
-            "energy_per_step_j": measured.energy_per_step_j,
-        }
-        for name, given in (("uncalibrated", None), ("calibrated", profile)):
-            if name == "calibrated" and profile is None:
-                continue
-            predicted, compared, problem = _predicted(case, place, given, measured)
-            entry[name] = {
-                "predicted": predicted.model_dump(mode="json") if predicted else None,
-                "comparison": compared.model_dump(mode="json") if compared else None,
-                "problem": problem,
-            }
-        found[case.name] = entry
+        found[case.name] = judged(case.run, place, profile, measured)
     return found
 
 
-def _predicted(
-    case: Case, place: Device, profile: DeviceProfile | None, measured: Measured
-) -> tuple[Predicted | None, Comparison | None, str | None]:
-    try:
-        predicted = predict(case.run, place, profile)
-    except PlanError as error:
-        return None, None, str(error)
-    return predicted, compare(predicted, measured), None
+def judged(run: Run, place: Device, profile: DeviceProfile | None, measured: Measured, *, clipped: bool = True) -> dict[str, Any]:
+    """Measured figures, the estimate without and with the profile, and how they compare. clipped: whether the steps clipped gradients."""
+    entry: dict[str, Any] = {
+        "outcome": measured.outcome,
+        "step_time_s": measured.step_time_s.model_dump() if measured.step_time_s else None,
+        "phases_s": {name: spread.median for name, spread in measured.phases.items()},
+        "allocated_bytes": measured.allocated_bytes,
+        "reserved_bytes": measured.reserved_bytes,
+        "energy_per_step_j": measured.energy_per_step_j,
+    }
+    planned: dict[str, DeviceProfile | None] = {"uncalibrated": None} | ({} if profile is None else {"calibrated": profile})
+    for name, given in planned.items():
+        try:
+            predicted = predict(run, place, given, clipped=clipped)
+        except PlanError as error:
+            entry[name] = {"predicted": None, "comparison": None, "problem": str(error)}
+            continue
+        entry[name] = {
+            "predicted": predicted.model_dump(mode="json") if predicted else None,
+            "comparison": compare(predicted, measured).model_dump(mode="json"),
+            "problem": None,
+        }
+    return entry
 
 
 def _open(out: Path, place: Device) -> dict[str, Any]:

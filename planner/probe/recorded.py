@@ -6,7 +6,6 @@ allocator and energy. Dropout was off, gradients were not clipped, and there was
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,10 +13,9 @@ import torch
 
 from planner.calibrate.recorded import Line, read_lines
 from planner.errors import PlanError
-from planner.probe.compare import compare
 from planner.probe.device import Device
 from planner.probe.measure import Measured, Spread
-from planner.probe.predict import predict
+from planner.probe.prove import judged
 from planner.probe.table import summary
 from planner.run import Run, parse_run
 
@@ -135,27 +133,8 @@ def judge(path: str | Path, profile: DeviceProfile | None = None) -> dict[str, A
 def _judged(row: Line, device: Line, place: Device, profile: DeviceProfile | None) -> dict[str, Any]:
     try:
         run, measured = run_of(row), measured_of(row, device)
-        entry: dict[str, Any] = {"run": run.model_dump(mode="json", exclude_none=True), **_figures(measured)}
-        for name, given in (("uncalibrated", None), ("calibrated", profile)):
-            if name == "calibrated" and profile is None:
-                continue
-            predicted = predict(run, place, given, clipped=False)
-            entry[name] = {
-                "predicted": predicted.model_dump(mode="json") if predicted else None,
-                "comparison": compare(predicted, measured).model_dump(mode="json"),
-                "problem": None,
-            }
-        return entry
     except PlanError as error:
         return {"problem": str(error)}
-
-
-def _figures(measured: Measured) -> Mapping[str, Any]:
-    return {
-        "outcome": measured.outcome,
-        "step_time_s": measured.step_time_s.model_dump() if measured.step_time_s else None,
-        "phases_s": {name: spread.median for name, spread in measured.phases.items()},
-        "allocated_bytes": measured.allocated_bytes,
-        "reserved_bytes": measured.reserved_bytes,
-        "energy_per_step_j": measured.energy_per_step_j,
-    }
+    entry = judged(run, place, profile, measured, clipped=False)
+    problem = next((found for name in ("uncalibrated", "calibrated") if (found := entry.get(name, {}).get("problem"))), None)
+    return {"problem": problem} if problem else {"run": run.model_dump(mode="json", exclude_none=True), **entry}

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from planner.probe.freezing import CLASSIFIER
+
 BLOCK = re.compile(r"(?:^|\.)(?:layers|layer|h)\.(\d+)$")
-CLASSIFIER = re.compile(r"^(score|classifier)\.")
 
 
 class Rotation(nn.Module):

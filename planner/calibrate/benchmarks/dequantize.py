@@ -9,10 +9,9 @@ from typing import Any
 
 from planner.calibrate.benchmarks import Case, benchmark
 from planner.calibrate.hardware import Hardware
+from planner.workload.quantized import SPACE
 
 SIZES = ((4096, 4096), (14336, 4096), (1024, 1024))
-NF4_BYTES = 0.53
-"""Bytes of one 4-bit value with its scale, as the planner's graph counts them."""
 
 
 @benchmark("dequantize", "Dequantization", 0.03)
@@ -21,10 +20,10 @@ def dequantize(hardware: Hardware) -> Iterator[Case]:
     for rows, columns in SIZES:
         numel = rows * columns
         if hardware.device.type == "cuda" and importlib.util.find_spec("bitsandbytes") is not None:
-            yield Case({"format": "nf4", "moved": numel * (NF4_BYTES + 2)}, _nf4(hardware, rows, columns))
-            yield Case({"format": "int8", "moved": numel * 3.0}, _int8(hardware, rows, columns))
+            yield Case({"format": "nf4", "moved": numel * (SPACE["nf4"] + 2)}, _nf4(hardware, rows, columns))
+            yield Case({"format": "int8", "moved": numel * (SPACE["int8"] + 2)}, _int8(hardware, rows, columns))
         if importlib.util.find_spec("torchao") is not None:
-            yield Case({"format": "nf4-torchao", "moved": numel * (NF4_BYTES + 2)}, _torchao(hardware, rows, columns))
+            yield Case({"format": "nf4-torchao", "moved": numel * (SPACE["nf4"] + 2)}, _torchao(hardware, rows, columns))
 
 
 def _nf4(hardware: Hardware, rows: int, columns: int) -> Callable[[], Callable[[], Any]]:
