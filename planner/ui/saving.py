@@ -147,10 +147,8 @@ def open_plan(entry: str) -> None:
         saved = store().document(entry)
         run = plan_of(saved)
         inputs.set_run(run)
-        now = estimates.estimated(run, None)
-        if isinstance(now, Estimate):
-            known = store().get(entry)
-            st.session_state[NOTE] = (f"“{known.name}” is the plan now.", changes(saved.figures, now))
+        now = estimates.planned(run)
+        st.session_state[NOTE] = (f"“{store().get(entry).name}” is the plan now.", changes(saved.figures, now))
     except PlanError as error:
         st.session_state[NOTE] = (str(error), [])
 
