@@ -22,7 +22,7 @@ with st.container(border=True):
 
 if (note := st.session_state.pop(auditing.NOTE, None)) is not None:
     kind, text = note
-    (st.success if kind == "done" else st.warning)(texts.plain(_(text)), icon=":material/info:")
+    (st.success if kind == "done" else st.warning)(texts.plain(text), icon=":material/info:")
 
 if not uploads and not (pasted or "").strip():
     with st.expander(_("What can be read"), icon=":material/description:"):
@@ -49,11 +49,11 @@ except PlanError as error:
 words, icon = auditing.title(found)
 st.header(f"{icon} {_(words)}", anchor=False)
 if found.shortage is not None:
-    st.markdown(texts.plain(_(found.shortage.sentence)))
+    st.markdown(texts.plain(found.shortage.sentence))
     for one in found.shortage.causes:
         st.markdown(auditing.line(one))
 if found.shortage is None or found.verdict != "unknown":
-    st.markdown(f"{texts.plain(_(found.why))} {texts.plain(_(f'The plan stands on {found.device}, {found.basis}.'))}")
+    st.markdown(f"{texts.plain(found.why)} {texts.plain(f'The plan stands on {found.device}, {found.basis}.')}")
 
 if found.figures:
     st.dataframe(
@@ -67,9 +67,7 @@ if found.figures:
         },
     )  # fmt: skip
 if found.steps:
-    st.plotly_chart(
-        audit_chart.course(found, frame.theme()), key="audit_course", config={"displayModeBar": False}, theme=None, alt=_(audit_chart.course_alt(found))
-    )
+    frame.draw(audit_chart.course(found, frame.theme()), "audit_course", audit_chart.course_alt(found))
 
 seen = [*found.corrections, *(one for one in found.findings if one.status == "seen")]
 tested = [one for one in found.findings if one.status != "seen"]
@@ -87,7 +85,7 @@ if found.proposals:
     st.subheader(_("What to change"), anchor=False)
     for place, proposal in enumerate(found.proposals):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{texts.plain(_(proposal.title))}.** {texts.plain(_(proposal.sentence))}")
+            st.markdown(f"**{texts.plain(proposal.title)}.** {texts.plain(proposal.sentence)}")
             if proposal.change:
                 st.button(
                     _("Apply"), key=f"audit_apply_{place}", on_click=auditing.apply_change, args=(found.ran, proposal.change), help=_("Undo is in the sidebar.")
@@ -101,5 +99,5 @@ with st.container(horizontal=True, vertical_alignment="center"):
     )  # fmt: skip
 st.caption(_("Keep: later plans of this run on this device stand on it, and it is found on the Saved page."))
 for log in found.logs:
-    said = " ".join([_(f"{log.entries:,} entries."), *(texts.plain(_(note)) for note in log.notes)])
+    said = " ".join([_(f"{log.entries:,} entries."), *(texts.plain(note) for note in log.notes)])
     st.caption(f"{texts.plain(log.source)}: {log.reader.replace('_', ' ')}, {said}")

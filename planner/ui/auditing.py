@@ -9,14 +9,13 @@ from typing import Any, Final
 import streamlit as st
 
 from planner import units
-from planner.advise import apply
 from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.logs import READERS, Audit, Record, audit, read_uploads
 from planner.logs.audit import Figure, Finding
 from planner.logs.files import MAX_LOGS
 from planner.run import Run
-from planner.ui import changes, texts
+from planner.ui import changes, estimates, texts
 from planner.ui.language import _
 
 MOST_MIB: Final = 64
@@ -68,7 +67,7 @@ def _read(name: str, digest: str, _content: bytes) -> Record:
 
 def answer(run: Run, found: Sequence[Record], profile: DeviceProfile | None) -> Audit:
     """The audit of a run, made once for the same logs and plan. Raises `PlanError`."""
-    key = (run.model_dump_json(exclude_unset=True), "" if profile is None else profile.model_dump_json(), tuple(record.digest for record in found))
+    key = (estimates.run_key(run), estimates.profile_key(profile), tuple(record.digest for record in found))
     known = st.session_state.get("audit_known")
     if known is not None and known[0] == key:
         return known[1]  # type: ignore[no-any-return]
@@ -108,14 +107,14 @@ def _interval(one: Figure) -> str:
 def line(one: Finding) -> str:
     """A finding as a line of markdown."""
     icon, words = STATUS[one.status]
-    remedy = f" {texts.plain(_(one.remedy))}" if one.remedy else ""
-    return f"{icon} **{texts.plain(_(one.title))}** · {_(words)}. {texts.plain(_(one.sentence))}{remedy}"
+    remedy = f" {texts.plain(one.remedy)}" if one.remedy else ""
+    return f"{icon} **{texts.plain(one.title)}** · {_(words)}. {texts.plain(one.sentence)}{remedy}"
 
 
 def apply_change(ran: Run, change: dict[str, Any]) -> None:
     """Write a proposal into the plan of the sidebar."""
     try:
-        changes.set_run(apply(ran, change))
+        changes.apply(ran, change)
         st.session_state[NOTE] = ("done", "It is in the plan now; Undo is in the sidebar.")
     except PlanError as error:
         st.session_state[NOTE] = ("failed", str(error))

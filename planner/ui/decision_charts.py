@@ -11,6 +11,7 @@ from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.search.compare import Compared
 from planner.ui.charts import Theme, styled
+from planner.ui.comparing import VERDICTS
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "pentagon", "hexagon")
 
@@ -74,7 +75,6 @@ def sweep(labels: Sequence[str], values: Sequence[float | None], fits: Sequence[
     figure.add_scatter(
         x=list(labels), y=list(values), mode="lines", line={"color": theme.faint, "width": 1.5}, showlegend=False, hoverinfo="skip", connectgaps=True
     )
-    words = {True: "fits", None: "too close to call", False: "does not fit"}
     figure.add_scatter(
         x=list(labels), y=list(values), mode="markers", showlegend=False, cliponaxis=False,
         marker={
@@ -83,7 +83,7 @@ def sweep(labels: Sequence[str], values: Sequence[float | None], fits: Sequence[
             "symbol": ["circle" if fit else "circle-dot" if fit is None else "circle-open" for fit in fits],
             "line": {"width": 2, "color": theme.faint},
         },
-        text=[words[fit] for fit in fits], hovertemplate=f"%{{x}}: %{{y:.3~g}} {unit}, %{{text}}<extra></extra>",
+        text=[VERDICTS[fit] for fit in fits], hovertemplate=f"%{{x}}: %{{y:.3~g}} {unit}, %{{text}}<extra></extra>",
     )  # fmt: skip
     if here is not None and values[here] is not None:
         figure.add_scatter(
@@ -154,8 +154,7 @@ def _cell(one: Estimate | PlanError, seconds: float | None, size: float) -> str:
 def _hover(one: Estimate | PlanError, seconds: float | None) -> str:
     if isinstance(one, PlanError):
         return f"{one.field} {one.problem}"
-    words = {True: "fits", None: "too close to call", False: "does not fit"}[one.fits]
-    return f"{units.format_seconds(seconds)}, {units.format_bytes(one.peak_reserved_bytes)}: {words}"
+    return f"{units.format_seconds(seconds)}, {units.format_bytes(one.peak_reserved_bytes)}: {VERDICTS[one.fits]}"
 
 
 def bars(names: Sequence[str], lows: Sequence[float], highs: Sequence[float], now: float, theme: Theme, unit: str) -> go.Figure:

@@ -39,9 +39,7 @@ def draw(entry: fields.Entry) -> None:
     if entry.kind == "flag":
         st.toggle(**shared)
     elif entry.kind == "choice":
-        labels = CHOICES[entry.key]
-        shared |= {"options": list(labels), "format_func": lambda value: _(str(labels.get(value, value)))}
-        st.selectbox(**shared)
+        st.selectbox(**shared | choice(entry.key))
     elif entry.kind == "text":
         st.text_input(max_chars=1000, placeholder=_("as usual"), **shared)
     elif entry.kind == "integer":

@@ -13,12 +13,18 @@ from planner.advise import apply
 from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
+from planner.evidence.kin import stands_on
 from planner.run import Run
 
 Change = Mapping[str, Any]
 T = TypeVar("T")
 KEPT: Final = 4000
 """Estimates that are remembered, without ledger and curve: a few kilobytes each."""
+
+
+def planned(run: Run, profile: DeviceProfile | None = None) -> Estimate:
+    """The estimate that the pages show of a run: it stands on what was measured of this run, or of its kin, on this device. Raises `PlanError`."""
+    return estimate(run, profile, stands_on(run, profile))
 
 
 def profile_key(profile: DeviceProfile | None) -> str:

@@ -15,11 +15,10 @@ from planner import estimate, units
 from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
-from planner.evidence.kin import stands_on
 from planner.lock import lock_of
 from planner.run import Run, parse_run
 from planner.summary import gpu_name, precision_name, sample_text
-from planner.ui import changes, charts, inputs, language, measuring, state, texts
+from planner.ui import changes, charts, estimates, inputs, language, measuring, state, texts
 from planner.ui.address import from_address, to_address
 from planner.ui.language import _
 from planner.ui.link import decode, encode, pin, reopen
@@ -170,7 +169,7 @@ def compute(said: inputs.Inputs) -> Current:
         profile = measuring.in_use()
         if profile is not None:
             run = measuring.on_device(run, profile)
-        current = Current(run, estimate(run, profile, stands_on(run, profile)), profile=profile)
+        current = Current(run, estimates.planned(run, profile), profile=profile)
     except PlanError as error:
         current = _last(error)
     except Exception as fault:

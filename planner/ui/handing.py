@@ -58,7 +58,7 @@ def read(content: bytes) -> tuple[Run, tuple[str, ...]]:
         return parse_run(document), ()
     run, moved = pinned(lock)
     try:
-        now = changes(lock, estimate(run))
+        now = changes(lock, estimates.planned(run))
     except PlanError as error:
         return run, (f"It cannot be computed today: {error.field} {error.problem}.",)
     return run, tuple(one.text for one in (*now, *moved))

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from planner import estimate
 from planner.errors import PlanError, shorten
 from planner.lock import Change, Lock, changes, pinned
 from planner.run import Run, describe
+from planner.ui.estimates import planned
 from planner.ui.state import LINK_VERSION
 
 MAX_LINK: Final = 400_000
@@ -108,7 +108,7 @@ def reopen(run: Run, text: str) -> tuple[Run, tuple[str, ...], tuple[str, ...]]:
         return run, ("What the link's plan stood on cannot be read: it cannot be said what has changed since.",), ()
     try:
         kept, moved = pinned(lock)
-        now = changes(lock, estimate(kept))
+        now = changes(lock, planned(kept))
     except PlanError as error:
         return run, (f"The link's plan cannot be computed today: {error.field} {error.problem}.",), ()
     return kept, (), tuple(one.text for one in (*now, *moved) if not _is_quiet(one))

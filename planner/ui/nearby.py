@@ -52,7 +52,7 @@ def show(e: Estimate, said: Support) -> None:
             "tokens": st.column_config.NumberColumn(_("Tokens/s per GPU"), format="%,.0f", help=_("As measured.")),
             "tokens_error": st.column_config.NumberColumn(_("We were off by"), format="%+.0f %%", help=_("Predicted over measured rate, less one; held out.")),
             "memory": st.column_config.NumberColumn(_("Peak [GiB]"), format="%.1f", help=_("As measured.")),
-            "memory_error": st.column_config.NumberColumn(_("Off by"), format="%+.0f %%", help=_("Predicted over measured peak, less one.")),
+            "memory_error": st.column_config.NumberColumn(_("Off by"), format="%+.0f %%", help=_("Predicted over measured peak, less one; held out.")),
             "source": st.column_config.TextColumn(_("Published in"), width="medium"),
         },
         alt=_("Published runs nearest to this plan, and the error of the planner on each"),
@@ -88,7 +88,7 @@ def sentence(said: Support) -> str:
             parts.append(f"{name} by {units.format_percent(known[len(known) // 2], 2)} (worst {units.format_percent(known[-1], 2)} of {len(known)})")
     if not parts:
         return "None of these runs could be predicted."
-    return f"On these runs the median error was: {' and '.join(parts)}. Speed is held out; memory is in sample."
+    return f"On these runs the median error was: {' and '.join(parts)}. The errors are held out."
 
 
 def of(e: Estimate) -> Support:

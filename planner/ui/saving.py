@@ -20,6 +20,7 @@ from planner.run import Run, parse_run
 from planner.search.compare import Compared, compare
 from planner.ui import changes as inputs
 from planner.ui import estimates, measuring, state, texts
+from planner.ui.comparing import VERDICTS
 from planner.ui.language import _
 
 if TYPE_CHECKING:
@@ -110,12 +111,11 @@ def use_profile(entry: str) -> None:
 
 def rows(found: Sequence[Entry]) -> list[dict[str, Any]]:
     """Lines of the list."""
-    verdicts = {True: "fits", None: "too close to call", False: "does not fit"}
     return [
         {
             "name": one.name,
             "kind": one.kind,
-            "verdict": _(verdicts[one.figures["fits"]]) if one.kind == "plan" and one.figures.get("fits", 0) in verdicts else _of_log(one),
+            "verdict": _(VERDICTS[one.figures["fits"]]) if one.kind == "plan" and one.figures.get("fits", 0) in VERDICTS else _of_log(one),
             "time": _(_took(one.figures)),
             "cost": one.figures.get("cost_usd"),
             "memory": None if (peak := one.figures.get("peak_reserved_bytes")) is None else peak / units.GIB,
@@ -147,10 +147,8 @@ def open_plan(entry: str) -> None:
         saved = store().document(entry)
         run = plan_of(saved)
         inputs.set_run(run)
-        now = estimates.estimated(run, None)
-        if isinstance(now, Estimate):
-            known = store().get(entry)
-            st.session_state[NOTE] = (f"“{known.name}” is the plan now.", changes(saved.figures, now))
+        now = estimates.planned(run)
+        st.session_state[NOTE] = (f"“{store().get(entry).name}” is the plan now.", changes(saved.figures, now))
     except PlanError as error:
         st.session_state[NOTE] = (str(error), [])
 

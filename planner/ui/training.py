@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from planner.ui import details, fields, state
-from planner.ui.address import CHOICES
 from planner.ui.language import _
 from planner.workload.architecture import Architecture
 from planner.workload.optimizers import OPTIMIZERS
@@ -52,14 +51,7 @@ def draw(arch: Architecture | None) -> set[str]:
         if arch is not None and len(arch.offered) > 1:
             drawn.add("head")
             names = details.options((state.AUTO, *arch.offered), "head")
-            st.selectbox(
-                _("Output head"),
-                names,
-                key="head",
-                bind=details.URL,
-                format_func=lambda name: _(str(CHOICES["head"].get(name, name))),
-                help=_(fields.RUN["head"].help),
-            )
+            st.selectbox(_("Output head"), **details.choice("head") | {"options": names}, help=_(fields.RUN["head"].help))
         st.selectbox(
             _("Precision"), **details.choice("precision"), help=_("mixed keeps fp32 weights and casts on the fly; bf16 stores half.")
         )

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from planner.catalog import find_model
 from planner.run import parse_run
 from planner.ui import link, state
-from tests.browser.waiting import assert_no_fault, settle
+from tests.browser.waiting import address, assert_no_fault, settle, title
 
 pytestmark = pytest.mark.browser
 MODEL = state.DEFAULTS["model"].rpartition("/")[2]
@@ -23,14 +22,6 @@ def figures_of(page: Any) -> list[str]:
     metrics = page.locator("[data-testid=stMetricValue]")
     metrics.nth(3).wait_for(timeout=30_000)
     return [str(text) for text in metrics.all_inner_texts()]
-
-
-def address(page: Any) -> dict[str, str]:
-    return {key: values[-1] for key, values in parse_qs(urlsplit(page.url).query).items()}
-
-
-def title(page: Any) -> str:
-    return str(page.get_by_role("heading", level=1).first.inner_text())
 
 
 def test_the_app_opens_with_a_plan_and_the_address_keeps_changes(server: Any, open_page: Any) -> None:

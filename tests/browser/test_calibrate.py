@@ -17,7 +17,7 @@ from planner.calibrate import jobs
 from planner.calibrate.jobs import ENDED
 from planner.calibrate.partial import Partial
 from tests.browser.conftest import Server
-from tests.browser.test_app import assert_no_fault, settle
+from tests.browser.waiting import assert_no_fault, settle
 
 pytestmark = pytest.mark.browser
 

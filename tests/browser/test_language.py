@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.browser.waiting import assert_no_fault, settle
+from tests.browser.waiting import address, assert_no_fault, settle, title
 
 pytestmark = pytest.mark.browser
-
-
-def title(page: Any) -> str:
-    return str(page.get_by_role("heading", level=1).first.inner_text())
-
-
-def address(page: Any) -> dict[str, str]:
-    return {key: values[-1] for key, values in parse_qs(urlsplit(page.url).query).items()}
 
 
 def test_the_language_is_switched_with_the_plan_and_the_address(server: Any, open_page: Any) -> None:

@@ -35,10 +35,9 @@ ERRORS = ("planner/**/*.py",)
 """Files whose `PlanError`s are read: the problem and the fix."""
 NOT_ERRORS = (
     "planner/cli/", "planner/probe/", "planner/launch/", "planner/evidence/", "planner/search/cluster.py", "planner/workload/families/",
-    "planner/logs/", "planner/lock.py",
+    "planner/logs/",
 )  # fmt: skip
 """Rooms whose errors reach the command line only, or speak of a configuration's own fields."""
-MOST_VARIANTS = 24
 
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _CODE = re.compile(r"^[\w./\-:|+*%#,\[\](){}<>=&?^$\\~@!;]*$")
@@ -59,16 +58,11 @@ def texts() -> dict[str, tuple[str, ...]]:
     def add(text: str, place: str) -> None:
         found.setdefault(text, set()).add(place)
 
-    for path in files(APP):
-        if str(path.relative_to(ROOT)) in NOT_SHOWN:
-            continue
-        for text in of_source(path.read_text(encoding="utf-8"), words=1):
-            add(text, str(path.relative_to(ROOT)))
-    for path in files(ENGINE):
-        if str(path.relative_to(ROOT)) in NOT_SHOWN:
-            continue
-        for text in of_source(path.read_text(encoding="utf-8"), words=1):
-            add(text, str(path.relative_to(ROOT)))
+    for path in files((*APP, *ENGINE)):
+        place = str(path.relative_to(ROOT))
+        if place not in NOT_SHOWN:
+            for text in of_source(path.read_text(encoding="utf-8"), words=1):
+                add(text, place)
     for path in files(ERRORS):
         place = str(path.relative_to(ROOT))
         if not place.startswith(NOT_ERRORS):
@@ -189,8 +183,7 @@ def _is_text(node: ast.AST) -> bool:
 
 def _templates(node: ast.expr) -> list[str]:
     """What a text expression can say: places where it takes values, and every choice between constant texts."""
-    names: dict[str, int] = {}
-    return sorted({"".join(parts) for parts in product(*_pieces(node, names))}) if len(_pieces(node, {})) else []
+    return sorted({"".join(parts) for parts in product(*_pieces(node, {}))})
 
 
 def _pieces(node: ast.expr, names: dict[str, int]) -> list[list[str]]:

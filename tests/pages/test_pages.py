@@ -362,7 +362,7 @@ def test_a_fault_of_the_engine_is_no_traceback(open_app: Any, monkeypatch: pytes
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("secret path")
 
-    monkeypatch.setattr("planner.ui.frame.estimate", broken)
+    monkeypatch.setattr("planner.ui.estimates.estimate", broken)
     app.sidebar.number_input(key="gpus").set_value(2).run()
     assert not app.exception
     assert "fault of Plumbline" in app.error[0].proto.title

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from planner.errors import PlanError
 from planner.launch import FORMATS, launch
 from planner.lock import lock_of, lock_text, parse_lock
 from planner.lock.document import _content_hash
+from planner.logs import audit, read_uploads
+from planner.logs.keep import keep_both
 from planner.report import EXPORTERS
-from planner.ui import handing
+from planner.ui import estimates, handing, link
 
 RUN = Run.model_validate({"model": "Qwen/Qwen2.5-7B", "method": "lora", "hardware": "L40S", "batch": {"micro": 2, "seq_len": 1000}, "data": {"tokens": "3M"}})
 
@@ -71,6 +74,21 @@ def test_files_that_are_plans_are_read() -> None:
     assert handing.read(lock_text(lock_of(RUN, one)).encode()) == (RUN, ())
     assert handing.read(b"model: gpt2\n") == (Run(model="gpt2"), ())
     assert parse_lock(json.loads(lock_text(lock_of(RUN, one)))).run == RUN
+
+
+def test_a_plan_that_stands_on_a_measurement_has_not_changed_where_it_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANNER_DATA", str(tmp_path))
+    monkeypatch.setenv("PLANNER_DATABASE_URL", f"sqlite:///{tmp_path / 'saved.sqlite'}")
+    one = estimate(RUN)
+    seconds = 1.2 * (one.step_time_s or 0.0)
+    entries = [{"step": n, "step_seconds": seconds, "peak_allocated_bytes": one.peak_memory_bytes} for n in range(1, 11)]
+    log = json.dumps({"global_step": 10, "log_history": entries}).encode()
+    keep_both(audit(RUN, read_uploads([("trainer_state.json", log)])), None)
+    now = estimates.planned(RUN)
+    assert now.basis == "measured" and now.step_time_s == pytest.approx(seconds)
+    lock = lock_of(RUN, now)
+    assert handing.read(lock_text(lock).encode()) == (RUN, ())
+    assert link.reopen(RUN, link.pin(lock)) == (RUN, (), ())
 
 
 def test_several_launch_files_are_one_archive() -> None:

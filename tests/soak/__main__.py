@@ -9,23 +9,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import re
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("", "compare", "explore", "calibrate", "method", "accuracy", "reports", "saved")
+from planner.ui import frame
+from tests.browser.conftest import ROOT, Server
+
+PAGES = tuple("" if name == "plan" else name for name in frame.PAGES)
 MODELS = ("meta-llama/Llama-3.1-8B", "Qwen/Qwen2.5-7B", "openai-community/gpt2", "google-bert/bert-base-uncased", "meta-llama/Llama-3.1-70B")
 GPUS = ("H100 SXM 80GB", "A100 SXM4 80GB", "RTX 4090", "V100 SXM2 32GB")
 METHODS = ("lora", "qlora", "full", "bitfit")
@@ -120,27 +118,15 @@ def main() -> int:
     parser.add_argument("--think", type=float, default=4.0, help="seconds between an answer and the next question, in the mean")
     parser.add_argument("--log", type=Path, help="keep what the server said in this file")
     options = parser.parse_args()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = int(listener.getsockname()[1])
     record = Record()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "streamlit", "run", "Home.py", f"--server.port={port}", "--server.headless=true", "--server.fileWatcherType=none"]
-        environment = os.environ | {"PLANNER_DATA": folder, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-        with (Path(folder) / "log").open("w") as log:
-            server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        server = Server(Path(folder) / "log", PLANNER_DATA=folder, PYTHONPATH=str(ROOT))
         try:
-            for _ in range(300):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            asyncio.run(everybody(port, server.pid, options, record))
+            server.wait()
+            asyncio.run(everybody(server.port, server.process.pid, options, record))
         finally:
-            server.terminate()
-            server.wait(20)
-        text = (Path(folder) / "log").read_text()
+            server.stop()
+        text = server.log.read_text()
         if options.log:
             options.log.write_text(text)
         lines = text.splitlines()
