@@ -4,6 +4,7 @@ import streamlit as st
 
 import planner.ui.loaded  # noqa: F401
 from planner import units
+from planner.estimate.verdict import FITS
 from planner.ui import asking, comparing, decision_charts, estimates, exploring, frame, texts
 from planner.ui.language import _
 
@@ -63,7 +64,7 @@ with left.container(border=True, height="stretch"):
                 "memory": price.memory / units.GIB,
                 "cost": price.cost,
                 "carbon": price.carbon,
-                "fits": _(comparing.VERDICTS[price.fits]),
+                "fits": _(FITS[price.fits]),
             }
             for price in marginal
         ],

@@ -80,7 +80,7 @@ def offload_of(r: Resolved) -> Offload:
     if kind in ("params", "optimizer+params") and r.stack.name == "megatron":
         raise PlanError("offload", kind, "is not offered by Megatron-Core", "Use optimizer or activations.")
     params = "params" in kind
-    optimizer = "optimizer" in kind or (params and r.stack.name != "deepspeed")
+    optimizer = "optimizer" in kind or (params and not r.stack.zero_engine)
     if optimizer and r.optimizer.name not in ON_HOST:
         raise PlanError(
             "optimizer",
@@ -97,7 +97,7 @@ def offload_of(r: Resolved) -> Offload:
         optimizer,
         params,
         kind == "activations",
-        frees_gradients=optimizer and (r.stack.name == "deepspeed" or params),
+        frees_gradients=optimizer and (r.stack.zero_engine or params),
         link=link * constant("host_link_efficiency") if measured is None else measured,
         memory=memory * constant("host_memory_efficiency") / ranks,
         source=source,

@@ -115,7 +115,7 @@ def resolve(run: Run, profile: DeviceProfile | None = None) -> Resolved:
     if sharded and stack.upcasts_trained and precision.autocast and precision.weights in ("bf16", "fp16") and run.method.name == "full":
         notes.append(f"accelerate stores the {precision.weights} weights in fp32, since they are fully sharded under mixed precision.")
         precision = precision.model_copy(update={"weights": "fp32"})
-    if stack.name == "deepspeed" and "optimizer" in run.offload and precision.weights == "fp32":
+    if stack.zero_engine and "optimizer" in run.offload and precision.weights == "fp32":
         low = precision.compute if precision.compute in ("bf16", "fp16") else None
         if low is not None:
             precision = precision.model_copy(update={"weights": low, "autocast": False, "master_weights": True})

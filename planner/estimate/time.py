@@ -418,7 +418,7 @@ def _units(stretch: Stretch, stack: Stack) -> float:
     is in its time for a unit."""
     if stretch.name != "block":
         return 0.0
-    if stack.name.startswith("deepspeed"):
+    if stack.zero_engine:
         return 1.0
     return 1.0 + sum(1 for p in stretch.parameters if p.adapter) / 2
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from planner.estimate.constants import by_stack
 from planner.estimate.shape import Shape
 from planner.run import Run
 from planner.units import format_bytes
+
+FITS: Final = {True: "fits", None: "too close to call", False: "does not fit"}
+"""A verdict in words."""
 
 
 def reserved_of(allocated: float, stack: str) -> float:

@@ -12,6 +12,7 @@ from planner.device.profile import DeviceProfile
 from planner.errors import PlanError, shorten
 from planner.estimate.resolve import resolve
 from planner.estimate.result import Estimate
+from planner.estimate.verdict import FITS
 from planner.lock.document import Figures, Lock
 from planner.lock.pins import Pins, catalogue, leaves, pins_of, versions
 from planner.run import Run
@@ -20,7 +21,6 @@ from planner.summary import BASES
 Kind = Literal["default", "model", "accelerator", "price", "grid", "calibration", "catalogue", "version", "figure"]
 SAME: Final = 0.005
 """Relative difference of a figure that is worth a word."""
-_FITS: Final = {True: "fits", None: "too close to call", False: "does not fit"}
 _SHOWN: Final[tuple[tuple[str, str, Callable[[float | None], str]], ...]] = (
     ("step_time_s", "Step time", units.format_seconds),
     ("total_time_s", "Time to train", units.format_seconds),
@@ -92,7 +92,7 @@ def changes(lock: Lock, now: Estimate, profile: DeviceProfile | None = None) -> 
 
 def _figures(then: Figures, now: Estimate) -> Iterator[Change]:
     if then.fits != now.fits:
-        yield Change("figure", "fits", then.fits, now.fits, f"Verdict: {_FITS[then.fits]} then, {_FITS[now.fits]} now.")
+        yield Change("figure", "fits", then.fits, now.fits, f"Verdict: {FITS[then.fits]} then, {FITS[now.fits]} now.")
     for name, label, text in _SHOWN:
         before, after = getattr(then, name), getattr(now, name)
         if before == after or (before is not None and after is not None and abs(after - before) <= SAME * abs(before)):

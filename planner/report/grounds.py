@@ -143,7 +143,7 @@ def evidence(subject: Subject) -> list[Block]:
         return []
     rows = tuple(_measured(run) for run in said.runs)
     header = ("Run", "Distance", "Tokens/s per GPU", "Off by", "Peak", "Off by", "Published in")
-    note = "Distance: a factor of two in parameters counts 1, in GPUs 0.5; another GPU, method or software 1 to 2. Speed is held out, memory in sample."
+    note = "Distance: a factor of two in parameters counts 1, in GPUs 0.5; another GPU, method or software 1 to 2. Errors are held out."
     return [Paragraph(_EVIDENCE[said.level]), Table(header, rows, frozenset({1, 2, 3, 4, 5})), Paragraph(note)]
 
 

@@ -279,7 +279,7 @@ def complete(space: Space) -> Space:
         "ep": {1, p.ep, *(n for n in _powers(most) if experts and not any(count % n for count in experts))},
         "sequence_parallel": (False, True),
         "virtual_pp": {*_powers(MOST_CHUNKS), p.virtual_pp},
-        "offload": [o for o in OFFLOADS if o != "params" or model.stack.name == "deepspeed"],  # elsewhere states go with the weights
+        "offload": [o for o in OFFLOADS if o != "params" or model.stack.zero_engine],  # elsewhere states go with the weights
     }
     filled: dict[str, Any] = {
         name: getattr(space, name) or tuple(sorted(values) if name in _NUMBERS else values)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from planner import units
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
+from planner.estimate.verdict import FITS
 from planner.lock.pins import standalone
 from planner.run import Run, parse_run
 from planner.store.store import Entry, Revision, Store
@@ -56,8 +57,7 @@ def changes(figures: Mapping[str, Any], now: Estimate) -> list[str]:
     """What the plan's figures were and are, where they differ: catalogues, prices and formulas move on."""
     found = []
     if figures.get("fits") != now.fits:
-        said = {True: "fits", None: "too close to call", False: "does not fit"}
-        found.append(f"Verdict: {said.get(figures.get('fits'), 'unknown')} when saved, {said[now.fits]} now.")
+        found.append(f"Verdict: {FITS.get(figures.get('fits'), 'unknown')} when saved, {FITS[now.fits]} now.")
     for name, label, text in _SHOWN:
         then, is_now = figures.get(name), getattr(now, name)
         if then is None and is_now is None:

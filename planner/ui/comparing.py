@@ -14,6 +14,7 @@ from planner.advise import apply
 from planner.device import DeviceProfile
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
+from planner.estimate.verdict import FITS
 from planner.run import Run
 from planner.search.compare import Compared, compare
 from planner.search.constraints import Objective
@@ -26,7 +27,6 @@ from planner.workload.methods import METHODS
 MOST: Final = 60
 """Plans in one comparison: each costs a few milliseconds, and more than a screen of them is a search."""
 THIS: Final = "This plan"
-VERDICTS: Final = {True: "fits", None: "too close to call", False: "does not fit"}
 SHARDINGS: Final = {"ddp": "DDP", "zero1": "ZeRO-1", "zero2": "ZeRO-2", "zero3": "ZeRO-3 (FSDP)", "hsdp": "HSDP"}
 GPUS: Final = ("A100 SXM4 80GB", "H100 SXM 80GB", "H200 SXM 141GB", "L40S")
 """What stands beside the plan before anything is chosen."""
@@ -202,7 +202,7 @@ def lines(rows: Sequence[Compared], baseline: str, size: float) -> list[dict[str
             "memory": row.reserved / units.GIB,
             "free": None if (usable := row.estimate.usable_memory_bytes) is None else (usable - row.reserved) / units.GIB,
             "energy": row.energy,
-            "fits": _(VERDICTS[row.estimate.fits]),
+            "fits": _(FITS[row.estimate.fits]),
             "efficient": _("yes") if row.efficient else "",
         }
         for row in rows

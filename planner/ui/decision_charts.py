@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 from planner import units
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
+from planner.estimate.verdict import FITS
 from planner.search.compare import Compared
 from planner.ui.charts import Theme, styled
-from planner.ui.comparing import VERDICTS
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "pentagon", "hexagon")
 
@@ -83,7 +83,7 @@ def sweep(labels: Sequence[str], values: Sequence[float | None], fits: Sequence[
             "symbol": ["circle" if fit else "circle-dot" if fit is None else "circle-open" for fit in fits],
             "line": {"width": 2, "color": theme.faint},
         },
-        text=[VERDICTS[fit] for fit in fits], hovertemplate=f"%{{x}}: %{{y:.3~g}} {unit}, %{{text}}<extra></extra>",
+        text=[FITS[fit] for fit in fits], hovertemplate=f"%{{x}}: %{{y:.3~g}} {unit}, %{{text}}<extra></extra>",
     )  # fmt: skip
     if here is not None and values[here] is not None:
         figure.add_scatter(
@@ -154,7 +154,7 @@ def _cell(one: Estimate | PlanError, seconds: float | None, size: float) -> str:
 def _hover(one: Estimate | PlanError, seconds: float | None) -> str:
     if isinstance(one, PlanError):
         return f"{one.field} {one.problem}"
-    return f"{units.format_seconds(seconds)}, {units.format_bytes(one.peak_reserved_bytes)}: {VERDICTS[one.fits]}"
+    return f"{units.format_seconds(seconds)}, {units.format_bytes(one.peak_reserved_bytes)}: {FITS[one.fits]}"
 
 
 def bars(names: Sequence[str], lows: Sequence[float], highs: Sequence[float], now: float, theme: Theme, unit: str) -> go.Figure:

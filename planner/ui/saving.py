@@ -14,13 +14,13 @@ from planner import units
 from planner.device import DeviceProfile
 from planner.errors import PlanError, shorten
 from planner.estimate.result import Estimate
+from planner.estimate.verdict import FITS
 from planner.evidence import own
 from planner.files import data_folder
 from planner.run import Run, parse_run
 from planner.search.compare import Compared, compare
 from planner.ui import changes as inputs
 from planner.ui import estimates, measuring, state, texts
-from planner.ui.comparing import VERDICTS
 from planner.ui.language import _
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def rows(found: Sequence[Entry]) -> list[dict[str, Any]]:
         {
             "name": one.name,
             "kind": one.kind,
-            "verdict": _(VERDICTS[one.figures["fits"]]) if one.kind == "plan" and one.figures.get("fits", 0) in VERDICTS else _of_log(one),
+            "verdict": _(FITS[one.figures["fits"]]) if one.kind == "plan" and one.figures.get("fits", 0) in FITS else _of_log(one),
             "time": _(_took(one.figures)),
             "cost": one.figures.get("cost_usd"),
             "memory": None if (peak := one.figures.get("peak_reserved_bytes")) is None else peak / units.GIB,

@@ -52,6 +52,7 @@ class Stack:
     single_products: a mixture's products are launched expert by expert (Transformer Engine's GroupedLinear).
     regathers: sequence parallel keeps the divided input of a column-parallel layer and gathers it again for its weight gradient.
     wide_embedding_states: 8-bit optimizers keep the states of embeddings in 32 bits (transformers' Trainer.create_optimizer).
+    zero_engine: DeepSpeed's engine, which fetches weights module by module and offloads states, gradients and weights each apart.
     scaled: library of fp8 and fp4 products; caches_scaled: quantised weights are kept from step to step.
     overlaps_gradients: gradients are exchanged beside the backward (DeepSpeed's overlap_comm is off by default below ZeRO-3).
     gathers_ahead: updated weights of a sharded optimizer are gathered beside the next forward (Megatron-Core's overlap-param-gather).
@@ -121,6 +122,7 @@ class Stack:
     retains_split_graph: bool = True
     pipelines: bool = True
     pipelines_gathered: bool = False
+    zero_engine: bool = False
     loss_over_ranks: bool = False
     upcasts_trained: bool = False
     defers_reduction: bool = False
@@ -261,6 +263,7 @@ STACKS: dict[str, Stack] = {
             "DeepSpeed",
             "ZeRO with Hugging Face models.",
             "deepspeedai/DeepSpeed runtime/zero",
+            zero_engine=True,
             overlaps_gradients=False,
             context="ulysses",
             every_expert=True,
