@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from planner.logs.names import SINCE, STEP, TIME, kind_of, quantity, telemetry, values_of
+from planner.logs.names import SINCE, STEP, TIME, quantity, telemetry, told, values_of
 from planner.logs.reader import kept, register
 from planner.logs.record import Point, Record
 from planner.logs.source import Source, cells, number, whole
@@ -100,11 +100,8 @@ def _points(rows: Iterator[tuple[str, Mapping[str, Any]]]) -> Iterator[Point]:
                 devices.setdefault(meant[0], {})[meant[1]] = said * meant[2]
         for device, values in devices.items():
             yield Point(where, "device", values, time_s=clock, device=device)
-        kind, values = kind_of(row), values_of(row)
-        if kind == "evaluation":
-            values = {name: value for name, value in values.items() if name == "pause_s"}
-        if values or kind == "evaluation":
-            yield Point(where, kind, values, step, clock)
+        if (entry := told(row)) is not None:
+            yield Point(where, *entry, step, clock)
 
 
 def _summary(source: Source, document: Mapping[str, Any]) -> Record:
