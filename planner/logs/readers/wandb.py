@@ -6,14 +6,13 @@ columns "Step" or "Relative Time (Process)" and, for each run, "NAME - METRIC", 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from planner.logs.names import SINCE, STEP, TIME, quantity, telemetry, told, values_of
 from planner.logs.reader import kept, register
 from planner.logs.record import Point, Record
-from planner.logs.source import Source, cells, number, whole
+from planner.logs.source import Source, cells, json_line, number, whole
 
 _OWN: Final = ("_step", "_runtime", "_timestamp", "_wandb")
 MAX_COLUMNS: Final = 200
@@ -28,7 +27,7 @@ def _is(source: Source) -> bool:
         if not any(f'"{name}"' in source.head for name in _OWN):
             return False
         found = source.document
-        entry = found if isinstance(found, dict) else found[0] if isinstance(found, list) and found else _line(first)
+        entry = found if isinstance(found, dict) else found[0] if isinstance(found, list) and found else json_line(first)
         return isinstance(entry, dict) and any(name in entry for name in _OWN)
     names = cells(first)
     return any(name in names for name in _OWN[:3]) or (len(names) > 1 and names[0].lower() in _AXES and any(" - " in name for name in names[1:]))
@@ -60,7 +59,7 @@ def _rows(source: Source, document: Any) -> Iterator[tuple[str, Mapping[str, Any
             yield f"row {key}", {name: _cell(column, key) for name, column in columns.items()}
     elif source.head.lstrip().startswith("{"):
         for place, line in source.lines():
-            if (row := _line(line)) is not None:
+            if (row := json_line(line)) is not None:
                 yield f"line {place}", row
     else:
         yield from _csv(source)
@@ -119,12 +118,3 @@ def _summary(source: Source, document: Mapping[str, Any]) -> Record:
     values = values_of(flat)
     points = (Point("summary", "train", values, steps),) if values else ()
     return Record(source.name, "wandb", points, facts, notes=("A summary holds the last value of every metric, not their course.",))
-
-
-def _line(line: str) -> dict[str, Any] | None:
-    """A JSON object on a line."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
