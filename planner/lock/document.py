@@ -20,7 +20,7 @@ _FIX: Final = "Write it anew with `planner lock RUN -o plan.lock`."
 
 
 class Figures(BaseModel):
-    """The figures of an estimate that are written down, under its own names and without its ledger. SI units."""
+    """The figures of an estimate, without its ledger. SI units."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
