@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from planner import units
-from planner.cli.inputs import add_json, add_profile, read_lock, read_profile, read_run
+from planner.cli.inputs import add_json, add_no_measured, add_profile, planned, read_lock, read_profile, read_run
 from planner.cli.output import bold, emit_json, wrapped
 from planner.lock import Change, Limits, changes, check_limits, pinned
 
@@ -31,22 +31,19 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sure", action="store_true", help="the upper ends of the 90 %% intervals must keep within the limits")
     command.add_argument("--close", action="store_true", help="a plan that is too close to call may pass")
     command.add_argument("--unchanged", action="store_true", help="it also fails where a figure or a default is another one than when it was locked")
-    command.add_argument("--no-measured", action="store_true", help="plan it even where a probe has measured this very run")
+    add_no_measured(command)
     add_json(command)
 
 
 def execute(options: argparse.Namespace) -> int:
     """Check and print; 0 where all holds, else 3."""
-    from planner import estimate
-    from planner.evidence.kin import stands_on
-
     limits, profile, lock = _limits(options), read_profile(options.profile), read_lock(options.plan)
     moved: tuple[Change, ...] = ()
     run = read_run(options.plan) if lock is None else None
     if lock is not None:
         run, moved = pinned(lock, profile)
     assert run is not None
-    result = estimate(run, profile, None if options.no_measured else stands_on(run, profile))
+    result = planned(run, profile, options)
     if lock is not None:
         moved = (*changes(lock, result, profile), *moved)
     checks = check_limits(result, limits)

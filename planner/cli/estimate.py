@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from planner import units
 from planner.advise import FITS_WORDS, Advice, advise, delta_texts, in_need
-from planner.cli.inputs import add_json, add_run, read_profile, read_run
+from planner.cli.inputs import add_json, add_no_measured, add_run, planned, read_profile, read_run
 from planner.cli.output import bold, emit_json, printable, table, wrapped
 from planner.estimate.result import Estimate
 from planner.summary import (
@@ -34,17 +34,14 @@ _BAR = 20
 def arguments(command: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
     add_run(command)
-    command.add_argument("--no-measured", action="store_true", help="plan it even where a probe has measured this very run")
+    add_no_measured(command)
     add_json(command)
 
 
 def execute(options: argparse.Namespace) -> None:
     """Estimate a run and print it."""
-    from planner import estimate
-    from planner.evidence.kin import stands_on
-
     run, profile = read_run(options.run), read_profile(options.profile)
-    result = estimate(run, profile, None if options.no_measured else stands_on(run, profile))
+    result = planned(run, profile, options)
     if options.json:
         emit_json(result.model_dump(mode="json"))
     else:

@@ -19,6 +19,7 @@ MAX_REPORT_BYTES = 32 * 2**20
 
 if TYPE_CHECKING:
     from planner.device.profile import DeviceProfile
+    from planner.estimate.result import Estimate
 
 
 def add_run(command: argparse.ArgumentParser) -> None:
@@ -34,6 +35,19 @@ def add_profile(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="device profile that a calibration wrote; its device is used when the run names none",
     )
+
+
+def add_no_measured(command: argparse.ArgumentParser) -> None:
+    """Argument --no-measured, of commands that plan one run."""
+    command.add_argument("--no-measured", action="store_true", help="plan it even where a probe has measured this very run")
+
+
+def planned(run: Run, profile: DeviceProfile | None, options: argparse.Namespace) -> Estimate:
+    """The estimate of a run, standing on what was measured of it unless --no-measured says otherwise. Raises `PlanError`."""
+    from planner import estimate
+    from planner.evidence.kin import stands_on
+
+    return estimate(run, profile, None if options.no_measured else stands_on(run, profile))
 
 
 def add_device(command: argparse.ArgumentParser) -> None:

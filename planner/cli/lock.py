@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from planner.cli.inputs import add_run, read_profile, read_run
+from planner.cli.inputs import add_no_measured, add_run, planned, read_profile, read_run
 from planner.cli.output import wrapped
 from planner.errors import PlanError
 from planner.lock import lock_of, lock_text
@@ -21,16 +21,13 @@ def arguments(command: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
     add_run(command)
     command.add_argument("-o", "--output", metavar="FILE", default="plan.lock", help="where to write it, plan.lock when left out; - writes to standard output")
-    command.add_argument("--no-measured", action="store_true", help="plan it even where a probe has measured this very run")
+    add_no_measured(command)
 
 
 def execute(options: argparse.Namespace) -> None:
     """Estimate a run and write its lock."""
-    from planner import estimate
-    from planner.evidence.kin import stands_on
-
     run, profile = read_run(options.run), read_profile(options.profile)
-    result = estimate(run, profile, None if options.no_measured else stands_on(run, profile))
+    result = planned(run, profile, options)
     text = lock_text(lock_of(run, result, profile))
     if options.output == "-":
         sys.stdout.write(text)

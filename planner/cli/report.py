@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from planner.cli.inputs import add_profile, names_of, read_profile, read_run
+from planner.cli.inputs import add_no_measured, add_profile, names_of, planned, read_profile, read_run
 from planner.errors import PlanError
 from planner.report import EXPORTERS, find_exporter
 from planner.report.registry import Comparison, Subject, subject_of
@@ -27,7 +27,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     formats = ", ".join(f"{exporter.name} ({exporter.label})" for exporter in EXPORTERS.values())
     command.add_argument("--format", metavar="FORMAT", help=f"{formats}; the file's ending decides when left out")
     command.add_argument("--objective", choices=OBJECTIVES, default="time", help="what ranks several runs; time when left out")
-    command.add_argument("--no-measured", action="store_true", help="plan it even where a probe has measured this very run")
+    add_no_measured(command)
     command.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="where to write it; - writes to standard output"
     )
@@ -35,15 +35,12 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Estimate the runs and write the report."""
-    from planner import estimate
-    from planner.evidence.kin import stands_on
-
     exporter, profile = find_exporter(options.format or Path(options.output).suffix or "none"), read_profile(options.profile)
     subjects: list[Subject] = []
     for path, name in zip(options.runs, names_of(options.runs), strict=True):
         try:
             run = read_run(path)
-            result = estimate(run, profile, None if options.no_measured else stands_on(run, profile))
+            result = planned(run, profile, options)
             subjects.append(subject_of(run, result, profile, name))
         except PlanError as error:
             if len(options.runs) == 1:

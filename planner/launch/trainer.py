@@ -24,7 +24,41 @@ _SAID: Final = frozenset(
     ("model", "edited-model", "head", "task", "method", "weights", "micro", "accumulation", "seq-len", "epochs", "steps", "attention")
 )
 
-_SCRIPT = '''
+SETTINGS: Final = '''MODEL = {model}
+CONFIG = {config}
+PEFT = {peft}
+QUANTIZED = {quantized}
+ARGUMENTS = {arguments}
+FSDP = {fsdp}
+SEQ_LEN, PRETRAIN, DTYPE, ATTENTION, HEAD, UPCAST_ADAPTERS = {constants}
+'''
+"""The places of a script that the plan fills."""
+LOADING: Final = '''    loading = {{"dtype": getattr(torch, DTYPE), "attn_implementation": ATTENTION}}
+    if CONFIG is not None or PRETRAIN:
+        config = AutoConfig.for_model(**CONFIG) if CONFIG is not None else AutoConfig.from_pretrained(given.model)
+        model = {auto}.from_config(config, **loading)
+    else:
+        if QUANTIZED:
+            from transformers import BitsAndBytesConfig
+
+            loading["quantization_config"] = BitsAndBytesConfig(**QUANTIZED)
+        model = {auto}.from_pretrained(given.model, **loading)
+    model.config.use_cache = False
+{adapt}
+'''
+"""The model: of random weights, or loaded, quantized where the plan says so, with its adapters."""
+ENDING: Final = '''    trainer.train()
+    trainer.save_state()
+    if given.data:
+        trainer.save_model()
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+_SCRIPT = (
+    '''
 import argparse
 import json
 import os
@@ -33,14 +67,9 @@ import time
 import torch
 from transformers import AutoConfig, {auto}, AutoTokenizer, Trainer, TrainingArguments
 
-MODEL = {model}
-CONFIG = {config}
-PEFT = {peft}
-QUANTIZED = {quantized}
-ARGUMENTS = {arguments}
-FSDP = {fsdp}
-SEQ_LEN, PRETRAIN, DTYPE, ATTENTION, HEAD, UPCAST_ADAPTERS = {constants}
-
+'''
+    + SETTINGS
+    + '''
 
 class Blocks(torch.utils.data.Dataset):
     """Sequences of one length: of a text file, or random tokens of the planned shape."""
@@ -94,19 +123,9 @@ def main():
         settings["use_cpu"] = True
         settings.pop("tf32", None)
     arguments = TrainingArguments(**settings)
-    loading = {{"dtype": getattr(torch, DTYPE), "attn_implementation": ATTENTION}}
-    if CONFIG is not None or PRETRAIN:
-        config = AutoConfig.for_model(**CONFIG) if CONFIG is not None else AutoConfig.from_pretrained(given.model)
-        model = {auto}.from_config(config, **loading)
-    else:
-        if QUANTIZED:
-            from transformers import BitsAndBytesConfig
-
-            loading["quantization_config"] = BitsAndBytesConfig(**QUANTIZED)
-        model = {auto}.from_pretrained(given.model, **loading)
-    model.config.use_cache = False
-{adapt}
-    tokens = None
+'''
+    + LOADING
+    + '''    tokens = None
     if given.data:
         tokenizer = AutoTokenizer.from_pretrained(given.model)
         with open(given.data, encoding="utf-8") as file:
@@ -115,15 +134,9 @@ def main():
             raise SystemExit(f"{{given.data}} has {{len(tokens)}} tokens, less than one sequence of {{SEQ_LEN}}.")
     data = Blocks(model.config.vocab_size, getattr(model.config, "num_labels", 2), tokens)
     trainer = Timed(model=model, args=arguments, train_dataset=data)
-    trainer.train()
-    trainer.save_state()
-    if given.data:
-        trainer.save_model()
-
-
-if __name__ == "__main__":
-    main()
 '''
+    + ENDING
+)
 
 _PEFT = '''    import peft
 

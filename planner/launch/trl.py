@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from planner.launch.base import Draft, Plan, impossible, register
-from planner.launch.trainer import script
+from planner.launch.trainer import ENDING, LOADING, SETTINGS, script
 
-_SCRIPT: Final = '''
+_SCRIPT: Final = (
+    '''
 import argparse
 import os
 import time
@@ -17,14 +18,9 @@ from datasets import Dataset, load_dataset
 from transformers import AutoConfig, {auto}, AutoTokenizer, PreTrainedTokenizerFast, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-MODEL = {model}
-CONFIG = {config}
-PEFT = {peft}
-QUANTIZED = {quantized}
-ARGUMENTS = {arguments}
-FSDP = {fsdp}
-SEQ_LEN, PRETRAIN, DTYPE, ATTENTION, HEAD, UPCAST_ADAPTERS = {constants}
-PACKING = @packing@
+'''
+    + SETTINGS
+    + '''PACKING = @packing@
 
 
 class Timed(TrainerCallback):
@@ -73,19 +69,9 @@ def main():
         settings["use_cpu"] = True
         settings.pop("tf32", None)
     settings.setdefault("bf16", False)  # TRL's own default is True
-    loading = {{"dtype": getattr(torch, DTYPE), "attn_implementation": ATTENTION}}
-    if CONFIG is not None or PRETRAIN:
-        config = AutoConfig.for_model(**CONFIG) if CONFIG is not None else AutoConfig.from_pretrained(given.model)
-        model = {auto}.from_config(config, **loading)
-    else:
-        if QUANTIZED:
-            from transformers import BitsAndBytesConfig
-
-            loading["quantization_config"] = BitsAndBytesConfig(**QUANTIZED)
-        model = {auto}.from_pretrained(given.model, **loading)
-    model.config.use_cache = False
-{adapt}
-    if given.data:
+'''
+    + LOADING
+    + '''    if given.data:
         local = given.data.endswith((".json", ".jsonl"))
         data = load_dataset("json", data_files=given.data, split="train") if local else load_dataset(given.data, split="train")
         tokenizer = AutoTokenizer.from_pretrained(given.model)
@@ -97,15 +83,9 @@ def main():
         tokenizer = no_tokenizer(model.config.vocab_size)
         settings["dataset_kwargs"] = {{"skip_prepare_dataset": True}}
     trainer = SFTTrainer(model=model, args=SFTConfig(**settings), train_dataset=data, processing_class=tokenizer, callbacks=[Timed()])
-    trainer.train()
-    trainer.save_state()
-    if given.data:
-        trainer.save_model()
-
-
-if __name__ == "__main__":
-    main()
 '''
+    + ENDING
+)
 
 
 @register("trl", label="TRL SFTTrainer and peft", position=15, reference="trl 1.16 SFTConfig, transformers 5.24 TrainingArguments, peft 0.21")

@@ -95,12 +95,17 @@ def _figures(then: Figures, now: Estimate) -> Iterator[Change]:
         yield Change("figure", "fits", then.fits, now.fits, f"Verdict: {FITS[then.fits]} then, {FITS[now.fits]} now.")
     for name, label, text in _SHOWN:
         before, after = getattr(then, name), getattr(now, name)
-        if before == after or (before is not None and after is not None and abs(after - before) <= SAME * abs(before)):
+        if same(before, after):
             continue
         share = f" ({'+' if after > before else '−'}{units.format_percent(abs(after / before - 1), 2)})" if before and after is not None else ""
         yield Change("figure", name, before, after, f"{label}: {text(before)} then, {text(after)} now{share}.")
     if then.basis != now.basis:
         yield Change("figure", "basis", then.basis, now.basis, f"Basis: {BASES[then.basis]} then, {BASES[now.basis]} now.")
+
+
+def same(then: float | None, now: float | None) -> bool:
+    """Whether a figure is what it was, but for a difference that is worth no word."""
+    return then == now or (then is not None and now is not None and abs(now - then) <= SAME * abs(then))
 
 
 def _pins(then: Pins, now: Pins) -> Iterator[Change]:

@@ -16,11 +16,6 @@ from planner.run import Run, parse_run
 
 LOCK_VERSION: Final = 1
 MAX_LOCK_BYTES: Final = 4 * 2**20
-FIGURES: Final = (
-    "fits", "parameters", "trainable_parameters", "flops_per_step", "step_time_s", "step_time_interval_s", "tokens_per_s", "peak_memory_bytes",
-    "peak_reserved_bytes", "peak_memory_interval_bytes", "usable_memory_bytes", "total_time_s", "cost_usd", "energy_kwh", "co2e_kg", "basis",
-)  # fmt: skip
-"""Keys of an estimate that are written down, in SI units."""
 _FIX: Final = "Write it anew with `planner lock RUN -o plan.lock`."
 
 
@@ -84,7 +79,7 @@ def lock_of(run: Run, one: Estimate, profile: DeviceProfile | None = None) -> Lo
     resolved = one.run.model_dump(mode="json", exclude_none=True)
     if isinstance(inputs["model"], dict) and isinstance(resolved.get("model"), str):
         resolved["model"] = inputs["model"]  # a path means nothing elsewhere
-    figures = Figures.model_validate({name: getattr(one, name) for name in FIGURES})
+    figures = Figures.model_validate({name: getattr(one, name) for name in Figures.model_fields})
     made = Lock(inputs=inputs, resolved=resolved, pins=pins_of(one, profile), catalogue=catalogue(), versions=versions(), figures=figures)
     return made.model_copy(update={"sha256": _content_hash(made)})
 

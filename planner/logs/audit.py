@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -14,13 +15,13 @@ from planner.estimate.engine import estimate
 from planner.estimate.result import Estimate
 from planner.evidence.agreement import Verdict, agreement, unsteady
 from planner.logs.certain import corrections
-from planner.logs.judge import NOTICED, Judged, Measured, Status, judge, left, peak_of
+from planner.logs.judge import Judged, Measured, Status, differs, judge
 from planner.logs.record import Record
 from planner.logs.seen import Seen, seen
 from planner.logs.shortage import shortage
 from planner.logs.signs import signs
 from planner.logs.steps import MEANS, Steps
-from planner.logs.trials import Trial, trials
+from planner.logs.trials import Trial, inside, trials
 from planner.run import Run
 from planner.units import format_bytes, format_percent, format_rate, format_seconds
 
@@ -146,9 +147,10 @@ def audit(run: Run, records: Sequence[Record], profile: DeviceProfile | None = N
     measured = Measured(
         None if steps is None or steps.median - data <= 0 else steps.median - data, found.allocated or found.reserved, reserved=found.allocated is None
     )
-    estimates = _estimates(ran, list(trials(plan, found)), profile) if _differs(plan, measured) or found.oom else []
-    judged = sorted((judge(trial, plan, e, measured) for trial, e in estimates), key=lambda one: one.distance) if _differs(plan, measured) else []
-    findings = [_seen(sign.key, sign.title, sign.sentence, sign.seconds, sign.remedy, sign.change) for sign in shown]
+    off = differs(measured, plan)
+    estimates = _estimates(ran, list(trials(plan, found)), profile) if off or found.oom else []
+    judged = sorted((judge(trial, plan, e, measured) for trial, e in estimates), key=lambda one: one.distance) if off else []
+    findings = [Finding(status="seen", **dataclasses.asdict(sign)) for sign in shown]
     findings += sorted((_tested(one, measured) for one in judged), key=lambda one: ("explains", "in part", "does not").index(one.status))
     short = None if found.oom is None else _shortfall(ran, plan, found, estimates)
     verdict, why = _verdict(first, plan, steps, bool(changed))
@@ -179,8 +181,9 @@ def _as_it_ran(run: Run, plan: Estimate, found: Seen, profile: DeviceProfile | N
     changed: list[Finding] = []
     notes: list[str] = []
     for correction in corrections(plan, found):
+        text = f"{correction.why[:1].upper()}{correction.why[1:]}"
         if profile is not None and "hardware.gpu" in correction.change:
-            notes.append(f"{correction.why[:1].upper()}{correction.why[1:]}; the plan stands on the profile that was given.")
+            notes.append(f"{text}; the plan stands on the profile that was given.")
             continue
         try:
             next_run = apply(run, correction.change)
@@ -188,7 +191,6 @@ def _as_it_ran(run: Run, plan: Estimate, found: Seen, profile: DeviceProfile | N
         except PlanError as error:
             notes.append(f"{correction.title} ({correction.why}) cannot be planned: {error.field} {error.problem}.")
             continue
-        text = f"{correction.why[:1].upper()}{correction.why[1:]}"
         if plan.step_time_s and next_plan.step_time_s:
             text += f": a step is planned to take {format_seconds(next_plan.step_time_s)} in place of {format_seconds(plan.step_time_s)}"
         changed.append(
@@ -196,11 +198,6 @@ def _as_it_ran(run: Run, plan: Estimate, found: Seen, profile: DeviceProfile | N
         )
         run, plan = next_run, next_plan
     return run, plan, changed, notes
-
-
-def _differs(plan: Estimate, measured: Measured) -> bool:
-    apart = (left(measured.step, plan.step_time_s), left(measured.peak, peak_of(plan, measured.reserved)))
-    return any(one is not None and abs(one) > NOTICED for one in apart)
 
 
 def _estimates(run: Run, tried: Sequence[Trial], profile: DeviceProfile | None) -> list[tuple[Trial, Estimate]]:
@@ -228,10 +225,6 @@ def _tested(one: Judged, measured: Measured) -> Finding:
         sentence=f"With {one.trial.name} the plan says {' and '.join(says)}; measured {' and '.join(was)}.",
         step_time_s=one.step, peak_bytes=one.peak, remedy=one.trial.remedy, change=one.trial.change,
     )  # fmt: skip
-
-
-def _seen(key: str, title: str, sentence: str, seconds: float | None, remedy: str, change: dict[str, Any]) -> Finding:
-    return Finding(key=key, title=title, status="seen", sentence=sentence, seconds=seconds, remedy=remedy, change=change)
 
 
 def _verdict(first: Estimate, plan: Estimate, steps: Steps | None, corrected: bool) -> tuple[Verdict, str]:
@@ -272,11 +265,8 @@ def _figures(plan: Estimate, found: Seen) -> list[Figure]:
     steps, told = found.steps, found.telemetry
     if steps is not None:
         add("step_time_s", "Step", "s", steps.median, plan.step_time_s, format_seconds, plan.step_time_interval_s, f"{steps.where} ({MEANS[steps.means]})")
-        tokens = found.tokens or plan.details.get("tokens_per_step")
-        if tokens and steps.means != "rate":
-            add("tokens_per_s", "Tokens", "token/s", tokens / steps.median, plan.tokens_per_s, format_rate)
-        elif steps.means == "rate":
-            add("tokens_per_s", "Tokens", "token/s", float(plan.details.get("tokens_per_step") or 0) / steps.median, plan.tokens_per_s, format_rate)
+        tokens = (found.tokens if steps.means != "rate" else None) or float(plan.details.get("tokens_per_step") or 0)
+        add("tokens_per_s", "Tokens", "token/s", tokens / steps.median, plan.tokens_per_s, format_rate)
     if found.phases is not None:
         for name, value in zip(("forward", "backward", "optimizer"), found.phases, strict=True):
             extra = plan.total("time/recompute") if name == "backward" else 0.0
@@ -315,7 +305,7 @@ def _proposals(
         found.append(Proposal(title="Plan what ran", target="plan", sentence=", ".join(one.title for one in changed) + ".", change=merged))
     explained = [one for one in findings if one.status == "explains"] or [one for one in findings if one.status == "in part"][:1]
     for one in (*[cause for cause in (short.causes if short else ()) if cause.change][:2], *explained[:3]):
-        found.append(Proposal(title=f"Plan it as it seems to have run: {_inside(one.title)}", target="plan", sentence=one.sentence, change=one.change))
+        found.append(Proposal(title=f"Plan it as it seems to have run: {inside(one.title)}", target="plan", sentence=one.sentence, change=one.change))
         if one.remedy:
             saves = ""
             if one.step_time_s and plan.step_time_s and one.step_time_s > 1.02 * plan.step_time_s:
@@ -326,7 +316,7 @@ def _proposals(
             saves = f" It is {format_seconds(one.seconds)} of every step." if one.seconds and one.key == "data" else ""
             found.append(Proposal(title=one.title, target="run", sentence=one.remedy + saves))
         if one.status == "seen" and one.change:
-            found.append(Proposal(title=f"Put it into the plan: {_inside(one.title)}", target="plan", sentence=one.sentence, change=one.change))
+            found.append(Proposal(title=f"Put it into the plan: {inside(one.title)}", target="plan", sentence=one.sentence, change=one.change))
     if short is not None:
         found += [Proposal(title=cause.title, target="run", sentence=cause.remedy) for cause in short.causes if cause.remedy and not cause.change]
         for s in suggest(run, plan, profile, limit=4):
@@ -337,11 +327,6 @@ def _proposals(
     for proposal in found:
         known.setdefault((proposal.title, proposal.sentence), proposal)
     return list(known.values())
-
-
-def _inside(title: str) -> str:
-    """A title within a sentence."""
-    return title[:1].lower() + title[1:] if title[1:2].islower() and not title.startswith("PyTorch") else title
 
 
 def _course(steps: Steps | None) -> tuple[tuple[int, float], ...]:

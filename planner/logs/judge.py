@@ -30,14 +30,12 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A trial with its estimate. left: ln(measured / what it says) of time and memory, None where not measured."""
+    """A trial with what it says [s, bytes]. distance: sum of |ln(measured / what it says)| of time and memory."""
 
     trial: Trial
     status: Status
     step: float | None
     peak: float
-    left_time: float | None
-    left_memory: float | None
     distance: float
 
 
@@ -46,8 +44,17 @@ def peak_of(plan: Estimate, reserved: bool) -> float:
     return plan.peak_reserved_bytes if reserved else plan.peak_memory_bytes
 
 
-def left(measured: float | None, planned: float | None) -> float | None:
-    """ln(measured / planned)."""
+def left(measured: Measured, plan: Estimate) -> tuple[float | None, float | None]:
+    """ln(measured / planned) of time and memory, None where one of the two is not known."""
+    return _log(measured.step, plan.step_time_s), _log(measured.peak, peak_of(plan, measured.reserved))
+
+
+def differs(measured: Measured, plan: Estimate) -> bool:
+    """Whether a difference asks for an explanation."""
+    return any(one is not None and abs(one) > NOTICED for one in left(measured, plan))
+
+
+def _log(measured: float | None, planned: float | None) -> float | None:
     return math.log(measured / planned) if measured and planned and measured > 0 and planned > 0 else None
 
 
@@ -57,10 +64,7 @@ def judge(trial: Trial, plan: Estimate, changed: Estimate, measured: Measured) -
     explains: what is left of each difference that was noticed is small, and none has grown. in part: at least a quarter of one is gone and
     none has grown. Both witnesses must agree: eager attention that would explain the time, and would have taken memory that was not taken, does not.
     """
-    peak = peak_of(changed, measured.reserved)
-    time, memory = left(measured.step, changed.step_time_s), left(measured.peak, peak)
-    before = (left(measured.step, plan.step_time_s), left(measured.peak, peak_of(plan, measured.reserved)))
-    after = (time, memory)
+    before, after = left(measured, plan), left(measured, changed)
     pairs = [(abs(b), abs(a)) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
     noticed = [(b, a) for b, a in pairs if b > NOTICED]
     status: Status = "does not"
@@ -69,4 +73,4 @@ def judge(trial: Trial, plan: Estimate, changed: Estimate, measured: Measured) -
             status = "explains"
         elif any(a <= PART * b for b, a in noticed):
             status = "in part"
-    return Judged(trial, status, changed.step_time_s, peak, time, memory, sum(a for _, a in pairs))
+    return Judged(trial, status, changed.step_time_s, peak_of(changed, measured.reserved), sum(a for _, a in pairs))

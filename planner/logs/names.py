@@ -99,3 +99,11 @@ def values_of(names: Mapping[str, Any]) -> dict[str, float]:
         if isinstance(name, str) and (meant := quantity(name)) is not None and (said := number(value)) is not None and (said >= 0 or meant[0] == "loss"):
             found.setdefault(meant[0], said * meant[1])
     return found
+
+
+def told(names: Mapping[str, Any]) -> tuple[Kind, dict[str, float]] | None:
+    """(kind, values) of an entry; None where it says nothing. Of an evaluation only how long it took counts."""
+    kind, values = kind_of(names), values_of(names)
+    if kind == "evaluation":
+        return kind, {name: value for name, value in values.items() if name == "pause_s"}
+    return (kind, values) if values else None

@@ -116,7 +116,7 @@ class Source:
         if start not in ("{", "["):
             return None
         if self.size > MAX_DOCUMENT:
-            if "\n" in self.head.strip() and _is_json(self.head.lstrip().splitlines()[0]):
+            if "\n" in self.head.strip() and json_line(self.head.lstrip().splitlines()[0]) is not None:
                 return None  # one document a line: it is streamed
             raise self.wrong(f"has {self.size / 2**20:.0f} MiB of JSON, more than {MAX_DOCUMENT // 2**20} MiB", "Export fewer columns or steps.")
         text = self.read(0, self.size).decode(self.encoding, "replace").lstrip("\ufeff")
@@ -126,7 +126,7 @@ class Source:
             raise self.wrong("is JSON nested too deeply", "Export it again.") from None
         except ValueError as error:
             first = text.lstrip().splitlines()[0]
-            if _is_json(first) or (not first.startswith(("{", "[{", "[\n")) and first.strip() not in ("{", "[")):
+            if json_line(first) is not None or (not first.startswith(("{", "[{", "[\n")) and first.strip() not in ("{", "[")):
                 return None  # one document a line, or text that begins with a bracket
             raise self.wrong(f"is JSON that is damaged or cut off ({shorten(error, 80)})", "Copy or export it again, whole.") from None
 
@@ -162,11 +162,13 @@ def cells(line: str) -> list[str]:
         return []
 
 
-def _is_json(line: str) -> bool:
+def json_line(line: str) -> dict[str, Any] | None:
+    """A JSON object on a line; None where it is none."""
     try:
-        return isinstance(json.loads(line), dict)
+        found = json.loads(line)
     except (ValueError, RecursionError):
-        return False
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _reason(error: Exception) -> str:

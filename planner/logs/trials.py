@@ -28,8 +28,12 @@ class Trial:
     @property
     def name(self) -> str:
         """The title within a sentence, without its explanation."""
-        short = self.title.partition(":")[0]
-        return short[:1].lower() + short[1:] if short[1:2].islower() and not short.startswith(("PyTorch", "Liger")) else short
+        return inside(self.title.partition(":")[0])
+
+
+def inside(title: str) -> str:
+    """A title within a sentence: a name at its start keeps its capital."""
+    return title[:1].lower() + title[1:] if title[1:2].islower() and not title.startswith(("PyTorch", "Liger")) else title
 
 
 def trials(plan: Estimate, seen: Seen) -> Iterator[Trial]:

@@ -70,3 +70,14 @@ class Document:
     headline: tuple[str, ...]
     figures: tuple[Figure, ...]
     sections: tuple[Section, ...]
+
+    @property
+    def figures_table(self) -> Table:
+        """The figures as a table, for formats that have no tiles."""
+        rows = tuple((f.label, f.value_text, f.interval_text, f.chip, f.basis_text) for f in self.figures)
+        return Table(("Figure", "Value", "90 % interval", "", "Basis"), rows)
+
+    @property
+    def second_page(self) -> str:
+        """Name of the section that begins the second page; empty where there is none."""
+        return next((section.name for section in self.sections if not section.first), "")

@@ -21,8 +21,8 @@ def sheets_of(document: Document) -> list[Sheet]:
     first = [(document.verdict,), (" · ".join(document.headline),)]
     found = [Sheet("summary", "Summary", (), tuple(first))]
     if document.figures:
-        rows = tuple((f.label, f.value_text, f.interval_text, f.chip, f.basis_text) for f in document.figures)
-        found.append(Sheet("figures", "Figures", ("Figure", "Value", "90 % interval", "", "Basis"), rows))
+        table = document.figures_table
+        found.append(Sheet("figures", "Figures", table.header, table.rows))
     for section in document.sections:
         found += _sheets(section)
     return found

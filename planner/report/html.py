@@ -31,8 +31,7 @@ def render(subject: Subject) -> bytes:
 
 def page(document: Document, charts: dict[str, str]) -> bytes:
     """A document with its charts as one self-contained page, UTF-8."""
-    rest = next((section.name for section in document.sections if not section.first), "")
-    body = "\n".join([_head(document), *(_section(section, charts, section.name == rest) for section in document.sections)])
+    body = "\n".join([_head(document), *(_section(section, charts, section.name == document.second_page) for section in document.sections)])
     title = escape(f"{document.verdict} · {document.headline[0]}")
     return f"""<!doctype html>
 <html lang="en">

@@ -22,7 +22,6 @@ from planner.report.blocks import Document
 from planner.report.cells import sheets_of
 from planner.report.content import build
 from planner.report.registry import Comparison, Subject, register
-from planner.summary import key_figures
 
 SCHEMA_VERSION: Final = 2
 
@@ -136,7 +135,7 @@ def told(subject: Subject) -> dict[str, Any]:
         "headline": list(document.headline),
         "figures": [
             {"name": f.name, "label": f.label, "value": f.value_text, "interval": f.interval_text, "basis": f.basis_text, "note": f.chip}
-            for f in key_figures(estimate)
+            for f in document.figures
         ],
         **estimate.model_dump(mode="json"),
         "memory_curve": [point.model_dump(mode="json") for point in estimate.memory_curve],

@@ -33,8 +33,7 @@ def text_of(document: Document) -> bytes:
     """A document as Markdown, UTF-8."""
     parts = [f"# {plain(document.verdict)}", plain(" · ".join(document.headline))]
     if document.figures:
-        rows = tuple((f.label, f.value_text, f.interval_text, f.chip, f.basis_text) for f in document.figures)
-        parts.append(_table(Table(("Figure", "Value", "90 % interval", "", "Basis"), rows)))
+        parts.append(_table(document.figures_table))
     for section in document.sections:
         if section.name not in _LEFT_OUT:
             parts += _section(section)

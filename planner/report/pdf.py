@@ -51,12 +51,11 @@ def content(subject: Subject) -> dict[str, Any]:
 
 def content_of(document: Document, charts: dict[str, str]) -> dict[str, Any]:
     """What the template reads of any document."""
-    rest = next((section.name for section in document.sections if not section.first), "")
     return {
         "verdict": document.verdict,
         "headline": list(document.headline),
         "figures": [_figure(figure) for figure in document.figures],
-        "sections": [_section(section, charts, section.name == rest) for section in document.sections],
+        "sections": [_section(section, charts, section.name == document.second_page) for section in document.sections],
         "footer": f"Plumbline {__version__}",
     }
 

@@ -9,12 +9,11 @@ from planner import units
 from planner.errors import PlanError
 from planner.estimate.result import Estimate
 from planner.estimate.verdict import FITS
+from planner.lock.changes import same
 from planner.lock.pins import standalone
 from planner.run import Run, parse_run
 from planner.store.store import Entry, Revision, Store
 
-CHANGED: Final = 0.005
-"""Relative difference of a figure that is worth a word."""
 _SHOWN: Final = (
     ("step_time_s", "Step time", units.format_seconds),
     ("total_time_s", "Time to train", units.format_seconds),
@@ -59,10 +58,8 @@ def changes(figures: Mapping[str, Any], now: Estimate) -> list[str]:
     if figures.get("fits") != now.fits:
         found.append(f"Verdict: {FITS.get(figures.get('fits'), 'unknown')} when saved, {FITS[now.fits]} now.")
     for name, label, text in _SHOWN:
-        then, is_now = figures.get(name), getattr(now, name)
-        if then is None and is_now is None:
-            continue
-        if isinstance(then, int | float) and is_now is not None and abs(is_now - then) <= CHANGED * abs(then):
-            continue
-        found.append(f"{label}: {text(then if isinstance(then, int | float) else None)} when saved, {text(is_now)} now.")
+        kept, is_now = figures.get(name), getattr(now, name)
+        then = kept if isinstance(kept, int | float) else None
+        if not same(then, is_now):
+            found.append(f"{label}: {text(then)} when saved, {text(is_now)} now.")
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planner.logs.names import STEP, TIME, kind_of, quantity, values_of
+from planner.logs.names import STEP, TIME, quantity, told
 from planner.logs.reader import kept, register
 from planner.logs.record import Point, Record
 from planner.logs.source import Source, cells, number, whole
@@ -37,9 +37,6 @@ def _points(source: Source) -> Iterator[Point]:
         low = {name.lower(): cell for name, cell in row.items()}
         step = next((value for name in STEP if (value := whole(low.get(name))) is not None), None)
         clock = next((seconds for name in (*TIME, "train|time") if (seconds := number(low.get(name))) is not None), None)
-        kind, values = kind_of(row), values_of(row)
-        if kind == "evaluation":
-            values = {name: value for name, value in values.items() if name == "pause_s"}
-        if values or kind == "evaluation":
+        if (said := told(row)) is not None:
             # Lightning counts steps from 0
-            yield Point(f"line {place}", kind, values, None if step is None else step + 1, clock)
+            yield Point(f"line {place}", *said, None if step is None else step + 1, clock)

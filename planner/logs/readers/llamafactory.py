@@ -6,7 +6,6 @@ Source: LLaMA-Factory 0.9 `train/callbacks.py` (`LogCallback.on_log`): one JSON 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -14,7 +13,7 @@ from typing import Any, Final
 from planner.logs.names import values_of
 from planner.logs.reader import kept, register
 from planner.logs.record import Point, Record
-from planner.logs.source import Source, whole
+from planner.logs.source import Source, json_line, whole
 
 _ELAPSED: Final = re.compile(r"^(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)$")
 
@@ -33,11 +32,7 @@ def read(source: Source) -> Record:
 
 def _points(source: Source) -> Iterator[Point]:
     for place, line in source.lines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if not isinstance(row, dict):
+        if (row := json_line(line)) is None:
             continue
         tested = row.get("loss") is None and row.get("eval_loss") is not None
         values = {} if tested else values_of(row)

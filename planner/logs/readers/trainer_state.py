@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from planner.logs.names import kind_of, values_of
+from planner.logs.names import told
 from planner.logs.reader import kept, register
 from planner.logs.record import Point, Record
 from planner.logs.source import Source, number, whole
@@ -52,11 +52,8 @@ def _points(history: list[dict[str, Any]]) -> Iterator[Point]:
     for place, entry in enumerate(history):
         if "train_loss" in entry or "train_samples_per_second" in entry:
             continue  # the means of all
-        kind, values = kind_of(entry), values_of(entry)
-        if kind == "evaluation":
-            values = {name: value for name, value in values.items() if name == "pause_s"}
-        if values or kind == "evaluation":
-            yield Point(f"log_history[{place}]", kind, values, whole(entry.get("step")), number(entry.get("train_runtime")))
+        if (said := told(entry)) is not None:
+            yield Point(f"log_history[{place}]", *said, whole(entry.get("step")), number(entry.get("train_runtime")))
 
 
 def _peak(entry: Mapping[str, Any]) -> float | None:

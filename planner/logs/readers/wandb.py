@@ -6,14 +6,13 @@ columns "Step" or "Relative Time (Process)" and, for each run, "NAME - METRIC", 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from planner.logs.names import SINCE, STEP, TIME, kind_of, quantity, telemetry, values_of
+from planner.logs.names import SINCE, STEP, TIME, quantity, telemetry, told, values_of
 from planner.logs.reader import kept, register
 from planner.logs.record import Point, Record
-from planner.logs.source import Source, cells, number, whole
+from planner.logs.source import Source, cells, json_line, number, whole
 
 _OWN: Final = ("_step", "_runtime", "_timestamp", "_wandb")
 MAX_COLUMNS: Final = 200
@@ -28,7 +27,7 @@ def _is(source: Source) -> bool:
         if not any(f'"{name}"' in source.head for name in _OWN):
             return False
         found = source.document
-        entry = found if isinstance(found, dict) else found[0] if isinstance(found, list) and found else _line(first)
+        entry = found if isinstance(found, dict) else found[0] if isinstance(found, list) and found else json_line(first)
         return isinstance(entry, dict) and any(name in entry for name in _OWN)
     names = cells(first)
     return any(name in names for name in _OWN[:3]) or (len(names) > 1 and names[0].lower() in _AXES and any(" - " in name for name in names[1:]))
@@ -60,7 +59,7 @@ def _rows(source: Source, document: Any) -> Iterator[tuple[str, Mapping[str, Any
             yield f"row {key}", {name: _cell(column, key) for name, column in columns.items()}
     elif source.head.lstrip().startswith("{"):
         for place, line in source.lines():
-            if (row := _line(line)) is not None:
+            if (row := json_line(line)) is not None:
                 yield f"line {place}", row
     else:
         yield from _csv(source)
@@ -100,11 +99,8 @@ def _points(rows: Iterator[tuple[str, Mapping[str, Any]]]) -> Iterator[Point]:
                 devices.setdefault(meant[0], {})[meant[1]] = said * meant[2]
         for device, values in devices.items():
             yield Point(where, "device", values, time_s=clock, device=device)
-        kind, values = kind_of(row), values_of(row)
-        if kind == "evaluation":
-            values = {name: value for name, value in values.items() if name == "pause_s"}
-        if values or kind == "evaluation":
-            yield Point(where, kind, values, step, clock)
+        if (entry := told(row)) is not None:
+            yield Point(where, *entry, step, clock)
 
 
 def _summary(source: Source, document: Mapping[str, Any]) -> Record:
@@ -122,12 +118,3 @@ def _summary(source: Source, document: Mapping[str, Any]) -> Record:
     values = values_of(flat)
     points = (Point("summary", "train", values, steps),) if values else ()
     return Record(source.name, "wandb", points, facts, notes=("A summary holds the last value of every metric, not their course.",))
-
-
-def _line(line: str) -> dict[str, Any] | None:
-    """A JSON object on a line."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
